@@ -1,0 +1,1 @@
+"""Reading raster stacks on one grid, and writing maps."""

@@ -1,0 +1,220 @@
+"""What a raster file says of itself: bands, names, wavelengths, scale, no-data."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
+
+from mmearth.api import RasterInput, SourceBand
+from mmearth.errors import InputError, MissingCrsError, RasterReadError
+from mmearth.raster import safe
+from mmearth.raster.grid import Grid
+
+logging.getLogger("rasterio").setLevel(logging.ERROR)  # GDAL's own words reach no user
+
+
+@dataclass(frozen=True)
+class BandSource:
+    """One band of one input, ready to be opened.
+
+    Attributes:
+        input: position of the input in the request, from 0.
+        index: position of the band within that input, from 1.
+        dataset: GDAL dataset name to open.
+        band: band of the dataset, from 1.
+        title: what the user reads.
+        hints: texts that may hold the band's name, the most telling first.
+        wavelength_nm: central wavelength, if the file states one.
+        dtype: numpy name of the stored type.
+        grid: pixel grid of the dataset.
+        nodata: stored value of empty pixels (NaN possible), if the file states one.
+        masked: true if the dataset holds a mask or alpha band.
+        scale: quantity = stored value x scale + offset, if the file or product states it.
+        offset: see ``scale``.
+        count: number of bands of the input, for matching by position.
+    """
+
+    input: int
+    index: int
+    dataset: str
+    band: int
+    title: str
+    hints: tuple[str, ...]
+    wavelength_nm: float | None
+    dtype: str
+    grid: Grid
+    nodata: float | None
+    masked: bool
+    scale: float | None
+    offset: float
+    count: int
+
+    def reference(self) -> SourceBand:
+        """Describe the band for the API."""
+        return SourceBand(
+            input=self.input, index=self.index, title=self.title, wavelength_nm=self.wavelength_nm
+        )
+
+
+@contextlib.contextmanager
+def open_raster(name: str) -> Iterator[DatasetReader]:
+    """Open a GDAL dataset for reading.
+
+    Raises:
+        RasterReadError: if GDAL cannot open it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            dataset = rasterio.open(name)
+        except RasterioError as error:
+            raise RasterReadError(_why_not(name), f"GDAL says: {error}") from error
+    with dataset:
+        yield dataset
+
+
+def list_bands(inputs: list[RasterInput]) -> list[BandSource]:
+    """Describe every spectral band of every input.
+
+    Raises:
+        InputError: if there is no input.
+        RasterReadError: if an input cannot be opened.
+        MissingCrsError: if an input has no place on the map.
+    """
+    if not inputs:
+        raise InputError("No raster is chosen.", "Tick at least one raster layer.")
+    return [band for number, item in enumerate(inputs) for band in _bands_of(number, item)]
+
+
+def _bands_of(number: int, item: RasterInput) -> list[BandSource]:
+    product = safe.find_product(item.path)
+    if product and safe.is_container(item.path):
+        bands: list[BandSource] = []
+        for image in product.images():
+            with open_raster(str(image.path)) as dataset:
+                bands.append(
+                    _describe(number, len(bands) + 1, dataset, 1, item, product, image.band)
+                )
+        return [replace(band, count=len(bands)) for band in bands]
+    with open_raster(item.path) as dataset:
+        if dataset.count == 0:
+            raise RasterReadError(
+                f"{_name(item)} is a container of several images.",
+                "Choose one of its images; QGIS lists them when the file is added as a layer.",
+            )
+        spectral = [
+            index
+            for index in dataset.indexes
+            if dataset.colorinterp[index - 1] != ColorInterp.alpha
+        ]
+        described = [_describe(number, i, dataset, i, item, product, None) for i in spectral]
+        return [replace(band, count=len(spectral)) for band in described]
+
+
+def _describe(
+    number: int,
+    index: int,
+    dataset: DatasetReader,
+    band: int,
+    item: RasterInput,
+    product: safe.SafeProduct | None,
+    product_band: str | None,
+) -> BandSource:
+    description = dataset.descriptions[band - 1] or ""
+    stem = Path(dataset.name).stem
+    single = dataset.count == 1
+    # File and layer names speak of a band only where the file holds a single one.
+    hints = [product_band, description, *([stem, item.label] if single else [])]
+    scale, offset, nodata = _stated_values(dataset, band)
+    if product and (known := product_band or product.band_in(description or stem)):
+        scale, offset = product.radiometry(known)
+        nodata = product.nodata
+    name = product_band or description or (stem if single else f"band {band}")
+    source_name = item.label or Path(item.path).name
+    return BandSource(
+        input=number,
+        index=index,
+        dataset=dataset.name,
+        band=band,
+        title=name if name == source_name else f"{source_name}: {name}",
+        hints=tuple(hint for hint in hints if hint),
+        wavelength_nm=_wavelength_nm(dataset, band),
+        dtype=dataset.dtypes[band - 1],
+        grid=Grid.of_dataset(dataset, _crs_of(dataset, item)),
+        nodata=nodata,
+        masked=bool(
+            {MaskFlags.per_dataset, MaskFlags.alpha} & set(dataset.mask_flag_enums[band - 1])
+        ),
+        scale=scale,
+        offset=offset,
+        count=1,
+    )
+
+
+def _stated_values(dataset: DatasetReader, band: int) -> tuple[float | None, float, float | None]:
+    """Return scale, offset and no-data as the file states them; scale is None if it does not."""
+    scale, offset = dataset.scales[band - 1], dataset.offsets[band - 1]
+    stated = scale not in (0.0, 1.0) or offset != 0.0
+    nodata = dataset.nodatavals[band - 1]
+    if nodata is None and np.issubdtype(np.dtype(dataset.dtypes[band - 1]), np.floating):
+        nodata = float("nan")
+    return (scale if stated else None), (offset if stated else 0.0), nodata
+
+
+def _crs_of(dataset: DatasetReader, item: RasterInput) -> CRS:
+    if dataset.crs and not dataset.transform.is_identity:
+        return dataset.crs
+    lacking = "coordinate reference system" if not dataset.crs else "position (geotransform)"
+    raise MissingCrsError(
+        f"{_name(item)} has no {lacking}, so it has no place on the map.",
+        "Assign one in the file itself (Raster > Projections > Assign Projection, or the "
+        "Georeferencer) and try again.",
+    )
+
+
+def _wavelength_nm(dataset: DatasetReader, band: int) -> float | None:
+    """Read a central wavelength from GDAL's IMAGERY domain or from ENVI-style band tags."""
+    imagery = dataset.tags(band, ns="IMAGERY").get("CENTRAL_WAVELENGTH_UM")
+    if imagery:
+        return _number(imagery, 1000.0)
+    tags = {key.lower(): value for key, value in dataset.tags(band).items()}
+    text = tags.get("wavelength") or tags.get("central_wavelength")
+    if not text:
+        return None
+    value = _number(text, 1.0)
+    unit = (tags.get("wavelength_units") or tags.get("wavelength_unit") or "").lower()
+    if value is None:
+        return None
+    # Without a unit, numbers below 100 can only be micrometres in the optical range.
+    micrometres = unit.startswith(("mic", "um", "µm")) or (not unit and value < 100)
+    return value * 1000 if micrometres else value
+
+
+def _number(text: Any, factor: float) -> float | None:
+    try:
+        return float(text) * factor
+    except (TypeError, ValueError):
+        return None
+
+
+def _name(item: RasterInput) -> str:
+    return item.label or item.path
+
+
+def _why_not(name: str) -> str:
+    path = Path(name)
+    if path.suffix and not path.exists() and ":" not in name[2:]:
+        return f"The file {name} does not exist."
+    return f"{name} cannot be opened as a raster; it may be damaged or of an unknown format."

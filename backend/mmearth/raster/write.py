@@ -1,0 +1,226 @@
+"""Writing maps: streamed to a working GeoTIFF, then a Cloud-Optimised GeoTIFF under its final name.
+
+The working file is uncompressed, so every row has its fixed place: rows that are written stay whole
+if the process is killed, and a later run goes on after them. The result appears under its name only
+when it is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from xml.etree import ElementTree  # only written here, never read
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError  # rasterio.shutil.copy lets GDAL's own errors through
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from mmearth.errors import DiskFullError, MMEarthError, OutputError, is_disk_full
+from mmearth.raster.grid import Grid
+
+CLASS_NODATA = 0
+PERCENT_NODATA = 255
+# GDAL tells a full disk only on standard error. A write that failed with less than this free has
+# most likely failed for want of it.
+FULL_DISK_BYTES = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a map holds, and how it should be shown.
+
+    Attributes:
+        kind: class codes, or percent.
+        bands: description of each band.
+        tags: provenance, written into the file.
+        palette: colour (r, g, b) and title of each class code; class maps only.
+    """
+
+    kind: Literal["classes", "percent"]
+    bands: tuple[str, ...]
+    tags: Mapping[str, str]
+    palette: Mapping[int, tuple[tuple[int, int, int], str]] | None = None
+
+    @property
+    def nodata(self) -> int:
+        """Value of pixels without a result."""
+        return CLASS_NODATA if self.kind == "classes" else PERCENT_NODATA
+
+
+def create_working(path: Path, grid: Grid, layer: Layer) -> None:
+    """Create a working GeoTIFF, its rows not yet written.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            dtype="uint8",
+            count=len(layer.bands),
+            width=grid.width,
+            height=grid.height,
+            crs=grid.crs,
+            transform=grid.transform,
+            nodata=layer.nodata,
+            interleave="band",
+            blockysize=1,
+            BIGTIFF="IF_SAFER",
+        ) as dataset:
+            dataset.update_tags(**layer.tags)
+            for index, description in enumerate(layer.bands, start=1):
+                dataset.set_band_description(index, description)
+            if layer.palette:
+                colours = {value: (*rgb, 255) for value, (rgb, _) in layer.palette.items()}
+                dataset.write_colormap(1, {CLASS_NODATA: (0, 0, 0, 0), **colours})
+            if layer.kind == "percent":
+                dataset.scales = [0.01] * len(layer.bands)
+
+
+def write_rows(path: Path, start: int, rows: NDArray[np.uint8]) -> None:
+    """Write whole rows and close the file, so that they outlive this process.
+
+    Args:
+        path: a working GeoTIFF.
+        start: first row.
+        rows: (bands, n, width) uint8.
+
+    Raises:
+        DiskFullError: if the disk is full.
+        OutputError: if they cannot be written for another reason.
+    """
+    with _explained(path), rasterio.open(path, "r+") as dataset:
+        dataset.write(rows, window=Window(0, start, rows.shape[2], rows.shape[1]))
+
+
+def publish(working: Path, target: Path, layer: Layer) -> None:
+    """Make a Cloud-Optimised GeoTIFF of a working file and put it in its place.
+
+    Category names go to ``<target>.aux.xml``, the only place GDAL keeps them for a GeoTIFF.
+
+    Raises:
+        DiskFullError: if the disk is full.
+        OutputError: if it cannot be written for another reason.
+    """
+    with staged(target) as temporary:
+        with _explained(target):
+            rasterio.shutil.copy(
+                working,
+                temporary,
+                driver="COG",
+                BLOCKSIZE=512,
+                COMPRESS="DEFLATE",
+                OVERVIEW_RESAMPLING="NEAREST" if layer.kind == "classes" else "AVERAGE",
+                NUM_THREADS="ALL_CPUS",
+                BIGTIFF="IF_SAFER",
+            )
+        if layer.palette:
+            names = {value: title for value, (_, title) in layer.palette.items()}
+            _write_category_names(Path(f"{temporary}.aux.xml"), names)
+            os.replace(f"{temporary}.aux.xml", f"{target}.aux.xml")
+
+
+@contextlib.contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """Give a temporary name beside a target; rename it if all goes well, else delete it.
+
+    Raises:
+        OutputError: if the target cannot be replaced.
+    """
+    temporary = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}{target.suffix}")
+    try:
+        yield temporary
+        with _explained(target):
+            os.replace(temporary, target)
+    finally:
+        for leftover in (temporary, Path(f"{temporary}.aux.xml")):
+            leftover.unlink(missing_ok=True)
+
+
+def check_writable(targets: Sequence[Path], needed_bytes: int) -> None:
+    """Check folders of results before hours are spent on computing them.
+
+    Raises:
+        OutputError: if a folder does not exist or cannot be written to.
+        DiskFullError: if there is too little space.
+    """
+    for folder in {target.parent for target in targets}:
+        if not folder.is_dir():
+            raise OutputError(
+                f"The folder {folder} does not exist.", "Create it or choose another."
+            )
+        probe = folder / f".{uuid.uuid4().hex[:8]}.tmp"
+        with _explained(folder):
+            probe.touch(exist_ok=False)
+            probe.unlink()
+        check_space(folder, needed_bytes)
+
+
+def check_space(folder: Path, needed_bytes: int) -> None:
+    """Check that a folder's disk has room.
+
+    Raises:
+        DiskFullError: if it has not.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise DiskFullError(
+            f"The disk of {folder} has {_megabytes(free)} free; "
+            f"about {_megabytes(needed_bytes)} are needed.",
+            "Free some space, or choose a folder on another disk.",
+        )
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn errors of the file system and of GDAL into words."""
+    try:
+        yield
+    except MMEarthError:
+        raise
+    except (OSError, RasterioError, CPLE_BaseError) as error:
+        if is_disk_full(error) or _free_bytes(path) < FULL_DISK_BYTES:
+            raise DiskFullError(
+                f"The disk is full: {path} could not be written.",
+                "Free some space, or choose a folder on another disk.",
+            ) from error
+        if isinstance(error, PermissionError):
+            raise OutputError(
+                f"No permission to write {path}.", "Choose a folder that is yours."
+            ) from error
+        raise OutputError(
+            f"{path} could not be written: {error}.", "Choose another folder."
+        ) from error
+
+
+def _free_bytes(path: Path) -> int:
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def _write_category_names(path: Path, names: Mapping[int, str]) -> None:
+    root = ElementTree.Element("PAMDataset")
+    band = ElementTree.SubElement(root, "PAMRasterBand", band="1")
+    categories = ElementTree.SubElement(band, "CategoryNames")
+    for value in range(max(names) + 1):
+        ElementTree.SubElement(categories, "Category").text = names.get(value, "")
+    with _explained(path):
+        ElementTree.ElementTree(root).write(path, encoding="utf-8")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 2**20:,.0f} MB"

@@ -1,0 +1,1 @@
+"""Running a network over a scene of any size, tile by tile, in bounded memory."""

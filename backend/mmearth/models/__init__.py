@@ -1,0 +1,1 @@
+"""Models: their cards, their networks, and where they are installed."""

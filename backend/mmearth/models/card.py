@@ -1,0 +1,266 @@
+"""The card of a model: ``model.json``, a STAC item with the MLM extension.
+
+The card answers every question that a user would otherwise be asked: bands in order, level, scale,
+statistics, pixel size, no-data rule, tile size, classes with names and colours, licence, training
+data and measured accuracy. What MLM has a field for stands in that field; the rest under
+``mmearth:*``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mmearth.api import ClassInfo, ModelInfo, ProductInfo
+from mmearth.errors import ModelError
+
+CARD_NAME = "model.json"
+WEIGHTS_NAME = "model.safetensors"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Normalisation(_Part):
+    """From reflectance to what the network reads.
+
+    value = (f(reflectance) - mean) / std, with f either the identity or ln(1 + gain x reflectance)
+    """
+
+    function: Literal["identity", "log1p"] = "identity"
+    gain: float = 1.0
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class NetworkConfig(_Part):
+    """Which network to build: names of the registries in ``mmearth.models``."""
+
+    decoder: str
+    encoder: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    multiply_adds_per_pixel: float = Field(gt=0)
+
+
+class ClassRow(_Part):
+    """A class of the network's output, in order."""
+
+    value: int = Field(ge=1, le=250)
+    name: str
+    title: str
+    color: str = Field(pattern="^#[0-9a-f]{6}$")
+
+
+class Product(_Part):
+    """Something to map with the network's probabilities.
+
+    With ``members`` empty, the likeliest class. Otherwise a binary map: class 1 where the summed
+    probability of the members reaches ``threshold``, else class 2.
+    """
+
+    id: str
+    title: str
+    members: tuple[str, ...] = ()
+    threshold: float = Field(0.5, gt=0, lt=1)
+    classes: tuple[ClassRow, ...]
+
+
+class Accuracy(_Part):
+    """A measured figure and what it was measured on."""
+
+    name: str
+    value: float
+    data: str
+
+
+class ModelCard(_Part):
+    """All that is known of a model.
+
+    Attributes:
+        bands: names of the input bands, in the network's order.
+        resolution_m: pixel size on the ground that the network was trained on.
+        tile_size: side of a tile in pixels; a multiple of ``stride``.
+        temperature: probabilities = softmax(network output / temperature).
+        folder: where the card was read from.
+    """
+
+    id: str
+    version: str
+    title: str
+    description: str
+    licence: str
+    attribution: str
+    sensor: str
+    levels: tuple[str, ...]
+    quantity: str
+    bands: tuple[str, ...]
+    normalisation: Normalisation
+    resolution_m: float
+    tile_size: int
+    stride: int
+    temperature: float
+    network: NetworkConfig
+    classes: tuple[ClassRow, ...]
+    products: tuple[Product, ...] = Field(min_length=1)
+    accuracy: tuple[Accuracy, ...] = ()
+    training: dict[str, Any] = Field(default_factory=dict)
+    sha256: str
+    folder: Path
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelCard:
+        count = len(self.bands)
+        if {len(self.normalisation.mean), len(self.normalisation.std)} != {count}:
+            raise ValueError(f"{count} bands need {count} means and standard deviations")
+        if self.tile_size % self.stride:
+            raise ValueError(f"tile size {self.tile_size} is no multiple of {self.stride}")
+        names = {row.name for row in self.classes}
+        for product in self.products:
+            if unknown := set(product.members) - names:
+                raise ValueError(f"product {product.id} has unknown members {unknown}")
+        return self
+
+    @property
+    def class_count(self) -> int:
+        """Number of classes that the network tells apart."""
+        return len(self.classes)
+
+    @property
+    def weights(self) -> Path:
+        """The weight file."""
+        return self.folder / WEIGHTS_NAME
+
+    def product(self, product_id: str | None) -> Product:
+        """Return a product by its identifier, or the first one.
+
+        Raises:
+            ModelError: if the model has no such product.
+        """
+        if product_id is None:
+            return self.products[0]
+        for product in self.products:
+            if product.id == product_id:
+                return product
+        known = ", ".join(product.id for product in self.products)
+        raise ModelError(f"{self.title} cannot map {product_id!r}.", f"It can map {known}.")
+
+    def check_weights(self) -> None:
+        """Check that the weight file is whole and the one that the card speaks of.
+
+        Raises:
+            ModelError: if it is missing or differs.
+        """
+        if not self.weights.is_file():
+            raise ModelError(f"The weights of {self.title} are missing.", _REINSTALL)
+        found = file_sha256(self.weights)
+        if found != self.sha256:
+            raise ModelError(
+                f"The weights of {self.title} are damaged: expected SHA-256 {self.sha256[:12]}…, "
+                f"found {found[:12]}….",
+                _REINSTALL,
+            )
+
+    def info(self) -> ModelInfo:
+        """Describe the model for the API."""
+        return ModelInfo(
+            id=self.id,
+            version=self.version,
+            title=self.title,
+            description=self.description,
+            sensor=self.sensor,
+            bands=list(self.bands),
+            resolution_m=self.resolution_m,
+            tile_size=self.tile_size,
+            products=[
+                ProductInfo(
+                    id=product.id,
+                    title=product.title,
+                    classes=[ClassInfo(**row.model_dump()) for row in product.classes],
+                )
+                for product in self.products
+            ],
+            licence=self.licence,
+            attribution=self.attribution,
+            size_bytes=self.weights.stat().st_size if self.weights.is_file() else 0,
+            sha256=self.sha256,
+            accuracy=[row.model_dump() for row in self.accuracy],
+        )
+
+
+_REINSTALL = "Install the model, or the plugin that it came with, again."
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, _modified: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    return _sha256(path, path.stat().st_mtime_ns)
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read the card in a model's folder.
+
+    Raises:
+        ModelError: if it is missing, damaged or incomplete.
+    """
+    path = folder / CARD_NAME
+    try:
+        item = json.loads(path.read_text("utf-8"))
+        properties = item["properties"]
+        entry, output = properties["mlm:input"][0], properties["mlm:output"][0]
+        return ModelCard(
+            id=item["id"],
+            version=properties["version"],
+            title=properties["title"],
+            description=properties["description"],
+            licence=properties["license"],
+            bands=entry["bands"],
+            tile_size=entry["input"]["shape"][-1],
+            classes=[
+                ClassRow(
+                    value=row["value"],
+                    name=row["name"],
+                    title=row["title"],
+                    color=f"#{row['color_hint'].lower()}",
+                )
+                for row in output["classification:classes"]
+            ],
+            # A multihash: 0x12 for SHA-256, 0x20 for its length of 32 bytes.
+            sha256=item["assets"]["model"]["file:checksum"].removeprefix("1220"),
+            folder=folder,
+            **{
+                key.removeprefix("mmearth:"): value
+                for key, value in properties.items()
+                if key.startswith("mmearth:")
+            },
+        )
+    except OSError as error:
+        raise ModelError(
+            f"{folder.name} is no model: it has no {CARD_NAME}.", _REINSTALL
+        ) from error
+    except (KeyError, IndexError, TypeError, ValueError, ValidationError) as error:
+        raise ModelError(
+            f"The card of model {folder.name} cannot be read: {_short(error)}.", _REINSTALL
+        ) from error
+
+
+def _short(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    return str(error)

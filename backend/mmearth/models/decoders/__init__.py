@@ -1,0 +1,1 @@
+"""Decoders: from an encoder's feature maps to class scores."""

@@ -1,0 +1,1 @@
+"""Encoders of our own, following the contract of segmentation-models-pytorch."""

@@ -1,0 +1,188 @@
+"""A network ready to run: card, weights, device and precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from mmearth.errors import ModelError, OutOfMemoryError
+from mmearth.models.card import ModelCard, Normalisation
+from mmearth.models.registry import build_network
+from mmearth.settings import Settings
+
+LARGEST_BATCH = 32
+# Share of the free memory that a batch may take; other programs live on the machine too.
+MEMORY_SHARE = 0.25
+PROBE_SIDE = 64
+
+
+def choose_device(settings: Settings) -> torch.device:
+    """Return the device to compute on.
+
+    Raises:
+        ModelError: if the chosen one is not there.
+    """
+    if settings.device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not available[settings.device]:
+        raise ModelError(
+            f"No {settings.device.upper()} device can be used on this machine.",
+            "Choose 'Automatic' or 'Processor' as the device in the settings.",
+        )
+    return torch.device(settings.device)
+
+
+class Network:
+    """A model loaded on a device, from reflectance to class probabilities.
+
+    Computed in float32 on a CPU, because only the newest are faster in bfloat16; in mixed precision
+    on CUDA, which changes fewer than one pixel's class in a thousand.
+    """
+
+    def __init__(self, card: ModelCard, settings: Settings) -> None:
+        self.card = card
+        self.device = choose_device(settings)
+        torch.set_num_threads(settings.cpu_threads)
+        card.check_weights()
+        module = build_network(card.network, in_channels=len(card.bands), classes=card.class_count)
+        load_weights(module, card)
+        self._module = module.eval().to(self.device)
+        self._module = self._module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._normalise = Normaliser(card.normalisation).to(self.device)
+        self._settings = settings
+        self._bytes_per_pixel = self._probe()
+
+    @torch.inference_mode()
+    def probabilities(self, images: NDArray[np.float32], masks: NDArray[np.bool_]) -> torch.Tensor:
+        """Compute class probabilities of a batch of tiles.
+
+        Args:
+            images: (B, C, H, W) float32, reflectance.
+            masks: (B, H, W) bool, False where there is no data.
+
+        Returns:
+            (B, K, H, W) float32 on this network's device, sums to 1 over K.
+
+        Raises:
+            OutOfMemoryError: if the device's memory does not suffice.
+        """
+        try:
+            scores = self.scores(
+                torch.from_numpy(images).to(self.device), torch.from_numpy(masks).to(self.device)
+            )
+            return torch.softmax(scores.float() / self.card.temperature, dim=1)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise _out_of_memory(self.device) from error
+        except RuntimeError as error:
+            if "can't allocate memory" in str(error):
+                raise _out_of_memory(self.device) from error
+            raise
+
+    def scores(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        """Compute class scores before softmax; arguments as in ``probabilities``."""
+        values = self._normalise(images, masks).contiguous(memory_format=torch.channels_last)
+        mixed = self.device.type == "cuda"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
+            return self._module(values)
+
+    def batch_size(self) -> int:
+        """Return how many tiles to compute at once, by the memory that is free now."""
+        if self._settings.memory_mb:
+            budget = self._settings.memory_mb * 2**20
+        elif self.device.type == "cuda":
+            budget = int(torch.cuda.mem_get_info(self.device)[0] * 0.8)
+        else:
+            # Beyond a few tiles a CPU gains nothing, and large batches answer a cancel late.
+            budget = min(int(psutil.virtual_memory().available * MEMORY_SHARE), 512 * 2**20)
+        tile = self._bytes_per_pixel * self.card.tile_size**2
+        return max(1, min(LARGEST_BATCH, budget // tile))
+
+    def _probe(self) -> int:
+        """Measure memory per pixel: the sum of all feature maps of a small tile, an upper bound."""
+        total = 0
+
+        def add(_module: torch.nn.Module, _inputs: object, output: object) -> None:
+            nonlocal total
+            if isinstance(output, torch.Tensor):
+                total += output.numel() * output.element_size()
+
+        leaves = [m for m in self._module.modules() if not list(m.children())]
+        hooks = [leaf.register_forward_hook(add) for leaf in leaves]
+        side = max(PROBE_SIDE, self.card.stride)
+        with torch.inference_mode():
+            image = torch.zeros(1, len(self.card.bands), side, side, device=self.device)
+            self.scores(image, torch.ones(1, side, side, dtype=torch.bool, device=self.device))
+        for hook in hooks:
+            hook.remove()
+        return max(1, total // side**2)
+
+
+class Normaliser(torch.nn.Module):
+    """From reflectance to the network's input; no-data becomes 0, the mean, afterwards."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, config: Normalisation) -> None:
+        super().__init__()
+        self._log = config.function == "log1p"
+        self._gain = config.gain
+        self.register_buffer("mean", torch.tensor(config.mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(config.std)[:, None, None])
+
+    def forward(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        """Normalise. images: (B, C, H, W) reflectance; masks: (B, H, W) bool."""
+        if self._log:
+            images = torch.log1p(images.clamp_min(0) * self._gain)
+        values = (images - self.mean) / self.std
+        return values * masks[:, None]
+
+
+def load_weights(module: torch.nn.Module, card: ModelCard) -> None:
+    """Load a model's weights, refusing any key that is missing or too many.
+
+    Weights may be stored in half precision; they are computed with in float32.
+
+    Raises:
+        ModelError: if the file does not fit the network.
+    """
+    try:
+        state = load_file(card.weights)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"The weights of {card.title} cannot be read: {error}.", "Install the model again."
+        ) from error
+    expected = module.state_dict()
+    problems = [f"lacks {name}" for name in expected if name not in state]
+    problems += [f"has {name} too many" for name in state if name not in expected]
+    problems += [
+        f"has {tuple(state[name].shape)} for {name}, expected {tuple(expected[name].shape)}"
+        for name in expected
+        if name in state and state[name].shape != expected[name].shape
+    ]
+    if problems:
+        raise ModelError(
+            f"The weights of {card.title} do not fit its network: the file {problems[0]}"
+            + (f", and {len(problems) - 1} more." if len(problems) > 1 else "."),
+            "Install the model again.",
+        )
+    module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+
+
+def _out_of_memory(device: torch.device) -> OutOfMemoryError:
+    kind = "the graphics card" if device.type == "cuda" else "this machine"
+    return OutOfMemoryError(
+        f"The memory of {kind} does not suffice for this job.",
+        "Close other programs, or set a lower memory limit in the settings.",
+    )

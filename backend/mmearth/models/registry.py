@@ -1,0 +1,79 @@
+"""Installed models, and the parts that networks are built from.
+
+A new decoder or encoder is one file and one line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmearth.errors import ModelError
+from mmearth.models.card import CARD_NAME, ModelCard, NetworkConfig, read_card
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# Decoder name -> module with build(config, in_channels, classes) -> nn.Module giving class scores.
+DECODERS = {
+    "unet": "mmearth.models.decoders.unet",
+}
+
+# Encoder family, the name up to a hyphen -> module that registers its members with
+# segmentation-models-pytorch when imported. Families that are not listed are the library's own.
+ENCODERS = {
+    "doubleconv": "mmearth.models.encoders.doubleconv",
+}
+
+
+def build_network(config: NetworkConfig, *, in_channels: int, classes: int) -> nn.Module:
+    """Build a network with random weights.
+
+    Returns:
+        A module from (B, in_channels, H, W) to (B, classes, H, W) float32.
+
+    Raises:
+        ModelError: if the decoder or the encoder is unknown.
+    """
+    if config.decoder not in DECODERS:
+        raise ModelError(
+            f"Unknown decoder {config.decoder!r}; known are {', '.join(sorted(DECODERS))}.",
+            "Update MMEarth: the model is made for a newer version.",
+        )
+    family = config.encoder.partition("-")[0]
+    if family in ENCODERS:
+        import_module(ENCODERS[family])
+    build: Callable[..., nn.Module] = import_module(DECODERS[config.decoder]).build
+    return build(config, in_channels=in_channels, classes=classes)
+
+
+def installed_models(folders: Iterable[Path]) -> list[ModelCard]:
+    """Read the cards of all installed models; of two with one identifier the first folder's wins.
+
+    Damaged models are left out; naming one of them to ``find_model`` says what is wrong with it.
+    """
+    cards: dict[str, ModelCard] = {}
+    for folder in folders:
+        for path in sorted(folder.glob(f"*/{CARD_NAME}")):
+            try:
+                card = read_card(path.parent)
+            except ModelError:
+                continue
+            cards.setdefault(card.id, card)
+    return list(cards.values())
+
+
+def find_model(model_id: str, folders: Iterable[Path]) -> ModelCard:
+    """Return the card of an installed model.
+
+    Raises:
+        ModelError: if there is none, or it is damaged.
+    """
+    folders = list(folders)
+    for folder in folders:
+        if (folder / model_id / CARD_NAME).is_file() and Path(model_id).name == model_id:
+            return read_card(folder / model_id)
+    known = ", ".join(card.id for card in installed_models(folders)) or "none"
+    raise ModelError(f"No model {model_id!r} is installed.", f"Installed models: {known}.")

@@ -1,0 +1,1 @@
+"""Job kinds: what the backend can be asked to do."""

@@ -1,0 +1,159 @@
+"""From a request to something that can run: bands found, numbers scaled, grid and tiles laid out.
+
+Shared by planning, which collects what stands in the way, and running, which stops at the first.
+Imports no torch, so a plan is answered in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmearth.api import BandMatch, Plan, Problem, SegmentSpec, SourceBand
+from mmearth.errors import InputError, MMEarthError, ModelError
+from mmearth.inference.tiles import Layout
+from mmearth.models.card import ModelCard, Product
+from mmearth.models.registry import find_model
+from mmearth.raster.grid import Grid
+from mmearth.raster.match import match_bands, require_all
+from mmearth.raster.radiometry import ScaledBand, scale_bands
+from mmearth.raster.source import BandSource, list_bands
+from mmearth.raster.stack import NATIVE_FACTOR, target_grid
+from mmearth.sensors import load_sensor
+from mmearth.settings import Settings
+
+# Before the first run on a machine nothing is measured: a cautious guess of a core's speed.
+GUESSED_FLOPS_PER_CORE = 15e9
+START_SECONDS = 4.0
+WORKER_BYTES = 600 * 2**20  # torch and its libraries, loaded
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request that is ready to run."""
+
+    card: ModelCard
+    product: Product
+    bands: list[ScaledBand]
+    grid: Grid
+    layout: Layout
+    warnings: list[Problem]
+
+
+def prepare(spec: SegmentSpec, settings: Settings) -> Prepared:
+    """Make a request ready to run.
+
+    Raises:
+        MMEarthError: the first thing that stands in its way.
+    """
+    plan = Plan()
+    return _prepare(spec, settings, plan)
+
+
+def plan(spec: SegmentSpec, settings: Settings) -> Plan:
+    """Say what a request would do. What stands in its way is collected, not raised."""
+    result = Plan()
+    try:
+        ready = _prepare(spec, settings, result)
+    except MMEarthError as error:
+        result.errors.append(Problem(code=error.code, message=error.message, advice=error.advice))
+        return result
+    result.grid = ready.grid.info()
+    result.tiles = ready.layout.count
+    result.warnings = ready.warnings
+    result.seconds, result.seconds_measured = _estimate_seconds(ready, settings)
+    result.memory_bytes = _estimate_memory(ready)
+    return result
+
+
+def _prepare(spec: SegmentSpec, settings: Settings, plan: Plan) -> Prepared:
+    """Prepare, filling in ``plan`` what is known even if a later step fails."""
+    card = find_model(spec.model, settings.model_folders)
+    product = card.product(spec.product)
+    sensor = load_sensor(card.sensor)
+    sources = list_bands(spec.inputs)
+    plan.sources = [source.reference() for source in sources]
+    plan.bands = match_bands(sources, card.bands, sensor, choices=spec.bands)
+    require_all(plan.bands)
+    chosen = [_source(sources, match) for match in plan.bands]
+    bands, warnings = scale_bands(chosen, sensor, spec.radiometry)
+    grid = target_grid(chosen, card.resolution_m, spec.extent)
+    tile = spec.tile_size or card.tile_size
+    if tile % card.stride or tile < card.stride:
+        raise InputError(
+            f"A tile of {tile} pixels does not suit this model.",
+            f"Choose a multiple of {card.stride}, or leave it empty.",
+        )
+    layout = Layout.of(grid.height, grid.width, tile, stride=card.stride)
+    warnings += _resolution_warning(chosen, card)
+    return Prepared(card, product, bands, grid, layout, warnings)
+
+
+def _source(sources: list[BandSource], match: BandMatch) -> BandSource:
+    wanted: SourceBand | None = match.source
+    for source in sources:
+        if wanted and (source.input, source.index) == (wanted.input, wanted.index):
+            return source
+    raise ModelError(f"Band {match.band} has no source.")  # require_all has made sure of it
+
+
+def _resolution_warning(sources: list[BandSource], card: ModelCard) -> list[Problem]:
+    finest = min(source.grid.pixel_m for source in sources)
+    factor = finest / card.resolution_m
+    if 1 / NATIVE_FACTOR < factor < NATIVE_FACTOR:
+        return []
+    consequence = (
+        "they are averaged" if factor < 1 else "they are interpolated, and small features are lost"
+    )
+    return [
+        Problem(
+            code="resolution",
+            message=f"The pixels measure {finest:.3g} m on the ground, but this model was trained "
+            f"at {card.resolution_m:g} m; {consequence}.",
+            advice="Prefer a model made for this resolution.",
+        )
+    ]
+
+
+def _speed_file(settings: Settings) -> Path:
+    return settings.home / "speed.json"
+
+
+def _speed_key(card: ModelCard, tile: int, settings: Settings) -> str:
+    return f"{card.id} {card.version} {tile} {settings.device} {settings.cpu_threads}"
+
+
+def remember_speed(ready: Prepared, tiles: int, seconds: float, settings: Settings) -> None:
+    """Keep how long a tile took, for the next estimate on this machine."""
+    path = _speed_file(settings)
+    speeds = _read_speeds(path)
+    speeds[_speed_key(ready.card, ready.layout.rows.tile, settings)] = seconds / tiles
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(speeds, indent=1), "utf-8")
+    temporary.replace(path)
+
+
+def _read_speeds(path: Path) -> dict[str, float]:
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _estimate_seconds(ready: Prepared, settings: Settings) -> tuple[float, bool]:
+    """Return seconds, and whether they rest on a measurement on this machine."""
+    tile = ready.layout.rows.tile
+    measured = _read_speeds(_speed_file(settings)).get(_speed_key(ready.card, tile, settings))
+    if measured:
+        return START_SECONDS + ready.layout.count * measured, True
+    flops = 2 * ready.card.network.multiply_adds_per_pixel * tile**2
+    per_tile = flops / (GUESSED_FLOPS_PER_CORE * settings.cpu_threads)
+    return START_SECONDS + ready.layout.count * per_tile, False
+
+
+def _estimate_memory(ready: Prepared) -> int:
+    """Return bytes: the libraries, three bands of rows, and the tiles under way."""
+    tile, width = ready.layout.rows.tile, ready.grid.width
+    strips = 4 * tile * width * (2 * len(ready.card.bands) + 2 * ready.card.class_count)
+    return WORKER_BYTES + strips + 256 * 2**20

@@ -1,0 +1,387 @@
+"""Map the classes of a model over a raster stack."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import torch
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from mmearth import __version__
+from mmearth.api import ClassArea, SegmentOutputs, SegmentResult, SegmentSpec
+from mmearth.errors import EmptyAreaError, InputError
+from mmearth.inference.predict import RowBand, predict_rows
+from mmearth.jobs.context import JobContext
+from mmearth.jobs.prepare import Prepared, plan, prepare, remember_speed
+from mmearth.models.card import Product
+from mmearth.models.network import Network
+from mmearth.processes import is_alive, process_stamp
+from mmearth.raster import write
+from mmearth.raster.area import PixelAreas
+from mmearth.raster.polygons import PolygonClass, write_polygons
+from mmearth.raster.stack import RasterStack
+
+__all__ = ["plan", "run"]
+
+CLAIM_TRIES = 20
+MAPPING_SHARE = 0.95  # of the progress bar; the rest is for finishing the files
+_networks: dict[str, Network] = {}
+
+
+def run(spec: SegmentSpec, context: JobContext) -> SegmentResult:
+    """Map, write what was asked for, and sum up the areas.
+
+    A run that was cancelled or killed goes on where it stopped when the same request comes again.
+
+    Raises:
+        MMEarthError: whatever stands in the way; no result is then left half-written.
+    """
+    context.report(0.0, "Reading the rasters", None)
+    targets = _targets(spec)
+    ready = prepare(spec, context.settings)
+    pixels = ready.grid.width * ready.grid.height
+    products = _products(spec, ready)
+    bytes_needed = pixels * sum(len(layer.bands) for layer in products.values())
+    write.check_writable(list(targets.values()), bytes_needed)
+    work = _Work(context.settings.work_folder / _fingerprint(spec, ready))
+    write.check_space(work.folder, bytes_needed)
+    for name, layer in products.items():
+        if not work.rows_done:
+            write.create_working(work.path(name), ready.grid, layer)
+    _map(ready, products, work, context)
+    context.report(MAPPING_SHARE, "Summing up areas", None)
+    rows, empty = _class_areas(ready, work, context)
+    if not any(row.pixels for row in rows):
+        work.remove()
+        raise EmptyAreaError(
+            "There is no data in the chosen area: each pixel lacks at least one band.",
+            "Choose an area that all rasters cover.",
+        )
+    count = _finish(spec, ready, targets, products, work, rows, context)
+    work.remove()
+    return SegmentResult(
+        outputs=SegmentOutputs(**{name: str(path) for name, path in targets.items()}),
+        classes=rows,
+        nodata_pixels=empty,
+        grid=ready.grid.info(),
+        model=ready.card.id,
+        model_title=ready.card.title,
+        product=ready.product.id,
+        polygon_count=count,
+        warnings=ready.warnings,
+        seconds=context.elapsed(),
+    )
+
+
+def _targets(spec: SegmentSpec) -> dict[str, Path]:
+    """Return the results asked for, by name."""
+    named = {name: Path(path) for name, path in spec.outputs.model_dump().items() if path}
+    if not named:
+        raise InputError("No result is asked for.", "Name at least one file to write.")
+    relative = [path for path in named.values() if not path.is_absolute()]
+    if relative:
+        raise InputError(f"{relative[0]} is no full path.", "Give the whole path of each result.")
+    if len(set(named.values())) < len(named):
+        raise InputError("Two results have the same file name.", "Give each a name of its own.")
+    inputs = {Path(item.path).resolve() for item in spec.inputs}
+    for path in named.values():
+        if path.resolve() in inputs:
+            raise InputError(f"{path} is one of the input rasters.", "Choose another name.")
+    return named
+
+
+def _products(spec: SegmentSpec, ready: Prepared) -> dict[str, write.Layer]:
+    """Return the working rasters that the results are made of."""
+    tags = _provenance(spec, ready)
+    titles = tuple(f"{row.name} ({row.title})" for row in ready.product.classes)
+    layers = {"classes": write.Layer("classes", ("class",), tags, _palette(ready.product))}
+    if spec.outputs.confidence or spec.outputs.polygons:
+        layers["confidence"] = write.Layer("percent", ("confidence",), tags)
+    if spec.outputs.probabilities:
+        layers["probabilities"] = write.Layer("percent", titles, tags)
+    return layers
+
+
+def _palette(product: Product) -> dict[int, tuple[tuple[int, int, int], str]]:
+    return {
+        row.value: (
+            (int(row.color[1:3], 16), int(row.color[3:5], 16), int(row.color[5:7], 16)),
+            row.title,
+        )
+        for row in product.classes
+    }
+
+
+def _provenance(spec: SegmentSpec, ready: Prepared) -> dict[str, str]:
+    """Return tags that say how a result came to be."""
+    return {
+        "MMEARTH_VERSION": __version__,
+        "MMEARTH_MODEL": ready.card.id,
+        "MMEARTH_MODEL_VERSION": ready.card.version,
+        "MMEARTH_MODEL_SHA256": ready.card.sha256,
+        "MMEARTH_PRODUCT": ready.product.id,
+        "MMEARTH_TILE": f"{ready.layout.rows.tile} pixels, {ready.layout.rows.overlap} overlap",
+        "MMEARTH_INPUTS": json.dumps([item.path for item in spec.inputs], ensure_ascii=False),
+        "MMEARTH_BANDS": json.dumps(
+            {
+                name: f"{band.source.title}, x {band.scale:g} {band.offset:+g}"
+                for name, band in zip(ready.card.bands, ready.bands, strict=True)
+            },
+            ensure_ascii=False,
+        ),
+        "MMEARTH_ATTRIBUTION": ready.card.attribution,
+    }
+
+
+class _Work:
+    """Folder of an unfinished run, and how far it came.
+
+    If another process is at the same work (a second QGIS window), this run has a folder of its own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder if _claim(folder) else folder.with_name(f"{folder.name}-{os.getpid()}")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._state = self.folder / "rows_done"
+        self.rows_done = int(self._state.read_text()) if self._state.exists() else 0
+        os.utime(self.folder)
+
+    def path(self, name: str) -> Path:
+        return self.folder / f"{name}.tif"
+
+    def mark(self, rows: int) -> None:
+        temporary = self._state.with_suffix(".tmp")
+        temporary.write_text(str(rows))
+        temporary.replace(self._state)
+        self.rows_done = rows
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _claim(folder: Path) -> bool:
+    """Take a folder for this process, unless another that lives has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    owner = folder / "owner"
+    for _ in range(CLAIM_TRIES):
+        try:
+            with owner.open("x") as file:
+                file.write(process_stamp())
+            return True
+        except FileExistsError:
+            stamp = owner.read_text() if owner.exists() else ""
+        if stamp == process_stamp():
+            return True
+        if is_alive(stamp):
+            return False
+        if stamp:
+            owner.unlink(missing_ok=True)
+        else:  # its owner is just writing its name
+            time.sleep(0.05)
+    return False
+
+
+def _fingerprint(spec: SegmentSpec, ready: Prepared) -> str:
+    """Return a name for everything that decides the pixels of a result."""
+    files = sorted({band.source.dataset for band in ready.bands})
+    stamps = [
+        (name, os.stat(name).st_mtime_ns, os.stat(name).st_size) if os.path.exists(name) else name
+        for name in files
+    ]
+    wanted = {name: bool(path) for name, path in spec.outputs.model_dump().items()}
+    wanted["confidence"] = wanted["confidence"] or wanted["polygons"]
+    facts = (
+        __version__,
+        ready.card.sha256,
+        ready.product.model_dump(mode="json"),
+        [(b.source.dataset, b.source.band, b.scale, b.offset) for b in ready.bands],
+        ready.grid.info().model_dump(mode="json"),
+        ready.layout.rows.tile,
+        (wanted["confidence"], wanted["probabilities"]),
+        stamps,
+    )
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _network(ready: Prepared, context: JobContext) -> Network:
+    """Load the model, or take the one that is loaded; only one is kept."""
+    key = ready.card.sha256
+    if key not in _networks:
+        _networks.clear()
+        _networks[key] = Network(ready.card, context.settings)
+    return _networks[key]
+
+
+def _map(
+    ready: Prepared, products: dict[str, write.Layer], work: _Work, context: JobContext
+) -> None:
+    """Compute the rows that are not yet done, and write them to the working rasters."""
+    if work.rows_done >= ready.grid.height:
+        return
+    network = _network(ready, context)
+    layout = ready.layout
+    skipped = sum(
+        len(layout.cols.starts)
+        for start in layout.rows.starts
+        if start + layout.rows.tile <= work.rows_done
+    )
+    clock = _Clock(context, layout.count, skipped)
+    for band in predict_rows(
+        RasterStack(ready.bands, ready.grid),
+        network,
+        layout,
+        batch_size=network.batch_size(),
+        first_row=work.rows_done,
+        progress=clock.tick,
+        cancelled=context.is_cancelled,
+    ):
+        rows = _quantise(band, ready.product, network)
+        for name in products:
+            write.write_rows(work.path(name), band.start, rows[name])
+        work.mark(band.start + band.valid.shape[0])
+    computed = layout.count - skipped
+    if computed > 1:
+        remember_speed(ready, computed, clock.seconds, context.settings)
+
+
+class _Clock:
+    """Turns tiles done into progress and seconds left."""
+
+    def __init__(self, context: JobContext, tiles: int, skipped: int) -> None:
+        self._context = context
+        self._tiles = tiles
+        self._skipped = skipped
+        self._begin = context.elapsed()
+        self.seconds = 0.0
+
+    def tick(self, done: int) -> None:
+        self.seconds = self._context.elapsed() - self._begin
+        fresh = done - self._skipped
+        left = self.seconds / fresh * (self._tiles - done) if fresh > 0 else None
+        self._context.report(
+            MAPPING_SHARE * done / self._tiles, f"Mapping: tile {done:,} of {self._tiles:,}", left
+        )
+
+
+def _quantise(band: RowBand, product: Product, network: Network) -> dict[str, NDArray[np.uint8]]:
+    """Turn probabilities into what is stored; without data 0 or 255.
+
+    Returns:
+        classes (1, n, W), confidence (1, n, W) and probabilities (K, n, W), all uint8.
+    """
+    probabilities = product_probabilities(band.probabilities, product, network.card.classes)
+    if product.members:
+        first = probabilities[0] >= product.threshold
+        position = (~first).long()
+        best = probabilities.gather(0, position[None])[0]
+    else:
+        best, position = probabilities.max(dim=0)
+    values = torch.tensor([row.value for row in product.classes], dtype=torch.uint8)
+    classes = values[position].numpy()
+    classes[~band.valid] = write.CLASS_NODATA
+    confidence = (best * 100).round().to(torch.uint8).numpy()
+    confidence[~band.valid] = write.PERCENT_NODATA
+    percent = (probabilities * 100).round().to(torch.uint8).numpy()
+    percent[:, ~band.valid] = write.PERCENT_NODATA
+    return {"classes": classes[None], "confidence": confidence[None], "probabilities": percent}
+
+
+def product_probabilities(
+    probabilities: torch.Tensor, product: Product, classes: tuple[object, ...]
+) -> torch.Tensor:
+    """Return the probabilities of a product's classes. (K, H, W) float32 to (P, H, W)."""
+    if not product.members:
+        return probabilities
+    names = [getattr(row, "name") for row in classes]  # noqa: B009
+    inside = probabilities[[names.index(member) for member in product.members]].sum(dim=0)
+    return torch.stack([inside, 1 - inside]).clamp(0, 1)
+
+
+def _class_areas(ready: Prepared, work: _Work, context: JobContext) -> tuple[list[ClassArea], int]:
+    """Sum up pixels and hectares of each class; also return the number of empty pixels."""
+    areas = PixelAreas(ready.grid)
+    pixels = np.zeros(256, np.int64)
+    square_metres = np.zeros(256)
+    with rasterio.open(work.path("classes")) as source:
+        for start in range(0, ready.grid.height, 256):
+            context.check_cancelled()
+            stop = min(ready.grid.height, start + 256)
+            window = Window(0, start, ready.grid.width, stop - start)
+            values = source.read(1, window=window).ravel()
+            pixels += np.bincount(values, minlength=256)
+            weights = areas.rows(start, stop).ravel()
+            square_metres += np.bincount(values, weights, minlength=256)
+    total = square_metres[1:].sum()
+    rows = [
+        ClassArea(
+            value=row.value,
+            name=row.name,
+            title=row.title,
+            color=row.color,
+            pixels=int(pixels[row.value]),
+            hectares=square_metres[row.value] / 10_000,
+            percent=100 * square_metres[row.value] / total if total else 0.0,
+        )
+        for row in ready.product.classes
+    ]
+    return rows, int(pixels[write.CLASS_NODATA])
+
+
+def _finish(
+    spec: SegmentSpec,
+    ready: Prepared,
+    targets: dict[str, Path],
+    products: dict[str, write.Layer],
+    work: _Work,
+    rows: list[ClassArea],
+    context: JobContext,
+) -> int | None:
+    """Put every result in its place; return the number of polygons, if there are any."""
+    count = None
+    for number, (name, target) in enumerate(targets.items()):
+        context.check_cancelled()
+        share = MAPPING_SHARE + (1 - MAPPING_SHARE) * number / len(targets)
+        context.report(share, f"Writing {target.name}", None)
+        if name == "table":
+            _write_table(target, rows)
+        elif name == "polygons":
+            count = write_polygons(
+                work.path("classes"),
+                work.path("confidence"),
+                target,
+                ready.grid,
+                {row.value: PolygonClass(row.name, row.title) for row in rows},
+                minimum_area_ha=spec.minimum_area_ha,
+                scratch=work.folder,
+                cancelled=context.check_cancelled,
+            )
+        else:
+            write.publish(work.path(name), target, products[name])
+    return count
+
+
+def _write_table(target: Path, rows: list[ClassArea]) -> None:
+    with write.staged(target) as temporary:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(["class", "name", "title", "pixels", "area_ha", "percent"])
+            for row in rows:
+                table.writerow(
+                    [
+                        row.value,
+                        row.name,
+                        row.title,
+                        row.pixels,
+                        f"{row.hectares:.4f}",
+                        f"{row.percent:.2f}",
+                    ]
+                )

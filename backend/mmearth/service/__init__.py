@@ -1,0 +1,1 @@
+"""The HTTP service: routes, job records, and the process that computes."""

@@ -1,0 +1,149 @@
+"""The routes of the service."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from importlib.metadata import version as package_version
+
+import rasterio
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from mmearth import __version__, api
+from mmearth.errors import MMEarthError
+from mmearth.jobs.registry import plan_job
+from mmearth.models.registry import find_model, installed_models
+from mmearth.service.security import Gate
+from mmearth.service.supervisor import Supervisor
+from mmearth.settings import Settings
+
+
+def create_app(
+    settings: Settings,
+    supervisor: Supervisor,
+    *,
+    on_request: Callable[[], None] = lambda: None,
+    on_shutdown: Callable[[], None] = lambda: None,
+) -> FastAPI:
+    """Make the service.
+
+    Args:
+        settings: settings of the backend; its token is the only one accepted.
+        supervisor: queue of jobs.
+        on_request: called for every request that passes the gate.
+        on_shutdown: called when a request asks the service to end.
+    """
+    app = FastAPI(
+        title="MMEarth backend",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        responses={422: {"model": api.ErrorBody}},
+    )
+    app.add_middleware(Gate, token=settings.token, on_request=on_request)
+    app.add_exception_handler(MMEarthError, _answer_error)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+
+    @app.get("/v1/health")
+    def health() -> api.Health:
+        """Tell that the service is alive, and what it does."""
+        return api.Health(running=supervisor.running, queued=supervisor.queued)
+
+    @app.get("/v1/info")
+    def info() -> api.ServiceInfo:
+        """Tell versions and settings."""
+        return api.ServiceInfo(
+            version=__version__,
+            pid=os.getpid(),
+            python=platform.python_version(),
+            gdal=rasterio.__gdal_version__,
+            torch=package_version("torch"),
+            device=settings.device,
+            threads=settings.cpu_threads,
+            home=str(settings.home),
+        )
+
+    @app.get("/v1/models")
+    def models() -> api.ModelList:
+        """List the installed models."""
+        cards = installed_models(settings.model_folders)
+        return api.ModelList(models=[card.info() for card in cards])
+
+    @app.get("/v1/models/{model_id}")
+    def model(model_id: str) -> api.ModelInfo:
+        """Describe a model."""
+        return find_model(model_id, settings.model_folders).info()
+
+    @app.post("/v1/plan")
+    def plan(spec: api.SegmentSpec) -> api.Plan:
+        """Say what a job would do, without doing it."""
+        return plan_job(spec, settings)
+
+    @app.post("/v1/jobs", status_code=201)
+    def create_job(spec: api.SegmentSpec) -> api.Job:
+        """Queue a job."""
+        return supervisor.submit(spec)
+
+    @app.get("/v1/jobs")
+    def jobs() -> api.JobList:
+        """List jobs, newest first."""
+        return api.JobList(jobs=supervisor.all())
+
+    @app.get("/v1/jobs/{job_id}")
+    def job(job_id: str) -> api.Job:
+        """Tell where a job stands; once it succeeded, with its results."""
+        return supervisor.get(job_id)
+
+    @app.get("/v1/jobs/{job_id}/results")
+    def results(job_id: str) -> api.SegmentResult:
+        """Return the results of a job that succeeded."""
+        found = supervisor.get(job_id)
+        if found.result is None:
+            raise ResultMissingError(f"The job has no result: it is {found.state.value}.")
+        return found.result
+
+    @app.post("/v1/jobs/{job_id}/cancel")
+    def cancel(job_id: str) -> api.Job:
+        """Stop a job."""
+        return supervisor.cancel(job_id)
+
+    @app.post("/v1/shutdown", status_code=202)
+    def shutdown() -> api.Health:
+        """End the service."""
+        on_shutdown()
+        return api.Health()
+
+    return app
+
+
+class ResultMissingError(MMEarthError):
+    """Raised when results are asked of a job that has none."""
+
+    code = "no_result"
+    status = 409
+
+
+def _answer_error(_request: Request, error: Exception) -> JSONResponse:
+    problem = {
+        "code": getattr(error, "code", "error"),
+        "message": getattr(error, "message", str(error)),
+        "advice": getattr(error, "advice", ""),
+    }
+    return JSONResponse({"error": problem}, getattr(error, "status", 500))
+
+
+def _answer_invalid(_request: Request, error: Exception) -> JSONResponse:
+    found = error.errors() if isinstance(error, RequestValidationError) else []
+    words = "; ".join(
+        f"{'.'.join(str(part) for part in item['loc'][1:])}: {item['msg']}" for item in found
+    )
+    problem = {
+        "code": "request",
+        "message": f"The request does not fit the interface: {words}.",
+        "advice": "The plugin and the backend are of different versions: restart the backend.",
+    }
+    return JSONResponse({"error": problem}, 422)

@@ -1,0 +1,337 @@
+"""The queue of jobs, and the care for the process that computes them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import subprocess  # starts our own worker, with a fixed list of arguments
+import sys
+import threading
+import time
+import uuid
+from collections import deque
+from datetime import datetime, timezone
+from typing import Any
+
+from mmearth.api import Job, JobState, Problem, SegmentSpec
+from mmearth.errors import JobError
+from mmearth.service.store import JobStore
+from mmearth.settings import Settings
+
+# A cancelled job looks up between batches; one that is deep in a file is stopped by force.
+CANCEL_SECONDS = 1.2
+STOP_SECONDS = 3.0
+GDAL_CACHE_MB = 128  # GDAL's default is a share of all memory
+
+log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """Runs jobs one after the other in a worker process, which starts with the first of them."""
+
+    def __init__(self, settings: Settings, store: JobStore) -> None:
+        self._settings = settings
+        self._store = store
+        self._jobs: dict[str, Job] = {}
+        self._waiting: deque[str] = deque()
+        self._lock = threading.RLock()
+        self._wake = threading.Condition(self._lock)
+        self._worker: _WorkerProcess | None = None
+        self._running: str | None = None
+        self._cancel_at: float | None = None
+        self._closing = False
+        self._thread = threading.Thread(target=self._loop, name="supervisor", daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> str | None:
+        """Identifier of the job that is being computed."""
+        return self._running
+
+    @property
+    def queued(self) -> int:
+        """Number of jobs that wait."""
+        return len(self._waiting)
+
+    @property
+    def busy(self) -> bool:
+        """True if there is work left."""
+        return self._running is not None or bool(self._waiting)
+
+    def submit(self, spec: SegmentSpec) -> Job:
+        """Queue a job."""
+        job = Job(
+            id=uuid.uuid4().hex,
+            state=JobState.queued,
+            spec=spec,
+            stage="Waiting",
+            created=datetime.now(timezone.utc),
+        )
+        with self._lock:
+            self._store.save(job)
+            self._jobs[job.id] = job
+            self._waiting.append(job.id)
+            self._wake.notify_all()
+        return job
+
+    def get(self, job_id: str) -> Job:
+        """Return a job, also one of an earlier service.
+
+        Raises:
+            JobNotFoundError: if there is none.
+        """
+        with self._lock:
+            if job_id in self._jobs:
+                return self._jobs[job_id]
+        return self._store.get(job_id)
+
+    def all(self) -> list[Job]:
+        """Return all jobs, newest first; those under way with their latest progress."""
+        with self._lock:
+            return [self._jobs.get(job.id, job) for job in self._store.all()]
+
+    def cancel(self, job_id: str) -> Job:
+        """Stop a job; one that is over stays as it is.
+
+        Raises:
+            JobNotFoundError: if there is none.
+        """
+        with self._lock:
+            job = self.get(job_id)
+            if job_id in self._waiting:
+                self._waiting.remove(job_id)
+                self._end(job_id, JobState.cancelled)
+            elif job_id == self._running:
+                if self._cancel_at is None:
+                    self._cancel_at = time.monotonic()
+                    self._update(job_id, stage="Cancelling")
+                    if self._worker:
+                        self._worker.send({"command": "cancel"})
+            elif not job.state.over:
+                raise JobError(
+                    "This job belongs to another QGIS window.", "Cancel it in that window."
+                )
+            return self.get(job_id)
+
+    def close(self) -> None:
+        """Stop the worker; jobs under way are marked as cancelled."""
+        with self._lock:
+            self._closing = True
+            for job_id in [*self._waiting, *([self._running] if self._running else [])]:
+                self._end(job_id, JobState.cancelled)
+            self._waiting.clear()
+            self._wake.notify_all()
+            worker = self._worker
+        if worker:
+            worker.stop()
+
+    def _loop(self) -> None:
+        while True:
+            with self._lock:
+                while not self._waiting and not self._closing:
+                    self._wake.wait()
+                if self._closing:
+                    return
+                job_id = self._waiting.popleft()
+                self._running = job_id
+                self._cancel_at = None
+                self._update(
+                    job_id,
+                    state=JobState.running,
+                    stage="Starting",
+                    started=datetime.now(timezone.utc),
+                )
+            try:
+                self._compute(job_id)
+            except Exception as error:
+                log.exception("Supervision failed")
+                self._end(job_id, JobState.failed, error=_problem("error", f"{error}"))
+            finally:
+                self._running = None
+
+    def _compute(self, job_id: str) -> None:
+        """Hand a job to the worker and follow it to its end."""
+        worker = self._ready_worker()
+        spec = self._jobs[job_id].spec.model_dump(mode="json")
+        worker.send({"command": "run", "spec": spec})
+        while True:
+            event = worker.next_event(0.1)
+            if event is None:
+                if self._overdue():
+                    worker.kill()
+                    self._worker = None
+                    self._end(job_id, JobState.cancelled)
+                    return
+                continue
+            match event["event"]:
+                case "progress":
+                    self._update(
+                        job_id,
+                        progress=event["progress"],
+                        eta_seconds=event["eta"],
+                        **({} if self._cancel_at else {"stage": event["stage"]}),
+                    )
+                case "succeeded":
+                    self._end(job_id, JobState.succeeded, result=event["result"])
+                    return
+                case "cancelled":
+                    self._end(job_id, JobState.cancelled)
+                    return
+                case "failed":
+                    self._end(job_id, JobState.failed, error=event["error"])
+                    return
+                case "died":
+                    self._worker = None
+                    self._died(job_id, event)
+                    return
+
+    def _ready_worker(self) -> _WorkerProcess:
+        if self._worker is None or not self._worker.alive:
+            self._worker = _WorkerProcess(self._settings)
+        return self._worker
+
+    def _overdue(self) -> bool:
+        cancelled = self._cancel_at
+        return cancelled is not None and time.monotonic() - cancelled > CANCEL_SECONDS
+
+    def _died(self, job_id: str, event: dict[str, Any]) -> None:
+        if self._cancel_at is not None or self._closing:
+            self._end(job_id, JobState.cancelled)
+            return
+        log.error("Worker ended with %s: %s", event["exit"], event["words"])
+        self._end(job_id, JobState.failed, error=_why_died(event["exit"], event["words"]))
+
+    def _update(self, job_id: str, **changes: Any) -> None:
+        with self._lock:
+            job = self._jobs[job_id]
+            if not job.state.over:
+                self._jobs[job_id] = job.model_copy(update=changes)
+                if "state" in changes:
+                    self._store.save(self._jobs[job_id])
+
+    def _end(
+        self,
+        job_id: str,
+        state: JobState,
+        *,
+        result: dict[str, Any] | None = None,
+        error: dict[str, str] | None = None,
+    ) -> None:
+        with self._lock:
+            job = self._jobs[job_id]
+            if job.state.over:
+                return
+            facts = job.model_dump() | {
+                "state": state,
+                "stage": {"succeeded": "Done", "failed": "Failed"}.get(state.value, "Cancelled"),
+                "progress": 1.0 if state is JobState.succeeded else job.progress,
+                "eta_seconds": None,
+                "finished": datetime.now(timezone.utc),
+                "result": result,
+                "error": error,
+            }
+            self._jobs[job_id] = Job.model_validate(facts)
+            self._store.save(self._jobs[job_id])
+
+
+class _WorkerProcess:
+    """A worker and the lines that come from it."""
+
+    def __init__(self, settings: Settings) -> None:
+        environment = {
+            **os.environ,
+            "MMEARTH_HOME": str(settings.home),
+            "GDAL_CACHEMAX": str(GDAL_CACHE_MB),
+            # Threads that spin while they wait would slow down reading and the rest of the machine.
+            "OMP_WAIT_POLICY": "PASSIVE",
+        }
+        environment.pop("MMEARTH_TOKEN", None)  # the worker talks to nobody
+        self._process = subprocess.Popen(
+            [sys.executable, "-s", "-u", "-m", "mmearth.service.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            env=environment,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+        self._events: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._words: deque[str] = deque(maxlen=20)
+        errors = threading.Thread(target=self._read_errors, daemon=True)
+        errors.start()
+        threading.Thread(target=self._read_events, args=(errors,), daemon=True).start()
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, command: dict[str, Any]) -> None:
+        """Send a command; to a worker that has just died it is lost, and its death will be told."""
+        stdin = self._process.stdin
+        try:
+            if stdin:
+                stdin.write(json.dumps(command) + "\n")
+                stdin.flush()
+        except OSError:
+            log.warning("The worker no longer listens")
+
+    def next_event(self, seconds: float) -> dict[str, Any] | None:
+        """Return the next event, or None if none comes in time."""
+        try:
+            return self._events.get(timeout=seconds)
+        except queue.Empty:
+            return None
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """End the worker: by closing its input, or by force."""
+        if self._process.stdin:
+            self._process.stdin.close()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def _read_events(self, errors: threading.Thread) -> None:
+        for line in self._process.stdout or []:
+            self._events.put(json.loads(line))
+        code = self._process.wait()
+        errors.join(1.0)
+        self._events.put({"event": "died", "exit": code, "words": "\n".join(self._words)})
+
+    def _read_errors(self) -> None:
+        for line in self._process.stderr or []:
+            self._words.append(line.rstrip())
+            log.info("worker: %s", line.rstrip())
+
+
+def _problem(code: str, message: str, advice: str = "") -> dict[str, str]:
+    return Problem(code=code, message=message, advice=advice).model_dump()
+
+
+def _why_died(code: int, words: str) -> dict[str, str]:
+    """Put the end of a worker in words. Negative codes are signals on Unix."""
+    again = "Run it again: it goes on where it stopped."
+    if code in (-9, 137):
+        return _problem(
+            "out_of_memory",
+            "The computing process was killed, most likely because memory ran out.",
+            f"Close other programs, or set a lower memory limit in the settings. {again}",
+        )
+    last = words.splitlines()[-1] if words else ""
+    return _problem(
+        "worker_died",
+        f"The computing process ended unexpectedly (exit code {code}). {last}".strip(),
+        f"{again} If it happens again, please report it with the log file of the backend.",
+    )

@@ -1,0 +1,124 @@
+"""Distillation: a small network learns the class probabilities of a large one.
+
+Hinton, Vinyals and Dean 2015, with soft targets only: the Kullback-Leibler divergence from the
+teacher's probabilities to the student's, averaged over pixels with data. The model that is kept is
+an exponential moving average of the weights.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.functional import log_softmax
+
+from mmearth.models.network import Normaliser
+from mmearth.training.augment import RadiometricJitter
+from mmearth.training.softlabels import CropSampler
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Numbers of a training run.
+
+    Attributes:
+        steps: number of batches.
+        batch: crops in a batch.
+        crop: side of a crop in pixels.
+        learning_rate: its highest value; it rises over ``warm_up`` steps and falls as a cosine.
+        weight_decay: of AdamW.
+        averaging: share of the average that stays at each step, once settled.
+        seed: of weights, crops and changes.
+    """
+
+    steps: int
+    batch: int = 16
+    crop: int = 64
+    learning_rate: float = 1e-3
+    warm_up: int = 200
+    weight_decay: float = 1e-2
+    averaging: float = 0.999
+    seed: int = 0
+
+
+def divergence(scores: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """Return the mean Kullback-Leibler divergence KL(target || softmax(scores)) over valid pixels.
+
+    Shape:
+        scores, target: (B, K, H, W) float32; valid: (B, H, W) bool; returns a scalar.
+    """
+    # x log x is 0 at 0; the teacher's own entropy is constant, but makes 0 the perfect score.
+    entropy = torch.special.entr(target).sum(dim=1)
+    cross = -(target * log_softmax(scores, dim=1)).sum(dim=1)
+    return ((cross - entropy) * valid).sum() / valid.sum().clamp_min(1)
+
+
+def distill(
+    network: nn.Module,
+    normalise: Normaliser,
+    crops: CropSampler,
+    recipe: Recipe,
+    jitter: RadiometricJitter,
+    wavelengths_um: torch.Tensor,
+    *,
+    watch: Callable[[int, float, nn.Module], None] = lambda step, loss, average: None,
+    every: int = 500,
+) -> nn.Module:
+    """Train a network; the same seed gives the same weights on the same machine.
+
+    Args:
+        network: to be trained, from (B, C, H, W) to (B, K, H, W) scores.
+        normalise: from reflectance to its input.
+        crops: where crops come from.
+        recipe: numbers of the run.
+        jitter: changes to reflectance.
+        wavelengths_um: (C,) central wavelengths of the bands.
+        watch: called every ``every`` steps with the step, the mean loss since, and the average.
+        every: see ``watch``.
+
+    Returns:
+        The averaged network, in evaluation mode.
+    """
+    random = torch.Generator().manual_seed(recipe.seed)
+    network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    average = copy.deepcopy(network).eval()
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    losses: list[float] = []
+    for step in range(recipe.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * _schedule(step, recipe)
+        images, target, valid = crops.draw(recipe.batch)
+        images = jitter(images, wavelengths_um, random)
+        values = normalise(images, valid).contiguous(memory_format=torch.channels_last)
+        loss = divergence(network(values), target, valid)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        _average(average, network, min(recipe.averaging, (1 + step) / (10 + step)))
+        losses.append(loss.item())
+        if (step + 1) % every == 0 or step + 1 == recipe.steps:
+            watch(step + 1, sum(losses) / len(losses), average)
+            losses.clear()
+            network.train()
+    return average
+
+
+def _schedule(step: int, recipe: Recipe) -> float:
+    rise = min(1.0, (step + 1) / recipe.warm_up)
+    return rise * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+
+
+@torch.no_grad()
+def _average(average: nn.Module, network: nn.Module, keep: float) -> None:
+    pairs = zip(average.state_dict().values(), network.state_dict().values(), strict=True)
+    for kept, new in pairs:
+        if kept.dtype.is_floating_point:
+            kept.lerp_(new, 1 - keep)
+        else:
+            kept.copy_(new)

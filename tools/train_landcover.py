@@ -1,0 +1,435 @@
+"""Train the embedded land-cover model: soft labels of Dynamic World, distilled into a small U-Net.
+
+    python tools/train_landcover.py --data <folder with s2/index.json's tiles>
+
+Writes resources/models/landcover-s2 (weights, card) and the log of the run beside them. The data is
+described in that folder's README.md; its split by place is respected.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "backend"))
+
+from mmearth.api import RasterInput  # noqa: E402
+from mmearth.inference.predict import predict_rows  # noqa: E402
+from mmearth.inference.tiles import Layout  # noqa: E402
+from mmearth.models.card import ModelCard, NetworkConfig, Normalisation  # noqa: E402
+from mmearth.models.network import Network, Normaliser  # noqa: E402
+from mmearth.models.registry import build_network  # noqa: E402
+from mmearth.models.save import save_model  # noqa: E402
+from mmearth.raster.radiometry import ScaledBand  # noqa: E402
+from mmearth.raster.source import list_bands  # noqa: E402
+from mmearth.raster.stack import RasterStack  # noqa: E402
+from mmearth.sensors import load_sensor  # noqa: E402
+from mmearth.settings import Settings  # noqa: E402
+from mmearth.training.augment import RadiometricJitter  # noqa: E402
+from mmearth.training.distill import Recipe, distill, divergence  # noqa: E402
+from mmearth.training.metrics import agreement, confusion, intersection_over_union  # noqa: E402
+from mmearth.training.softlabels import CropSampler, SoftTile, read_tiles  # noqa: E402
+
+MODEL_ID = "landcover-s2"
+VERSION = "1.0.0"
+SENSOR = load_sensor("sentinel-2")
+BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
+LOG_GAIN = 20.0  # ln(1 + 20 r) spreads dark water and bright snow about evenly
+TILE = 256
+
+# Names and colours of Dynamic World (Brown et al. 2022, doi:10.1038/s41597-022-01307-4).
+CLASSES = [
+    {"value": number, "name": name, "title": title, "color": color}
+    for number, (name, title, color) in enumerate(
+        [
+            ("water", "Water", "#419bdf"),
+            ("trees", "Trees", "#397d49"),
+            ("grass", "Grass", "#88b053"),
+            ("flooded_vegetation", "Flooded vegetation", "#7a87c6"),
+            ("crops", "Crops", "#e49635"),
+            ("shrub_and_scrub", "Shrub and scrub", "#dfc35a"),
+            ("built", "Built-up", "#c4281b"),
+            ("bare", "Bare ground", "#a59b8f"),
+            ("snow_and_ice", "Snow and ice", "#b39fe1"),
+        ],
+        start=1,
+    )
+]
+NAMES = [row["name"] for row in CLASSES]
+TREES = NAMES.index("trees")
+
+# EuroSAT's scene classes, and what of ours is right for each; Highway has no counterpart.
+SCENES = {
+    "Forest": {"trees"},
+    "Residential": {"built"},
+    "Industrial": {"built"},
+    "SeaLake": {"water"},
+    "River": {"water"},
+    "AnnualCrop": {"crops"},
+    "PermanentCrop": {"crops"},
+    "Pasture": {"grass"},
+    "HerbaceousVegetation": {"grass", "shrub_and_scrub"},
+}
+
+DECODERS = {
+    "doubleconv-16": (96, 64, 32, 16, 16),
+    "doubleconv-24": (128, 96, 48, 24, 16),
+    "doubleconv-32": (192, 128, 64, 32, 16),
+}
+
+ATTRIBUTION = (
+    "Trained with teacher labels of the Dynamic World model (google/dynamicworld, Apache-2.0; "
+    "Brown et al. 2022) on images that contain modified Copernicus Sentinel data, from EuroSAT "
+    "(Helber et al. 2019, MIT), EOTDL (EarthPulse, MIT), Major TOM (ESA Phi-lab, CC BY-SA 4.0), "
+    "DSen2 (Lanaras et al. 2018, CC BY 4.0), TerraMesh and TerraMind (IBM and ESA, CC BY-SA 4.0 "
+    "and Apache-2.0), SSL4EO-S12 (Wang et al. 2023, CC BY 4.0), BigEarthNet (Sumbul et al. 2021, "
+    "CDLA-Permissive-1.0), and Czech forest sites of 2019 and 2020."
+)
+
+
+def main() -> None:
+    """Train, calibrate, measure, save."""
+    options = _options()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    held_out = set(filter(None, options.hold_out.split(",")))
+    tiles = read_tiles(options.data, BANDS, scale=SENSOR.scale)
+    training = [
+        t for t in tiles if t.facts["split"] == "train" and t.facts["source"] not in held_out
+    ]
+    calibration = [t for t in training if _is_calibration(t)]
+    training = [t for t in training if not _is_calibration(t)]
+    validation = [t for t in tiles if t.facts["split"] == "val"]
+    log = _Log(options.output / "training.jsonl", options)
+
+    norm = _statistics(training)
+    config = _config(options.encoder)
+    network = build_network(config, in_channels=len(BANDS), classes=len(CLASSES))
+    normalise = Normaliser(norm)
+    recipe = Recipe(
+        steps=options.steps,
+        batch=options.batch,
+        crop=options.crop,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+    )
+    wavelengths = torch.tensor([SENSOR.band(name).wavelength_nm / 1000 for name in BANDS])
+    jitter = RadiometricJitter() if options.jitter else RadiometricJitter(chance=0.0)
+
+    def watch(step: int, loss: float, average: torch.nn.Module) -> None:
+        figures = _quick_figures(average, normalise, validation)
+        log.write(step=step, loss=round(loss, 5), **figures)
+
+    student = distill(
+        network,
+        normalise,
+        CropSampler(training, recipe.crop, options.seed),
+        recipe,
+        jitter,
+        wavelengths,
+        watch=watch,
+        every=max(1, options.steps // 20),
+    )
+    temperature, threshold = _calibrate(student, normalise, calibration)
+    log.write(temperature=temperature, threshold=threshold)
+    facts = _facts(config, norm, temperature, threshold, options)
+    card = save_model(options.output, student.state_dict(), {**facts, "accuracy": ()})
+    figures = measure(card, [t for t in tiles if not held_out or t.facts["source"] in held_out
+                             or t.facts["split"] == "val"], held_out)  # fmt: skip
+    log.write(final=figures)
+    facts["accuracy"] = tuple(figures)
+    save_model(options.output, student.state_dict(), facts)
+    for row in figures:
+        print(f"{row['value']:.4f}  {row['name']} ({row['data']})")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of tiles and index.json")
+    parser.add_argument("--output", type=Path, default=ROOT / "resources" / "models" / MODEL_ID)
+    parser.add_argument("--encoder", choices=sorted(DECODERS), default="doubleconv-24")
+    parser.add_argument("--steps", type=int, default=7_000)
+    parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--crop", type=int, default=80, help="pixels a side; a multiple of 16")
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--no-jitter", dest="jitter", action="store_false")
+    parser.add_argument(
+        "--hold-out", default="", help="sources to leave out of training and to measure on"
+    )
+    return parser.parse_args()
+
+
+def _is_calibration(tile: SoftTile) -> bool:
+    """Put one training place in ten aside to fit temperature and threshold."""
+    digest = hashlib.sha256(tile.facts["group"].encode()).digest()
+    return digest[0] % 10 == 0
+
+
+def _statistics(tiles: list[SoftTile]) -> Normalisation:
+    values = np.concatenate([t.image[:, t.valid][:, ::7] for t in tiles], axis=1)
+    values = np.log1p(LOG_GAIN * np.maximum(values, 0))
+    return Normalisation(
+        function="log1p",
+        gain=LOG_GAIN,
+        mean=tuple(round(float(v), 4) for v in values.mean(axis=1)),
+        std=tuple(round(float(v), 4) for v in values.std(axis=1)),
+    )
+
+
+def _config(encoder: str) -> NetworkConfig:
+    options = {"encoder_depth": 5, "decoder_channels": list(DECODERS[encoder])}
+    plain = NetworkConfig(
+        decoder="unet", encoder=encoder, options=options, multiply_adds_per_pixel=1
+    )
+    network = build_network(plain, in_channels=len(BANDS), classes=len(CLASSES)).eval()
+    return plain.model_copy(update={"multiply_adds_per_pixel": _multiply_adds(network)})
+
+
+def _multiply_adds(network: torch.nn.Module, side: int = 64) -> float:
+    """Count multiply-adds of the convolutions, per pixel of input."""
+    total = 0
+
+    def count(module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> None:
+        nonlocal total
+        total += output.numel() * module.weight[0].numel()
+
+    convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
+    hooks = [m.register_forward_hook(count) for m in convolutions]
+    with torch.inference_mode():
+        network(torch.zeros(1, len(BANDS), side, side))
+    for hook in hooks:
+        hook.remove()
+    return round(total / side**2)
+
+
+@torch.inference_mode()
+def _scores(network: torch.nn.Module, normalise: Normaliser, tile: SoftTile) -> torch.Tensor:
+    """Return the class scores of a whole tile, reflected to a multiple of 16. (K, H, W)."""
+    height, width = tile.valid.shape
+    grow = [((side + 16 + 15) // 16 * 16 - side) for side in (height, width)]
+    top, left = grow[0] // 2, grow[1] // 2
+    pad = ((top, grow[0] - top), (left, grow[1] - left))
+    image = torch.from_numpy(np.pad(tile.image, ((0, 0), *pad), "reflect"))[None]
+    valid = torch.from_numpy(np.pad(tile.valid, pad, "reflect"))[None]
+    scores = network(normalise(image, valid))[0]
+    return scores[:, top : top + height, left : left + width]
+
+
+def _quick_figures(
+    network: torch.nn.Module, normalise: Normaliser, tiles: list[SoftTile]
+) -> dict[str, float]:
+    matrix = np.zeros((len(CLASSES), len(CLASSES)), np.int64)
+    for tile in tiles:
+        mapped = _scores(network, normalise, tile).argmax(dim=0).numpy()
+        matrix += _matrix(tile, mapped)
+    return {
+        "agreement": round(agreement(matrix), 4),
+        "tree_iou": round(float(intersection_over_union(matrix)[TREES]), 4),
+    }
+
+
+def _matrix(tile: SoftTile, mapped: np.ndarray) -> np.ndarray:
+    reference = tile.target.argmax(axis=0)
+    return confusion(reference[tile.valid], mapped[tile.valid], len(CLASSES))
+
+
+def _calibrate(
+    network: torch.nn.Module, normalise: Normaliser, tiles: list[SoftTile]
+) -> tuple[float, float]:
+    """Fit the temperature of all classes, and the threshold of trees, on places put aside."""
+    scores = [_scores(network, normalise, tile) for tile in tiles]
+    candidates = np.round(np.geomspace(0.5, 2.0, 61), 3)
+
+    def loss(temperature: float) -> float:
+        total = sum(
+            float(
+                divergence(
+                    s[None] / temperature,
+                    torch.from_numpy(t.target)[None],
+                    torch.from_numpy(t.valid)[None],
+                )
+            )
+            * t.valid.sum()
+            for s, t in zip(scores, tiles, strict=True)
+        )
+        return total / sum(t.valid.sum() for t in tiles)
+
+    temperature = float(min(candidates, key=loss))
+    trees = np.concatenate(
+        [
+            torch.softmax(s / temperature, 0)[TREES].numpy()[t.valid]
+            for s, t in zip(scores, tiles, strict=True)
+        ]
+    )
+    truth = np.concatenate([(t.target.argmax(0) == TREES)[t.valid] for t in tiles])
+
+    def iou(threshold: float) -> float:
+        mapped = trees >= threshold
+        return (mapped & truth).sum() / (mapped | truth).sum()
+
+    threshold = float(max(np.round(np.arange(0.2, 0.6, 0.01), 2), key=iou))
+    return temperature, threshold
+
+
+def measure(card: ModelCard, tiles: list[SoftTile], held_out: set[str]) -> list[dict[str, Any]]:
+    """Measure a saved model with the code that users run, tile by tile from the files."""
+    network = Network(card, Settings())
+    threshold = card.product("treemask").threshold
+    matrices: dict[str, np.ndarray] = defaultdict(
+        lambda: np.zeros((len(CLASSES), len(CLASSES)), np.int64)
+    )
+    mask = np.zeros((2, 2), np.int64)
+    right = {"student": 0, "teacher": 0, "student val": 0, "teacher val": 0}
+    scenes = {"all": 0, "val": 0}
+    for tile in tiles:
+        scene = SCENES.get(tile.facts.get("scene", ""))
+        validated = tile.facts["split"] == "val" or tile.facts["source"] in held_out
+        if not (scene or validated) or tile.facts["crs"] is None:
+            continue
+        probabilities = _map(network, tile)
+        mapped = probabilities.argmax(axis=0)
+        if scene:
+            _count_scene(tile, mapped, scene, right, scenes)
+        if tile.facts["source"] in held_out:
+            matrices[f"held out: {tile.facts['source']}"] += _matrix(tile, mapped)
+        if tile.facts["split"] == "val":
+            matrices["all"] += _matrix(tile, mapped)
+            matrices[tile.facts["source"]] += _matrix(tile, mapped)
+            truth = (tile.target.argmax(axis=0) == TREES)[tile.valid].astype(int)
+            mask += confusion(truth, (probabilities[TREES] >= threshold)[tile.valid].astype(int), 2)
+    data = "validation places, against the teacher"
+    rows = [
+        _row("Agreement", agreement(matrices["all"]), data),
+        _row("Tree mask IoU", float(intersection_over_union(mask)[1]), data),
+    ]
+    for name, value in zip(NAMES, intersection_over_union(matrices["all"]), strict=True):
+        if not np.isnan(value):
+            rows.append(_row(f"IoU {name}", float(value), data))
+    for source, matrix in matrices.items():
+        if source != "all":
+            rows.append(_row(f"Agreement, {source}", agreement(matrix), data))
+    for who in ("student", "teacher"):
+        name = f"EuroSAT scenes right by majority, {who}"
+        rows.append(_row(name, right[who] / scenes["all"], f"{scenes['all']} scenes, all"))
+        rows.append(
+            _row(name, right[f"{who} val"] / scenes["val"], f"{scenes['val']} scenes, validation")
+        )
+    return rows
+
+
+def _map(network: Network, tile: SoftTile) -> np.ndarray:
+    """Return probabilities (K, H, W) of a tile, read from its file and run in tiles as in a job."""
+    sources = {
+        band.hints[0]: band for band in list_bands([RasterInput(path=str(tile.path), label="")])
+    }
+    bands = [ScaledBand(sources[name], SENSOR.scale, 0.0, None, SENSOR.nodata) for name in BANDS]
+    grid = bands[0].source.grid
+    layout = Layout.of(grid.height, grid.width, TILE, stride=network.card.stride)
+    parts = predict_rows(RasterStack(bands, grid), network, layout, batch_size=1)
+    return torch.cat([part.probabilities for part in parts], dim=1).numpy()
+
+
+def _count_scene(
+    tile: SoftTile,
+    mapped: np.ndarray,
+    fitting: set[str],
+    right: dict[str, int],
+    scenes: dict[str, int],
+) -> None:
+    answers = {"student": mapped, "teacher": tile.target.argmax(axis=0)}
+    validation = tile.facts["split"] == "val"
+    scenes["all"] += 1
+    scenes["val"] += validation
+    for who, classes in answers.items():
+        majority = NAMES[np.bincount(classes[tile.valid], minlength=len(CLASSES)).argmax()]
+        right[who] += majority in fitting
+        right[f"{who} val"] += validation and majority in fitting
+
+
+def _row(name: str, value: float, data: str) -> dict[str, Any]:
+    return {"name": name, "value": round(value, 4), "data": data}
+
+
+def _facts(
+    config: NetworkConfig,
+    norm: Normalisation,
+    temperature: float,
+    threshold: float,
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    trees = CLASSES[TREES]
+    other = {"value": 2, "name": "other", "title": "Other", "color": "#e6e2d6"}
+    return {
+        "id": MODEL_ID,
+        "version": VERSION,
+        "title": "Sentinel-2 land cover",
+        "description": "Nine classes of land cover at 10 m from ten bands of Sentinel-2, Level-1C "
+        "or Level-2A: a small U-Net that learned from the Dynamic World model.",
+        "licence": "CC-BY-SA-4.0",
+        "attribution": ATTRIBUTION,
+        "sensor": SENSOR.id,
+        "levels": ("L1C", "L2A"),
+        "quantity": SENSOR.quantity,
+        "bands": BANDS,
+        "normalisation": norm,
+        "resolution_m": 10.0,
+        "tile_size": TILE,
+        "stride": 16,
+        "temperature": temperature,
+        "network": config,
+        "classes": tuple(CLASSES),
+        "products": (
+            {"id": "landcover", "title": "Land cover", "classes": tuple(CLASSES)},
+            {
+                "id": "treemask",
+                "title": "Tree mask",
+                "members": ("trees",),
+                "threshold": threshold,
+                "classes": ({**trees, "value": 1}, other),
+            },
+        ),
+        "training": {
+            "command": "python tools/train_landcover.py --data DATA "
+            f"--encoder {options.encoder} --steps {options.steps} --batch {options.batch} "
+            f"--crop {options.crop} "
+            f"--learning-rate {options.learning_rate:g} --seed {options.seed} "
+            f"--threads {options.threads}" + ("" if options.jitter else " --no-jitter"),
+            "method": "distillation on soft labels (Hinton et al. 2015) with radiometric jitter",
+            "teacher": "Dynamic World forward model (google/dynamicworld, Apache-2.0)",
+            "seed": options.seed,
+        },
+    }
+
+
+class _Log:
+    """A line of JSON for each thing worth knowing of a run."""
+
+    def __init__(self, path: Path, options: argparse.Namespace) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._start = time.monotonic()
+        path.write_text("")
+        recorded = {k: v for k, v in vars(options).items() if k not in ("data", "output")}
+        self.write(options=recorded, torch=torch.__version__)
+
+    def write(self, **facts: Any) -> None:
+        line = json.dumps({"seconds": round(time.monotonic() - self._start), **facts})
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""What differs between Qt 5 and Qt 6, and between QGIS 3.22 and 4."""
+
+from qgis.PyQt.QtCore import QT_VERSION_STR
+
+try:  # Qt 6
+    from qgis.PyQt.QtGui import QAction
+except ImportError:  # Qt 5
+    from qgis.PyQt.QtWidgets import QAction
+
+try:  # QGIS 3.36
+    from qgis.core import Qgis
+
+    FLAG_ADVANCED = Qgis.ProcessingParameterFlag.Advanced
+    SOURCE_RASTER = Qgis.ProcessingSourceType.Raster
+except AttributeError:
+    from qgis.core import QgsProcessing, QgsProcessingParameterDefinition
+
+    FLAG_ADVANCED = QgsProcessingParameterDefinition.Flag.FlagAdvanced
+    SOURCE_RASTER = QgsProcessing.SourceType.TypeRaster
+
+QT6 = QT_VERSION_STR.startswith("6")
+
+__all__ = ["FLAG_ADVANCED", "QT6", "SOURCE_RASTER", "QAction"]

@@ -1,0 +1,86 @@
+"""Installed models, read from their cards without the backend.
+
+A card is ``model.json``, a STAC item with the MLM extension; only what a list of models shows is
+read here. Whether a model is whole is for the backend to check.
+"""
+
+import json
+from pathlib import Path
+from typing import Iterable, List, NamedTuple, Tuple
+
+
+class ClassEntry(NamedTuple):
+    """A class of a product."""
+
+    value: int
+    title: str
+    color: str
+
+
+class Product(NamedTuple):
+    """Something that a model can map."""
+
+    id: str
+    title: str
+    classes: Tuple[ClassEntry, ...]
+
+
+class Model(NamedTuple):
+    """An installed model."""
+
+    id: str
+    title: str
+    version: str
+    description: str
+    sensor: str
+    bands: Tuple[Tuple[str, str], ...]
+    """Name and title of each input band, in order."""
+    resolution_m: float
+    licence: str
+    attribution: str
+    accuracy: Tuple[Tuple[str, float, str], ...]
+    """Name, value and data of each measured figure."""
+    products: Tuple[Product, ...]
+    size_bytes: int
+
+
+def installed_models(folders: Iterable[Path]) -> List[Model]:
+    """Read all models; of two with one identifier that of the first folder wins."""
+    models = {}
+    for folder in folders:
+        for card in sorted(folder.glob("*/model.json")):
+            try:
+                model = _read(card)
+            except (OSError, ValueError, KeyError, IndexError, TypeError):
+                continue  # the backend says what is wrong with it when it is asked for
+            models.setdefault(model.id, model)
+    return list(models.values())
+
+
+def _read(card: Path) -> Model:
+    item = json.loads(card.read_text("utf-8"))
+    properties = item["properties"]
+    titles = {band["name"]: band.get("description", "") for band in properties["bands"]}
+    return Model(
+        id=item["id"],
+        title=properties["title"],
+        version=properties["version"],
+        description=properties["description"],
+        sensor=properties["mmearth:sensor"],
+        bands=tuple((name, titles[name]) for name in properties["mlm:input"][0]["bands"]),
+        resolution_m=properties["mmearth:resolution_m"],
+        licence=properties["license"],
+        attribution=properties["mmearth:attribution"],
+        accuracy=tuple(
+            (row["name"], row["value"], row["data"]) for row in properties["mmearth:accuracy"]
+        ),
+        products=tuple(
+            Product(
+                row["id"],
+                row["title"],
+                tuple(ClassEntry(c["value"], c["title"], c["color"]) for c in row["classes"]),
+            )
+            for row in properties["mmearth:products"]
+        ),
+        size_bytes=item["assets"]["model"]["file:size"],
+    )

@@ -1,0 +1,97 @@
+"""Work that QGIS's task manager shows: installing, starting, planning and running.
+
+An exception that leaves ``run`` ends QGIS, so it is kept and handed over in the main thread.
+"""
+
+import traceback
+from typing import Any, Callable, Dict, Optional
+
+from qgis.core import QgsApplication, QgsTask
+
+from .link.errors import LinkError
+
+Done = Callable[[Any], None]
+Failed = Callable[[LinkError], None]
+
+
+class Task(QgsTask):
+    """Calls a function in a thread of its own and tells the main thread how it went.
+
+    The function gets this task: it may call ``report`` and should ask ``isCanceled`` often.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        work: Callable[["Task"], Any],
+        done: Done,
+        failed: Failed,
+        *,
+        progress: Optional[Callable[[float, str, Optional[float]], None]] = None,
+        hidden: bool = False,
+    ) -> None:
+        flags = QgsTask.Flag.CanCancel
+        if hidden and hasattr(QgsTask.Flag, "Hidden"):  # QGIS 3.26
+            flags |= QgsTask.Flag.Hidden
+        super().__init__(title, flags)
+        self._work = work
+        self._done = done
+        self._failed = failed
+        self._progress = progress
+        self._result: Any = None
+        self._error: Optional[LinkError] = None
+        self.told = ("", None)
+        self.progressChanged.connect(self._tell)
+
+    def report(self, share: float, words: str, seconds_left: Optional[float] = None) -> None:
+        """Tell progress, from the task's thread."""
+        self.told = (words, seconds_left)
+        # Small steps are swallowed by Qt if the number stays the same; words must get through.
+        self.setProgress(min(100.0, max(0.0, share * 100)))
+
+    def run(self) -> bool:
+        """Do the work; called by QGIS in a thread."""
+        try:
+            self._result = self._work(self)
+        except LinkError as error:
+            self._error = error
+        except Exception as error:
+            self._error = LinkError(
+                f"Something went wrong that should not: {error}.",
+                "Please report it.",
+                details=traceback.format_exc(),
+            )
+        return self._error is None
+
+    def finished(self, _good: bool) -> None:
+        """Hand over the result; called by QGIS in the main thread."""
+        _running.discard(self)
+        if self._error is not None:
+            self._failed(self._error)
+        elif self._result is not None or not self.isCanceled():
+            self._done(self._result)
+        else:
+            self._failed(LinkError("Cancelled.", code="cancelled"))
+
+    def _tell(self, percent: float) -> None:
+        if self._progress:
+            self._progress(percent / 100, *self.told)
+
+
+_running = set()  # QGIS keeps no Python reference to its tasks
+
+
+def start(task: Task) -> Task:
+    """Hand a task to QGIS's task manager."""
+    _running.add(task)
+    QgsApplication.taskManager().addTask(task)
+    return task
+
+
+def job_report(task: Task) -> Callable[[Dict[str, Any]], None]:
+    """Return what tells a task the progress of a job of the backend."""
+
+    def report(job: Dict[str, Any]) -> None:
+        task.report(job["progress"], job["stage"], job["eta_seconds"])
+
+    return report

@@ -1,0 +1,136 @@
+"""From the files of a finished job to layers in the project."""
+
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional
+
+from qgis.core import (
+    QgsLayerMetadata,
+    QgsLayerTreeGroup,
+    QgsMapLayer,
+    QgsProject,
+    QgsRasterLayer,
+    QgsVectorLayer,
+)
+from qgis.PyQt.QtCore import QUrl
+
+from . import style
+
+Result = Dict[str, Any]
+
+RESULT_PROPERTY = "mmearth/result"  # set on layers made here
+
+# From the bottom of the group to its top: what is added last is seen.
+_TITLES = {
+    "probabilities": "Probabilities",
+    "confidence": "Confidence",
+    "polygons": "Areas",
+    "classes": "",  # the product's own title
+    "table": "Area table",
+}
+
+
+def open_results(result: Result, product_title: str) -> List[QgsMapLayer]:
+    """Make styled layers of the files of a result, from bottom to top; in any thread.
+
+    Args:
+        result: a ``SegmentResult`` of the backend.
+        product_title: name of the class map.
+    """
+    layers = []
+    for name, title in _TITLES.items():
+        path = result["outputs"].get(name)
+        layer = path and open_output(name, path, title or product_title, result)
+        if layer:
+            layers.append(layer)
+    return layers
+
+
+def open_output(name: str, path: str, title: str, result: Result) -> Optional[QgsMapLayer]:
+    """Make a layer of one file, style it, and keep the style beside the file."""
+    classes = result["classes"]
+    if name in ("polygons", "table"):
+        source = path if name == "polygons" else _table_source(path)
+        layer = QgsVectorLayer(source, title, "ogr" if name == "polygons" else "delimitedtext")
+        if name == "polygons":
+            style.style_polygons(layer, classes)
+    else:
+        layer = QgsRasterLayer(path, title)
+        if name == "classes":
+            style.style_classes(layer, classes)
+        else:
+            style.style_percent(layer)
+    if not layer.isValid():
+        return None
+    layer.setMetadata(_metadata(layer, result))
+    layer.setCustomProperty(RESULT_PROPERTY, name)
+    if name != "table":
+        style.keep_style(layer, path)
+    return layer
+
+
+def add_to_project(
+    layers: List[QgsMapLayer], group_name: str, project: Optional[QgsProject] = None
+) -> QgsLayerTreeGroup:
+    """Add layers to a new group at the top of the project."""
+    project = project or QgsProject.instance()
+    group = project.layerTreeRoot().insertGroup(0, group_name)
+    for layer in layers:
+        project.addMapLayer(layer, False)
+        node = group.insertLayer(0, layer)
+        # The map is what was asked for; what else was made is one click away.
+        shown = isinstance(layer, QgsRasterLayer) and layer is _top_raster(layers)
+        node.setItemVisibilityChecked(shown)
+        node.setExpanded(shown)
+    group.setExpanded(False)  # QGIS folds a new group without telling; only a change unfolds it
+    group.setExpanded(True)
+    return group
+
+
+def output_paths(
+    folder: Path, stem: str, wanted: List[str], exists: Callable[[Path], bool] = Path.exists
+) -> Dict[str, str]:
+    """Return file names for the wanted outputs that are not yet taken.
+
+    Args:
+        folder: where results go.
+        stem: beginning of the names.
+        wanted: of ``classes``, ``probabilities``, ``confidence``, ``polygons`` and ``table``.
+        exists: tells whether a file is there.
+    """
+    endings = {
+        "classes": ".tif",
+        "probabilities": "_probabilities.tif",
+        "confidence": "_confidence.tif",
+        "polygons": "_areas.gpkg",
+        "table": "_areas.csv",
+    }
+    number = 1
+    while True:
+        suffix = "" if number == 1 else f"_{number}"
+        paths = {name: folder / f"{stem}{suffix}{endings[name]}" for name in wanted}
+        if not any(exists(path) for path in paths.values()):
+            return {name: str(path) for name, path in paths.items()}
+        number += 1
+
+
+def _table_source(path: str) -> str:
+    """Return a CSV file as QGIS's provider for texts names it."""
+    address = QUrl.fromLocalFile(path)
+    address.setQuery("detectTypes=yes")
+    return address.toString(QUrl.ComponentFormattingOption.FullyEncoded)
+
+
+def _top_raster(layers: List[QgsMapLayer]) -> QgsMapLayer:
+    return [layer for layer in layers if isinstance(layer, QgsRasterLayer)][-1]
+
+
+def _metadata(layer: QgsMapLayer, result: Result) -> QgsLayerMetadata:
+    """Say in the layer's own metadata how it came to be."""
+    metadata = QgsLayerMetadata()
+    metadata.setTitle(layer.name())
+    metadata.setAbstract(
+        f"{result['model_title']}, {result['product']}, made with MMEarth for QGIS. "
+        "Tags of the GeoTIFF (Information) name model version, checksum, inputs and bands."
+    )
+    metadata.setCrs(layer.crs())
+    return metadata

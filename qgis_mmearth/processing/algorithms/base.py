@@ -1,0 +1,231 @@
+"""What the mapping algorithms share: inputs, running a job, styling, and errors in words."""
+
+from pathlib import Path
+from typing import Any, Dict, List
+
+from qgis.core import (
+    QgsProcessingAlgorithm,
+    QgsProcessingException,
+    QgsProcessingParameterDefinition,
+    QgsProcessingParameterExtent,
+    QgsProcessingParameterMultipleLayers,
+    QgsProcessingUtils,
+    QgsRasterLayer,
+)
+from qgis.PyQt.QtCore import QCoreApplication
+from qgis.PyQt.QtGui import QIcon
+
+from ... import paths, shared
+from ...compat import SOURCE_RASTER
+from ...layers import results, stack
+from ...link.errors import LinkError
+
+PRODUCT_METADATA = ("MTD_MSIL1C.xml", "MTD_MSIL2A.xml")
+
+
+class RastersParameter(QgsProcessingParameterMultipleLayers):
+    """Raster layers or files, or folders of Sentinel-2 products, which QGIS alone cannot open."""
+
+    def checkValueIsAcceptable(self, value, context=None):  # noqa: N802
+        """Accept paths of products beside what is accepted anyway."""
+        others = [item for item in _as_list(value) if not product_folder(item)]
+        if not others and _as_list(value):
+            return True
+        return super().checkValueIsAcceptable(others, context)
+
+    def clone(self):
+        """Return a copy that is of this class too."""
+        return RastersParameter(
+            self.name(), self.description(), self.layerType(), self.defaultValue()
+        )
+
+
+class MappingAlgorithm(QgsProcessingAlgorithm):
+    """An algorithm that maps rasters with a model of the backend.
+
+    Subclasses define ``HELP`` (a line for each parameter), ``outputs_of`` and ``request``.
+    """
+
+    INPUT = "INPUT"
+    EXTENT = "EXTENT"
+    OUTPUT = "OUTPUT"
+    HELP: Dict[str, str] = {}
+    ABOUT = ""
+    EXAMPLE = ""
+
+    def createInstance(self):  # noqa: N802
+        """Return a fresh instance, as Processing asks for each run."""
+        return type(self)()
+
+    def group(self):
+        """Return the group in the toolbox."""
+        return self.tr("Maps")
+
+    def groupId(self):  # noqa: N802
+        """Return the stable identifier of the group."""
+        return "maps"
+
+    def icon(self):
+        """Return the icon in the toolbox."""
+        return QIcon(str(paths.ICONS / "mmearth.svg"))
+
+    def helpUrl(self):  # noqa: N802
+        """Return the page of the manual."""
+        return paths.MANUAL.as_uri()
+
+    def shortHelpString(self):  # noqa: N802
+        """Return what the algorithm does, each parameter, and an example."""
+        rows = "".join(
+            f"<h3>{self.parameterDefinition(name).description()}</h3>\n<p>{text}</p>\n"
+            for name, text in self.HELP.items()
+        )
+        return f"<p>{self.ABOUT}</p>\n{rows}<h3>Example</h3>\n<pre>{self.EXAMPLE}</pre>"
+
+    def tr(self, text):
+        """Translate."""
+        return QCoreApplication.translate("MMEarth", text)
+
+    def add_input_parameters(self):
+        """Add the rasters and the area."""
+        self.addParameter(
+            RastersParameter(self.INPUT, self.tr("Rasters of the scene"), SOURCE_RASTER)
+        )
+        self.addParameter(
+            QgsProcessingParameterExtent(self.EXTENT, self.tr("Area to map"), optional=True)
+        )
+
+    def add(self, parameter: QgsProcessingParameterDefinition) -> None:
+        """Add a parameter with its help, which the dialog shows as a tooltip."""
+        parameter.setHelp(self.HELP.get(parameter.name(), ""))
+        self.addParameter(parameter)
+
+    def request(self, parameters, context) -> Dict[str, Any]:
+        """Return what the job needs beside inputs, extent and outputs."""
+        raise NotImplementedError
+
+    def outputs_of(self, parameters, context) -> Dict[str, str]:
+        """Return the file of each result that is wanted, by its name in the interface."""
+        raise NotImplementedError
+
+    def prepareAlgorithm(self, parameters, context, feedback):  # noqa: N802
+        """Read layers into plain values, in the main thread."""
+        scratch = Path(QgsProcessingUtils.tempFolder())
+        try:
+            self._inputs = [
+                {"path": str(product_folder(item)), "label": ""}
+                if product_folder(item)
+                else stack.reference(self._layer(item, context), scratch)
+                for item in self._input_values(parameters, context)
+            ]
+        except LinkError as error:
+            raise QgsProcessingException(str(error)) from error
+        if not self._inputs:
+            raise QgsProcessingException(
+                self.tr("No raster is chosen. Choose at least one raster layer or file.")
+            )
+        return True
+
+    def processAlgorithm(self, parameters, context, feedback):  # noqa: N802
+        """Run the job in the backend, in Processing's thread."""
+        outputs = self.outputs_of(parameters, context)
+        spec = {
+            "kind": "segment",
+            "inputs": self._inputs,
+            "extent": self._extent(parameters, context),
+            "outputs": outputs,
+            **self.request(parameters, context),
+        }
+        said = ""
+
+        def report(job):
+            nonlocal said
+            feedback.setProgress(job["progress"] * 100)
+            if job["stage"] != said:
+                said = job["stage"]
+                feedback.setProgressText(said)
+
+        try:
+            job = shared.backend().run_job(spec, report, feedback.isCanceled)
+        except LinkError as error:
+            feedback.pushDebugInfo(error.details)
+            raise QgsProcessingException(str(error)) from error
+        if job["state"] == "cancelled":
+            return {}
+        result = job["result"]
+        for warning in result["warnings"]:
+            feedback.pushWarning(f"{warning['message']} {warning['advice']}")
+        for row in result["classes"]:
+            feedback.pushInfo(f"{row['title']}: {row['hectares']:,.2f} ha ({row['percent']:.2f} %)")
+        # Makes the layers once, to write their styles beside the files: Processing loads them so,
+        # and so does everyone who adds them later.
+        results.open_results(result, result["product"])
+        return self.answer(outputs, result)
+
+    def answer(self, outputs, result) -> Dict[str, Any]:
+        """Return the algorithm's outputs."""
+        raise NotImplementedError
+
+    def destination(self, name, parameters, context) -> str:
+        """Return the full path of an output, empty if it is not wanted."""
+        value = self.parameterAsOutputLayer(parameters, name, context)
+        return str(Path(value).resolve()) if value else ""
+
+    def _input_values(self, parameters, context) -> List[Any]:
+        raw = _as_list(parameters.get(self.INPUT))
+        if raw and all(product_folder(item) for item in raw):
+            return raw
+        mixed = [item for item in raw if product_folder(item)]
+        plain = {**parameters, self.INPUT: [item for item in raw if not product_folder(item)]}
+        return [*self.parameterAsLayerList(plain, self.INPUT, context), *mixed]
+
+    def _layer(self, item, context) -> QgsRasterLayer:
+        if isinstance(item, QgsRasterLayer):
+            return item
+        raise LinkError(f"{item} is no raster layer.", "Choose raster layers or files.")
+
+    def _extent(self, parameters, context):
+        if not parameters.get(self.EXTENT):
+            return None
+        rectangle = self.parameterAsExtent(parameters, self.EXTENT, context)
+        crs = self.parameterAsExtentCrs(parameters, self.EXTENT, context)
+        bounds = [
+            rectangle.xMinimum(), rectangle.yMinimum(), rectangle.xMaximum(), rectangle.yMaximum()
+        ]  # fmt: skip
+        return {"bounds": bounds, "crs": crs.authid() or crs.toWkt()}
+
+    def checkParameterValues(self, parameters, context):  # noqa: N802
+        """Check what can be checked at once, in words."""
+        if not _as_list(parameters.get(self.INPUT)):
+            return False, self.tr("No raster is chosen. Choose at least one raster layer or file.")
+        good, words = super().checkParameterValues(parameters, context)
+        return good, words
+
+    def canExecute(self):  # noqa: N802
+        """Tell whether the backend is installed; asking costs a look at a few files."""
+        state = shared.backend().environment.state()
+        if state.value in ("ready", "external"):
+            return True, ""
+        return False, self.tr(
+            "The backend is not installed. Open the MMEarth panel and press its button, or run "
+            "tools/install_backend.py."
+        )
+
+
+def product_folder(item) -> "Path | None":
+    """Return the folder of a Sentinel-2 product that a parameter's value names, if it does."""
+    if not isinstance(item, str):
+        return None
+    path = Path(item)
+    if path.name in PRODUCT_METADATA:
+        path = path.parent
+    return path if path.suffix == ".SAFE" and path.is_dir() else None
+
+
+def _as_list(value) -> List[Any]:
+    if value is None or value == "":
+        return []
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    if isinstance(value, str) and ";" in value:
+        return value.split(";")
+    return [value]

@@ -1,0 +1,36 @@
+"""The Processing provider ``mmearth``."""
+
+from importlib import import_module
+
+from qgis.core import QgsProcessingProvider
+from qgis.PyQt.QtGui import QIcon
+
+from .. import paths
+
+# Module and class of each algorithm; a new one is one file and one line here.
+ALGORITHMS = {
+    "segment": "SegmentAlgorithm",
+    "treemask": "TreeMaskAlgorithm",
+}
+
+
+class MMEarthProvider(QgsProcessingProvider):
+    """All algorithms of the plugin."""
+
+    def id(self):
+        """Return the stable identifier, the part before the colon in ``mmearth:segment``."""
+        return "mmearth"
+
+    def name(self):
+        """Return the name shown in the toolbox."""
+        return "MMEarth"
+
+    def icon(self):
+        """Return the icon shown in the toolbox."""
+        return QIcon(str(paths.ICONS / "mmearth.svg"))
+
+    def loadAlgorithms(self):  # noqa: N802
+        """Make one instance of each algorithm."""
+        for module, name in ALGORITHMS.items():
+            found = import_module(f".algorithms.{module}", __package__)
+            self.addAlgorithm(getattr(found, name)())

@@ -1,0 +1,152 @@
+"""The list of rasters to tick: layers of the project, files and product folders."""
+
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+from qgis.core import QgsProject, QgsRasterLayer
+from qgis.PyQt.QtCore import QObject, Qt, pyqtSignal
+from qgis.PyQt.QtWidgets import QListWidget, QListWidgetItem
+
+from ..layers import stack
+from ..layers.results import RESULT_PROPERTY
+
+_KEY = Qt.ItemDataRole.UserRole
+_CHECKED = Qt.CheckState.Checked
+
+
+class LayerList(QObject):
+    """Keeps a list widget in step with the project."""
+
+    changed = pyqtSignal()
+
+    def __init__(self, widget: QListWidget) -> None:
+        super().__init__(widget)
+        self._widget = widget
+        self._copies: Dict[str, str] = {}  # layer id -> copy of a layer without a file
+        project = QgsProject.instance()
+        project.layersAdded.connect(self.refresh)
+        project.layersRemoved.connect(self.refresh)
+        widget.itemChanged.connect(lambda item: self.changed.emit())
+        self.refresh()
+
+    def close(self) -> None:
+        """Stop listening to the project."""
+        project = QgsProject.instance()
+        project.layersAdded.disconnect(self.refresh)
+        project.layersRemoved.disconnect(self.refresh)
+
+    def refresh(self, *_: Any) -> None:
+        """List the project's rasters again; ticks and added files stay."""
+        ticked = {item.data(_KEY) for item in self._items() if item.checkState() == _CHECKED}
+        files = [item.data(_KEY) for item in self._items() if not self._layer(item)]
+        files = [key for key in files if Path(key).exists()]
+        self._widget.blockSignals(True)
+        self._widget.clear()
+        for layer in self.rasters():
+            self._append(layer.id(), layer.name(), _describe(layer), layer.id() in ticked)
+        for path in files:
+            self._append(path, Path(path).name, path, path in ticked)
+        self._widget.blockSignals(False)
+        if ticked - {item.data(_KEY) for item in self._items()}:
+            self.changed.emit()
+
+    def tick_only(self, layer: Optional[QgsRasterLayer]) -> None:
+        """Tick one layer and no other."""
+        self._widget.blockSignals(True)
+        for item in self._items():
+            same = layer is not None and item.data(_KEY) == layer.id()
+            item.setCheckState(_CHECKED if same else Qt.CheckState.Unchecked)
+        self._widget.blockSignals(False)
+        self.changed.emit()
+
+    def add_path(self, path: str) -> None:
+        """Add a file or product folder, ticked."""
+        if path not in {item.data(_KEY) for item in self._items()}:
+            self._append(path, Path(path).name, path, True)
+            self.changed.emit()
+
+    def first_ticked_layer(self) -> Optional[QgsRasterLayer]:
+        """Return the first ticked layer of the project, if any."""
+        return next(filter(None, map(self._layer, self._ticked())), None)
+
+    def ticked_names(self) -> List[str]:
+        """Return the names of what is ticked."""
+        return [item.text().splitlines()[0] for item in self._ticked()]
+
+    def ticked_sources(self) -> List[Any]:
+        """Return what is ticked: references that are ready, or copies of layers without a file.
+
+        Such a layer is cloned here, in the main thread, and copied to a file in a task's.
+        """
+        sources = []
+        for item in self._ticked():
+            layer = self._layer(item)
+            if layer is None:
+                sources.append({"path": item.data(_KEY), "label": Path(item.data(_KEY)).name})
+            elif stack.file_of(layer):
+                sources.append({"path": stack.file_of(layer), "label": layer.name()})
+            elif layer.id() in self._copies:
+                sources.append({"path": self._copies[layer.id()], "label": layer.name()})
+            else:
+                sources.append((layer.id(), layer.clone()))
+        return sources
+
+    def remember_copy(self, layer_id: str, path: str) -> None:
+        """Keep the file that a layer was copied to."""
+        self._copies[layer_id] = path
+
+    def _ticked(self) -> List[QListWidgetItem]:
+        return [item for item in self._items() if item.checkState() == _CHECKED]
+
+    def _items(self) -> List[QListWidgetItem]:
+        return [self._widget.item(row) for row in range(self._widget.count())]
+
+    def _layer(self, item: QListWidgetItem) -> Optional[QgsRasterLayer]:
+        return QgsProject.instance().mapLayer(item.data(_KEY))
+
+    def _append(self, key: str, name: str, details: str, ticked: bool) -> None:
+        item = QListWidgetItem(f"{name}\n{details}", self._widget)
+        item.setData(_KEY, key)
+        item.setToolTip(details)
+        item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
+        item.setCheckState(_CHECKED if ticked else Qt.CheckState.Unchecked)
+
+    @staticmethod
+    def rasters() -> List[QgsRasterLayer]:
+        """Return rasters in the order of the layer panel, without our own results."""
+        project = QgsProject.instance()
+        order = [layer.id() for layer in project.layerTreeRoot().layerOrder()]
+        found = [
+            layer
+            for layer in project.mapLayers().values()
+            if isinstance(layer, QgsRasterLayer) and not layer.customProperty(RESULT_PROPERTY)
+        ]
+        # A layer that is just being added is not in the panel yet; it will stand at the top.
+        return sorted(found, key=lambda y: order.index(y.id()) if y.id() in order else -1)
+
+
+def _describe(layer: QgsRasterLayer) -> str:
+    """Return CRS, pixel size, bands and type in a line."""
+    if not layer.isValid():
+        return "unavailable"
+    provider = layer.dataProvider()
+    crs = layer.crs()
+    unit = "°" if crs.isGeographic() else " m"
+    size = f"{layer.rasterUnitsPerPixelX():.5g}{unit}"
+    kind = str(provider.dataType(1)).rpartition(".")[2] if layer.bandCount() else ""
+    names = {
+        1: "UInt8",
+        2: "UInt16",
+        3: "Int16",
+        4: "UInt32",
+        5: "Int32",
+        6: "Float32",
+        7: "Float64",
+    }
+    try:
+        kind = names.get(int(provider.dataType(1)), kind)
+    except (TypeError, ValueError):
+        pass
+    bands = layer.bandCount()
+    place = crs.authid() or ("no CRS" if not crs.isValid() else "own CRS")
+    return f"{place} · {size} · {bands} band{'s' if bands != 1 else ''} · {kind}"

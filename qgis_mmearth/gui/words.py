@@ -1,0 +1,73 @@
+"""Numbers and problems in words, for the panel."""
+
+from html import escape
+from typing import Any, Dict, List, Optional
+
+from qgis.PyQt.QtCore import QCoreApplication
+
+from ..link.catalog import Model, Product
+
+
+def tr(text: str) -> str:
+    """Translate."""
+    return QCoreApplication.translate("MMEarth", text)
+
+
+def duration(seconds: Optional[float]) -> str:
+    """Return a time in the unit that suits it."""
+    if seconds is None:
+        return ""
+    if seconds < 90:
+        return tr("{} s").format(max(1, round(seconds)))
+    if seconds < 5400:
+        return tr("{} min").format(round(seconds / 60))
+    return tr("{:.1f} h").format(seconds / 3600)
+
+
+def effort(plan: Dict[str, Any]) -> str:
+    """Return tiles, time and memory of a plan; empty if it cannot run."""
+    if not plan["grid"]:
+        return ""
+    guess = "" if plan["seconds_measured"] else tr(" (first guess on this machine)")
+    grid = plan["grid"]
+    return tr("{} tiles, about {}{}, {:.1f} GB of memory. {} × {} pixels of {:g} m.").format(
+        f"{plan['tiles']:,}",
+        duration(plan["seconds"]),
+        guess,
+        plan["memory_bytes"] / 2**30,
+        f"{grid['width']:,}",
+        f"{grid['height']:,}",
+        round(grid["pixel_m"], 1),
+    )
+
+
+def problem(message: str, advice: str) -> str:
+    """Return a problem and what to do, as rich text."""
+    return f"{escape(message)} <i>{escape(advice)}</i>" if advice else escape(message)
+
+
+def problems(rows: List[Dict[str, str]]) -> str:
+    """Return several problems, a line each."""
+    return "<br>".join(problem(row["message"], row["advice"]) for row in rows)
+
+
+def card(model: Model, product: Product) -> str:
+    """Return the essentials of a model: classes with their colours, pixel size, licence."""
+    classes = " ".join(
+        f'<span style="color:{row.color}">■</span>&nbsp;{escape(row.title)}'
+        for row in product.classes
+    )
+    size = model.size_bytes / 2**20
+    facts = f"{model.sensor} · {model.resolution_m:g} m · {size:.0f} MB · {escape(model.licence)}"
+    return f"<small>{classes}<br>{facts}</small>"
+
+
+def card_details(model: Model) -> str:
+    """Return everything that the card of a model says, for a tooltip."""
+    accuracy = "".join(
+        f"<br>{escape(name)}: {value:.3f} ({escape(data)})" for name, value, data in model.accuracy
+    )
+    return (
+        f"<b>{escape(model.title)}</b> {escape(model.version)}<br>{escape(model.description)}"
+        f"<br>{accuracy}<br><br>{escape(model.attribution)}"
+    )

@@ -1,0 +1,116 @@
+"""Life of the plugin: what is added to QGIS when it is switched on, and removed when off.
+
+Nothing is imported or started before it is needed: a plugin that slows the start of QGIS is
+switched off.
+"""
+
+from qgis.core import QgsApplication
+from qgis.PyQt.QtCore import QCoreApplication, Qt, QTranslator
+from qgis.PyQt.QtGui import QIcon
+
+from . import paths
+from .compat import QAction
+
+MENU = "&MMEarth"
+
+
+class MMEarthPlugin:
+    """The plugin, as QGIS sees it."""
+
+    def __init__(self, iface):
+        self.iface = iface
+        self.provider = None
+        self.dock = None
+        self._actions = []
+        self._options = None
+        self._translator = self._translate()
+
+    def initProcessing(self):  # noqa: N802
+        """Add the Processing provider; all that ``qgis_process`` calls."""
+        from .processing.provider import MMEarthProvider
+
+        self.provider = MMEarthProvider()
+        QgsApplication.processingRegistry().addProvider(self.provider)
+
+    def initGui(self):  # noqa: N802
+        """Add the provider, the menu, the toolbar icon and the settings page."""
+        self.initProcessing()
+        icon = QIcon(str(paths.ICONS / "mmearth.svg"))
+        panel = self._add_action("mmearthPanel", icon, self.tr("MMEarth panel"), self.toggle_dock)
+        panel.setCheckable(True)
+        self.iface.addToolBarIcon(panel)
+        self._add_action("mmearthSettings", None, self.tr("Settings…"), self.open_settings)
+        self._add_action("mmearthHelp", None, self.tr("Help"), self.open_help)
+        from .gui.settings_page import SettingsPageFactory
+
+        self._options = SettingsPageFactory()
+        self.iface.registerOptionsWidgetFactory(self._options)
+
+    def unload(self):
+        """Remove all of it, and end the backend."""
+        if self.provider:
+            QgsApplication.processingRegistry().removeProvider(self.provider)
+            self.provider = None
+        for action in self._actions:
+            self.iface.removePluginMenu(MENU, action)
+            self.iface.removeToolBarIcon(action)
+            action.deleteLater()
+        self._actions.clear()
+        if self._options:
+            self.iface.unregisterOptionsWidgetFactory(self._options)
+            self._options = None
+        if self.dock:
+            self.dock.shut_down()
+            self.iface.removeDockWidget(self.dock)
+            self.dock.deleteLater()
+            self.dock = None
+        from .shared import forget_backend
+
+        forget_backend()
+        if self._translator:
+            QCoreApplication.removeTranslator(self._translator)
+
+    def toggle_dock(self, shown=True):
+        """Show or hide the panel; it is made the first time."""
+        if self.dock is None:
+            from .gui.dock import MMEarthDock
+
+            self.dock = MMEarthDock(self.iface)
+            self.iface.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, self.dock)
+            self.dock.visibilityChanged.connect(self._actions[0].setChecked)
+        self.dock.setUserVisible(shown)
+
+    def open_settings(self):
+        """Open QGIS's options at the plugin's page."""
+        from .gui.settings_page import PAGE
+
+        self.iface.showOptionsDialog(self.iface.mainWindow(), PAGE)
+
+    def open_help(self):
+        """Open the manual."""
+        from .gui.help import open_manual
+
+        open_manual()
+
+    def tr(self, text):
+        """Translate."""
+        return QCoreApplication.translate("MMEarth", text)
+
+    def _add_action(self, name, icon, text, slot):
+        action = QAction(icon or QIcon(), text, self.iface.mainWindow())
+        action.setObjectName(name)
+        action.triggered.connect(slot)
+        self.iface.addPluginToMenu(MENU, action)
+        self._actions.append(action)
+        return action
+
+    def _translate(self):
+        """Install the translation for QGIS's language, if there is one."""
+        locale = QgsApplication.instance().locale()
+        file = paths.GUI.parent / "i18n" / f"qgis_mmearth_{locale}.qm"
+        if not file.exists():
+            return None
+        translator = QTranslator()
+        translator.load(str(file))
+        QCoreApplication.installTranslator(translator)
+        return translator

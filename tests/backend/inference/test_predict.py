@@ -1,0 +1,179 @@
+"""Tiled inference gives the map that the network gives, without seams, rims or lost pixels."""
+
+from __future__ import annotations
+
+import tracemalloc
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from rasterio.errors import RasterioIOError
+
+from mmearth.api import RasterInput
+from mmearth.errors import JobCancelled, RasterReadError
+from mmearth.inference import predict
+from mmearth.inference.predict import predict_rows
+from mmearth.inference.tiles import Layout
+from mmearth.models.network import Network
+from mmearth.raster.radiometry import ScaledBand
+from mmearth.raster.source import list_bands
+from mmearth.raster.stack import RasterStack
+
+CLASSES = 3
+
+
+class PixelNetwork:
+    """Maps each pixel by itself: class 0, 1 or 2 by the brightness of its only band."""
+
+    card = SimpleNamespace(class_count=CLASSES, bands=("B04",))
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.tiles = 0
+
+    def probabilities(self, images, masks):
+        self.tiles += len(images)
+        scores = self.scores(torch.from_numpy(images))
+        return torch.softmax(scores, dim=1)
+
+    def scores(self, images):
+        levels = torch.tensor([0.1, 0.3, 0.5])[None, :, None, None]
+        return -40 * (images - levels).abs()
+
+
+class BorderNetwork(PixelNetwork):
+    """Like ``PixelNetwork``, but wrong in a rim of the tile: every network has such a rim."""
+
+    def __init__(self, rim: int) -> None:
+        super().__init__()
+        self.rim = rim
+
+    def scores(self, images):
+        scores = super().scores(images)
+        wrong = scores.roll(1, dims=1)
+        inside = torch.zeros(images.shape[-2:], dtype=torch.bool)
+        inside[self.rim : -self.rim, self.rim : -self.rim] = True
+        return torch.where(inside, scores, wrong)
+
+
+def image_of(height, width, seed=0):
+    random = np.random.default_rng(seed)
+    blocks = random.choice([1000, 3000, 5000], (height // 5 + 1, width // 5 + 1))
+    return np.kron(blocks, np.ones((5, 5)))[:height, :width].astype(np.uint16)
+
+
+def stack_of(path):
+    (band,) = list_bands([RasterInput(path=str(path), label="")])
+    return RasterStack([ScaledBand(band, 0.0001, 0.0, 0, None)], band.grid)
+
+
+def run(path, network, *, tile=64, overlap=0.25, batch_size=3, **options):
+    stack = stack_of(path)
+    layout = Layout.of(stack.grid.height, stack.grid.width, tile, overlap=overlap)
+    parts = list(predict_rows(stack, network, layout, batch_size=batch_size, **options))
+    starts = [part.start for part in parts]
+    assert starts == [
+        (parts[0].start if n == 0 else starts[n - 1] + parts[n - 1].valid.shape[0])
+        for n in range(len(parts))
+    ]
+    probabilities = torch.cat([part.probabilities for part in parts], dim=1).numpy()
+    return probabilities, np.concatenate([part.valid for part in parts])
+
+
+@pytest.mark.parametrize("size", [(150, 130), (64, 64), (20, 15), (1, 1), (7, 300), (129, 64)])
+def test_equals_the_network_on_the_whole_scene(make_raster, size) -> None:
+    values = image_of(*size)
+    probabilities, valid = run(make_raster("s.tif", values, nodata=0), PixelNetwork())
+    whole = torch.from_numpy(values.astype(np.float32) / 10_000)[None, None]
+    expected = PixelNetwork().probabilities(whole.numpy(), None)[0].numpy()
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    assert valid.all()
+
+
+def test_probabilities_add_up(make_raster) -> None:
+    probabilities, _ = run(make_raster("s.tif", image_of(200, 170), nodata=0), BorderNetwork(7))
+    np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("tile", [64, 128])
+def test_wrong_rims_of_tiles_do_not_reach_the_map(make_raster, tile) -> None:
+    """A rim of 0.47 of the overlap is wrong in every tile; no pixel of the map is."""
+    values = image_of(300, 260)
+    rim = int(0.47 * tile / 4)
+    probabilities, _ = run(make_raster("s.tif", values, nodata=0), BorderNetwork(rim), tile=tile)
+    expected = (values - 1000) // 2000
+    np.testing.assert_array_equal(probabilities.argmax(axis=0), expected)
+
+
+def test_the_map_does_not_depend_on_the_tile_size(make_raster, tiny_model, settings) -> None:
+    """256 against 512 pixels, with a real network whose convolutions see beyond a pixel."""
+    from scenes import S2, scene_values
+
+    path = make_raster("s.tif", scene_values(700, 640), bands=S2, nodata=0)
+    sources = {band.hints[0]: band for band in list_bands([RasterInput(path=str(path), label="")])}
+    bands = [ScaledBand(sources[name], 0.0001, 0.0, 0, None) for name in tiny_model.bands]
+    network = Network(tiny_model, settings)
+    maps = []
+    for tile in (256, 512):
+        stack = RasterStack(bands, bands[0].source.grid)
+        layout = Layout.of(700, 640, tile, stride=tiny_model.stride)
+        parts = list(predict_rows(stack, network, layout, batch_size=1))
+        maps.append(torch.cat([part.probabilities for part in parts], dim=1).argmax(dim=0))
+        valid = np.concatenate([part.valid for part in parts])
+    assert len(np.unique(maps[0])) > 1
+    agreement = (maps[0] == maps[1]).numpy()[valid].mean()
+    assert agreement >= 0.99
+
+
+def test_empty_tiles_are_not_computed(make_raster) -> None:
+    values = image_of(400, 400)
+    values[:, 100:] = 0
+    network = PixelNetwork()
+    seen = []
+    _, valid = run(make_raster("s.tif", values, nodata=0), network, progress=seen.append)
+    total = Layout.of(400, 400, 64).count
+    assert network.tiles < total / 2
+    assert seen[-1] == total
+    np.testing.assert_array_equal(valid, values > 0)
+
+
+@pytest.mark.parametrize("done", [1, 47, 48, 100, 199])
+def test_goes_on_where_it_stopped(make_raster, done) -> None:
+    path = make_raster("s.tif", image_of(200, 170), nodata=0)
+    whole, _ = run(path, BorderNetwork(7))
+    rest, _ = run(path, BorderNetwork(7), first_row=done)
+    np.testing.assert_allclose(rest, whole[:, done:], atol=1e-6)
+
+
+def test_cancel_stops_at_the_next_batch(make_raster) -> None:
+    network = PixelNetwork()
+    path = make_raster("s.tif", image_of(400, 400), nodata=0)
+    with pytest.raises(JobCancelled):
+        run(path, network, batch_size=1, cancelled=lambda: network.tiles >= 5)
+    assert network.tiles == 5
+
+
+def test_a_file_that_breaks_off_is_told(make_raster) -> None:
+    path = make_raster("s.tif", image_of(600, 600), blockysize=16, compress="deflate")
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size * 2 // 3)
+    with pytest.raises((RasterReadError, RasterioIOError), match=r"damaged|cannot be opened"):
+        run(path, PixelNetwork())
+
+
+def test_memory_does_not_grow_with_height(make_raster, monkeypatch) -> None:
+    """The sums are held for one row of tiles, however many there are."""
+    monkeypatch.setattr(predict, "READ_AHEAD_BYTES", 1)
+    peaks = []
+    for height in (300, 1500):
+        path = make_raster(f"{height}.tif", image_of(height, 300), nodata=0)
+        network = PixelNetwork()
+        stack = stack_of(path)
+        layout = Layout.of(height, 300, 64)
+        tracemalloc.start()
+        for part in predict_rows(stack, network, layout, batch_size=2):
+            del part
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]

@@ -1,0 +1,167 @@
+"""Cards are valid STAC items that answer every question, and damaged models are told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mmearth.errors import ModelError
+from mmearth.models.card import file_sha256, read_card
+from mmearth.models.network import Network
+from mmearth.settings import EMBEDDED_MODELS
+
+EMBEDDED = sorted(path.parent for path in EMBEDDED_MODELS.glob("*/model.json"))
+
+
+@pytest.fixture
+def copy(tiny_model, tmp_path):
+    """A copy of the tiny model that may be damaged."""
+    return shutil.copytree(tiny_model.folder, tmp_path / "tiny")
+
+
+def test_reading_gives_what_was_written(tiny_model, tiny_facts) -> None:
+    read = read_card(tiny_model.folder).model_dump(mode="json")
+    for name, value in tiny_facts.items():
+        value = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+        assert json.loads(json.dumps(value)).__eq__(_plain(read[name], value)), name
+
+
+def _plain(read, like):
+    """Leave out defaults that were not written."""
+    if isinstance(like, dict):
+        return {key: _plain(read[key], like[key]) for key in like}
+    if isinstance(like, (list, tuple)):
+        return [_plain(r, v) for r, v in zip(read, like, strict=True)]
+    return read
+
+
+@pytest.mark.parametrize("folder", EMBEDDED, ids=lambda folder: folder.name)
+class TestEmbeddedModels:
+    """What ships is whole, small and says where it comes from."""
+
+    def test_whole(self, folder) -> None:
+        read_card(folder).check_weights()
+
+    def test_small(self, folder) -> None:
+        assert (folder / "model.safetensors").stat().st_size <= 12 * 2**20
+
+    def test_says_where_it_comes_from(self, folder) -> None:
+        card = read_card(folder)
+        assert card.id == folder.name
+        assert card.licence and card.attribution and card.accuracy and card.training["command"]
+        assert (folder / "README.md").is_file()
+
+    def test_loads(self, folder, settings) -> None:
+        network = Network(read_card(folder), settings)
+        assert network.batch_size() >= 1
+
+    def test_follows_stac(self, folder) -> None:
+        check_stac(json.loads((folder / "model.json").read_text("utf-8")))
+
+
+def test_there_is_an_embedded_model() -> None:
+    assert EMBEDDED
+
+
+def test_tiny_follows_stac(tiny_model) -> None:
+    check_stac(json.loads((tiny_model.folder / "model.json").read_text("utf-8")))
+
+
+def check_stac(item: dict) -> None:
+    """Check what STAC 1.1 and MLM 1.5 require of an item, by their specifications."""
+    assert item["type"] == "Feature" and item["stac_version"] == "1.1.0"
+    assert {"id", "geometry", "bbox", "properties", "links", "assets"} <= set(item)
+    properties = item["properties"]
+    assert properties["datetime"] is None
+    assert properties["start_datetime"] < properties["end_datetime"]
+    required = {"mlm:name", "mlm:architecture", "mlm:tasks", "mlm:input", "mlm:output"}
+    assert required <= set(properties)
+    (entry,) = properties["mlm:input"]
+    names = [band["name"] for band in properties["bands"]]
+    assert entry["bands"] == names
+    shape = entry["input"]["shape"]
+    assert len(shape) == len(entry["input"]["dim_order"]) and shape[1] == len(names)
+    (output,) = properties["mlm:output"]
+    assert output["result"]["shape"][1] == len(output["classification:classes"])
+    assert all(0.3 < band["eo:center_wavelength"] < 15 for band in properties["bands"])
+    asset = item["assets"]["model"]
+    assert "mlm:model" in asset["roles"]
+    assert asset["mlm:artifact_type"] == "safetensors.torch.save_file"
+    assert asset["file:checksum"].startswith("1220") and len(asset["file:checksum"]) == 68
+
+
+def test_changed_weights_are_refused(copy) -> None:
+    path = copy / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match="damaged: expected SHA-256"):
+        read_card(copy).check_weights()
+
+
+def test_missing_weights_are_said(copy) -> None:
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="are missing"):
+        read_card(copy).check_weights()
+
+
+@pytest.mark.parametrize("change", ["missing", "extra", "shape"])
+def test_weights_that_do_not_fit_are_refused(copy, settings, change) -> None:
+    path = copy / "model.safetensors"
+    state = load_file(path)
+    name = next(iter(state))
+    if change == "missing":
+        del state[name]
+    elif change == "extra":
+        state["surplus.weight"] = torch.zeros(1)
+    else:
+        state[name] = torch.zeros(3)
+    save_file(state, path)
+    restamp(copy)
+    with pytest.raises(ModelError, match="do not fit its network"):
+        Network(read_card(copy), settings)
+
+
+def test_weights_of_another_kind_are_refused(copy, settings) -> None:
+    (copy / "model.safetensors").write_bytes(b"\x80\x05pickle")
+    restamp(copy)
+    with pytest.raises(ModelError, match="cannot be read"):
+        Network(read_card(copy), settings)
+
+
+def restamp(folder) -> None:
+    """Make the card speak of the weight file as it is."""
+    card = json.loads((folder / "model.json").read_text())
+    card["assets"]["model"]["file:checksum"] = "1220" + file_sha256(folder / "model.safetensors")
+    (folder / "model.json").write_text(json.dumps(card))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["properties", "mmearth:normalisation", "mean"], [1.0], "10 bands need 10 means"),
+        (["properties", "mmearth:stride"], 7, "no multiple of 7"),
+        (["properties", "mmearth:sensor"], None, "sensor"),
+        (["properties", "mlm:input"], [], "cannot be read"),
+        (["assets"], {}, "model is missing"),
+    ],
+)
+def test_wrong_cards_are_refused(copy, path, value, message) -> None:
+    card = json.loads((copy / "model.json").read_text())
+    *parents, last = path
+    place = card
+    for key in parents:
+        place = place[key]
+    place[last] = value
+    (copy / "model.json").write_text(json.dumps(card))
+    with pytest.raises(ModelError, match=message):
+        read_card(copy)
+
+
+def test_unknown_product_lists_the_known(tiny_model) -> None:
+    with pytest.raises(ModelError, match="landcover, treemask"):
+        tiny_model.product("gold")

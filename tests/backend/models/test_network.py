@@ -1,0 +1,51 @@
+"""From reflectance to probabilities."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mmearth.errors import ModelError
+from mmearth.models.card import Normalisation
+from mmearth.models.network import Network, Normaliser
+from mmearth.settings import Settings
+
+
+def test_nodata_becomes_zero_after_normalisation() -> None:
+    normalise = Normaliser(Normalisation(mean=(0.2, 0.4), std=(0.1, 0.1)))
+    image = torch.tensor([0.3, 0.3]).reshape(1, 2, 1, 1).repeat(1, 1, 1, 2)
+    mask = torch.tensor([[[True, False]]])
+    values = normalise(image, mask)
+    torch.testing.assert_close(values[0, :, 0, 0], torch.tensor([1.0, -1.0]))
+    torch.testing.assert_close(values[0, :, 0, 1], torch.zeros(2))
+
+
+def test_logarithm() -> None:
+    normalise = Normaliser(Normalisation(function="log1p", gain=20.0, mean=(1.0,), std=(2.0,)))
+    image = torch.tensor([[[[0.25, -0.01]]]])
+    values = normalise(image, torch.ones(1, 1, 2, dtype=torch.bool))
+    expected = (np.log1p([5.0, 0.0]) - 1) / 2
+    np.testing.assert_allclose(values[0, 0, 0], expected, rtol=1e-6)
+
+
+def test_probabilities_add_up_and_masked_pixels_are_finite(tiny_model, settings) -> None:
+    network = Network(tiny_model, settings)
+    images = np.random.default_rng(0).uniform(0, 0.5, (2, 10, 64, 64)).astype(np.float32)
+    masks = np.ones((2, 64, 64), bool)
+    masks[:, :20] = False
+    probabilities = network.probabilities(images, masks)
+    assert probabilities.shape == (2, 3, 64, 64)
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(2, 64, 64))
+
+
+def test_batch_follows_memory(tiny_model, settings) -> None:
+    small = Network(tiny_model, settings.model_copy(update={"memory_mb": 1})).batch_size()
+    large = Network(tiny_model, settings.model_copy(update={"memory_mb": 4000})).batch_size()
+    assert 1 <= small < large <= 32
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a graphics card")
+def test_absent_device_is_said(tiny_model, settings) -> None:
+    with pytest.raises(ModelError, match="No CUDA device"):
+        Network(tiny_model, Settings(home=settings.home, device="cuda"))

@@ -1,0 +1,98 @@
+"""Scale and offset are applied once, whoever states them; nonsense is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mmearth.api import Radiometry, RasterInput
+from mmearth.errors import RadiometryError
+from mmearth.raster.radiometry import scale_bands
+from mmearth.raster.source import list_bands
+from mmearth.raster.stack import RasterStack, target_grid
+from mmearth.sensors import load_sensor
+
+S2 = load_sensor("sentinel-2")
+
+
+def reflectance(path, override=None):
+    """Return what the stack reads, and the warnings."""
+    sources = list_bands([RasterInput(path=str(path), label="")])
+    bands, warnings = scale_bands(sources, S2, override)
+    with RasterStack(bands, target_grid(sources, 10.0)) as stack:
+        image, valid = stack.read_rows(0, stack.grid.height)
+    assert valid.all()
+    return image, warnings
+
+
+def spread(low, high, dtype, shape=(1, 32, 32)):
+    return np.linspace(low, high, int(np.prod(shape))).reshape(shape).astype(dtype)
+
+
+def test_integers_are_ten_thousandths(make_raster) -> None:
+    image, warnings = reflectance(make_raster("s.tif", spread(100, 4000, np.uint16)))
+    assert image.min() == pytest.approx(0.01) and image.max() == pytest.approx(0.4)
+    assert warnings == []
+
+
+def test_int16_is_read_too(make_raster) -> None:
+    image, _ = reflectance(make_raster("s.tif", spread(-21, 4000, np.int16)))
+    assert image.min() == pytest.approx(-0.0021)
+
+
+def test_floats_of_reflectance_stay(make_raster) -> None:
+    image, _ = reflectance(make_raster("s.tif", spread(0.01, 0.6, np.float32)))
+    assert image.max() == pytest.approx(0.6)
+
+
+def test_floats_of_ten_thousandths_are_scaled(make_raster) -> None:
+    image, _ = reflectance(make_raster("s.tif", spread(100, 6000, np.float32)))
+    assert image.max() == pytest.approx(0.6)
+
+
+def test_stated_scale_and_offset_are_applied_once(make_raster) -> None:
+    path = make_raster("s.tif", spread(1100, 5000, np.uint16), scale=0.0001, offset=-0.1)
+    image, warnings = reflectance(path)
+    assert image.min() == pytest.approx(0.01) and image.max() == pytest.approx(0.4)
+    assert warnings == []
+
+
+def test_stated_scale_makes_bytes_welcome(make_raster) -> None:
+    image, _ = reflectance(make_raster("s.tif", spread(2, 250, np.uint8), scale=0.002))
+    assert image.max() == pytest.approx(0.5)
+
+
+def test_pictures_are_refused(make_raster) -> None:
+    with pytest.raises(RadiometryError, match=r"8-bit picture.*Sentinel-2 reflectance"):
+        reflectance(make_raster("s.tif", spread(0, 255, np.uint8)))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (30_000, 65_000)])
+def test_numbers_that_are_no_reflectance_are_refused(make_raster, low, high) -> None:
+    with pytest.raises(RadiometryError, match="no reflectance"):
+        reflectance(make_raster("s.tif", spread(low, high, np.uint16)))
+
+
+def test_the_users_numbers_win(make_raster) -> None:
+    path = make_raster("s.tif", spread(1, 200, np.uint8))
+    image, _ = reflectance(path, Radiometry(scale=0.002, offset=0.1))
+    assert image.min() == pytest.approx(0.102) and image.max() == pytest.approx(0.5)
+
+
+def test_a_left_over_offset_is_told_not_removed(make_raster) -> None:
+    image, warnings = reflectance(make_raster("s.tif", spread(1090, 4000, np.uint16)))
+    assert [warning.code for warning in warnings] == ["offset"]
+    assert image.min() == pytest.approx(0.109)
+
+
+def test_large_rasters_are_sampled_all_over(make_raster) -> None:
+    values = np.zeros((1, 2000, 700), np.uint16)
+    values[:, 1900:] = 3000  # the only light is at the bottom
+    image, _ = reflectance_large(make_raster("s.tif", values))
+    assert image == pytest.approx(0.3)
+
+
+def reflectance_large(path):
+    sources = list_bands([RasterInput(path=str(path), label="")])
+    bands, warnings = scale_bands(sources, S2)
+    return bands[0].scale * 3000, warnings

@@ -1,0 +1,224 @@
+"""Rasters of any resolution, projection and extent become one stack; no-data stays no-data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.warp import calculate_default_transform, reproject
+from scenes import UTM
+
+from mmearth.api import Extent, RasterInput
+from mmearth.errors import EmptyAreaError, InputError, MissingCrsError, RasterReadError
+from mmearth.raster.radiometry import scale_bands
+from mmearth.raster.source import list_bands
+from mmearth.raster.stack import RasterStack, target_grid
+from mmearth.sensors import load_sensor
+
+S2 = load_sensor("sentinel-2")
+
+
+def read(*paths, extent=None, resolution=10.0):
+    sources = list_bands([RasterInput(path=str(path), label="") for path in paths])
+    bands, _ = scale_bands(sources, S2)
+    with RasterStack(bands, target_grid(sources, resolution, extent)) as stack:
+        image, valid = stack.read_rows(0, stack.grid.height)
+    return stack.grid, image, valid
+
+
+def ramp(height, width):
+    rows, cols = np.mgrid[:height, :width]
+    return (1000 + 10 * rows + 20 * cols).astype(np.uint16)[None]
+
+
+def test_rows_read_in_parts_are_the_same(make_raster) -> None:
+    path = make_raster("s.tif", ramp(50, 40), nodata=0)
+    sources = list_bands([RasterInput(path=str(path), label="")])
+    bands, _ = scale_bands(sources, S2)
+    with RasterStack(bands, target_grid(sources, 10.0)) as stack:
+        whole, _ = stack.read_rows(0, 50)
+        parts = [stack.read_rows(a, b)[0] for a, b in [(0, 7), (7, 30), (30, 50)]]
+    np.testing.assert_array_equal(whole, np.concatenate(parts, axis=1))
+    np.testing.assert_allclose(whole, ramp(50, 40) / 10_000, rtol=1e-6)
+
+
+def test_nodata_of_any_band_is_nodata(make_raster) -> None:
+    first, second = ramp(20, 20), ramp(20, 20)
+    first[0, 3, 4], second[0, 8, 9] = 0, 0
+    paths = [make_raster("a.tif", first, nodata=0), make_raster("b.tif", second, nodata=0)]
+    _, image, valid = read(*paths)
+    assert sorted(zip(*np.nonzero(~valid), strict=True)) == [(3, 4), (8, 9)]
+    assert (image[:, ~valid] == 0).all()
+
+
+def test_nan_is_nodata(make_raster) -> None:
+    values = ramp(20, 20).astype(np.float32) / 10_000
+    values[0, 5, 6] = np.nan
+    values[0, 7, 8] = np.inf
+    _, image, valid = read(make_raster("s.tif", values))
+    assert sorted(zip(*np.nonzero(~valid), strict=True)) == [(5, 6), (7, 8)]
+    assert np.isfinite(image).all()
+
+
+def test_undeclared_zero_is_nodata_only_if_all_bands_hold_it(make_raster) -> None:
+    values = np.repeat(ramp(20, 20), 3, axis=0)
+    values[:, 2, 3] = 0  # empty
+    values[1, 4, 5] = 0  # dark water in one band
+    _, _, valid = read(make_raster("s.tif", values))
+    assert list(zip(*np.nonzero(~valid), strict=True)) == [(2, 3)]
+
+
+def test_mask_band_is_honoured(make_raster) -> None:
+    path = make_raster("s.tif", ramp(20, 20))
+    with rasterio.open(path, "r+") as dataset:
+        mask = np.full((20, 20), 255, np.uint8)
+        mask[10:, 10:] = 0
+        dataset.write_mask(mask)
+    _, _, valid = read(path)
+    assert (valid == (mask > 0)).all()
+
+
+def test_other_resolution_is_aligned(make_raster) -> None:
+    fine = make_raster("fine.tif", ramp(40, 40))
+    # A 20 m raster whose values are those of the fine one at its pixel centres.
+    rows, cols = np.mgrid[:20, :20]
+    coarse = (1000 + 10 * (2 * rows + 0.5) + 20 * (2 * cols + 0.5)).astype(np.float32)[None]
+    coarse = make_raster("coarse.tif", coarse, pixel=20.0)
+    grid, image, valid = read(fine, coarse)
+    assert (grid.width, grid.height) == (40, 40)
+    inner = np.s_[2:-2, 2:-2]  # a bilinear kernel finds no neighbours at the rim
+    assert valid.all()
+    np.testing.assert_allclose(image[0][inner], image[1][inner], atol=2e-4)
+
+
+def test_other_projection_is_aligned(make_raster, tmp_path) -> None:
+    path = make_raster("utm.tif", ramp(120, 120).astype(np.float32))
+    mercator = CRS.from_epsg(3857)
+    with rasterio.open(path) as source:
+        transform, width, height = calculate_default_transform(
+            source.crs, mercator, source.width, source.height, *source.bounds
+        )
+        other = np.full((height, width), np.nan, np.float32)
+        reproject(
+            rasterio.band(source, 1),
+            other,
+            dst_transform=transform,
+            dst_crs=mercator,
+            dst_nodata=np.nan,
+            resampling=Resampling.bilinear,
+        )
+    warped = tmp_path / "mercator.tif"
+    with rasterio.open(
+        warped, "w", driver="GTiff", dtype="float32", count=1, width=width, height=height,
+        crs=mercator, transform=transform,
+    ) as dataset:  # fmt: skip
+        dataset.write(other, 1)
+    grid, image, valid = read(path, warped)
+    assert grid.crs == UTM
+    assert valid.mean() > 0.9
+    difference = np.abs(image[0] - image[1])[valid]
+    assert np.percentile(difference, 99) < 0.003  # a pixel's step is 0.002
+
+
+def test_extents_are_intersected(make_raster) -> None:
+    first = make_raster("a.tif", ramp(30, 30))
+    second = make_raster("b.tif", ramp(30, 30), origin=(600_100.0, 5_399_900.0))
+    grid, image, valid = read(first, second)
+    assert (grid.width, grid.height) == (20, 20)
+    assert valid.all()
+    np.testing.assert_allclose(image[0], ramp(30, 30)[0, 10:, 10:] / 10_000, rtol=1e-6)
+    np.testing.assert_allclose(image[1], ramp(30, 30)[0, :20, :20] / 10_000, rtol=1e-6)
+
+
+def test_shifted_by_half_a_pixel_is_interpolated(make_raster) -> None:
+    first = make_raster("a.tif", ramp(30, 30))
+    second = make_raster("b.tif", ramp(30, 30), origin=(600_005.0, 5_400_000.0))
+    _, image, _valid = read(first, second)
+    inner = np.s_[2:-2, 2:-2]
+    np.testing.assert_allclose(
+        image[1][inner], image[0][inner] - 10 / 10_000, atol=2e-4
+    )  # half of 20 per column
+
+
+def test_extent_in_another_projection(make_raster) -> None:
+    path = make_raster("s.tif", ramp(60, 60))
+    with rasterio.open(path) as source:
+        lon, lat = rasterio.warp.transform(
+            source.crs, "EPSG:4326", [600_200.0, 600_400.0], [5_399_600.0, 5_399_800.0]
+        )
+    extent = Extent(bounds=(lon[0], lat[0], lon[1], lat[1]), crs="EPSG:4326")
+    grid, image, _ = read(path, extent=extent)
+    assert 20 <= grid.width <= 22 and 20 <= grid.height <= 22
+    left, top = grid.transform.c, grid.transform.f
+    row, col = round((5_400_000 - top) / 10), round((left - 600_000) / 10)
+    expected = ramp(60, 60)[0, row : row + grid.height, col : col + grid.width]
+    np.testing.assert_allclose(image[0], expected / 10_000, rtol=1e-6)
+
+
+def test_far_from_the_models_resolution_is_resampled(make_raster) -> None:
+    values = np.full((1, 400, 400), 1000, np.uint16)
+    values[0, ::2] = 3000  # stripes of 1 m that vanish at 10 m
+    grid, image, valid = read(make_raster("s.tif", values, pixel=1.0))
+    assert (grid.width, grid.height) == (40, 40)
+    assert valid.all()
+    np.testing.assert_allclose(image, 0.2, atol=1e-3)
+
+
+def test_close_to_the_models_resolution_is_left_alone(make_raster) -> None:
+    grid, image, _ = read(make_raster("s.tif", ramp(30, 30), pixel=6.4))
+    assert (grid.width, grid.height) == (30, 30)
+    np.testing.assert_allclose(image, ramp(30, 30) / 10_000, rtol=1e-6)
+
+
+def test_rotated_raster_is_straightened(tmp_path) -> None:
+    from affine import Affine
+
+    path = tmp_path / "rotated.tif"
+    turned = Affine.translation(600_000, 5_400_000) @ Affine.rotation(20) @ Affine.scale(10, -10)
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype="uint16", count=1, width=60, height=60, crs=UTM,
+        transform=turned,
+    ) as dataset:  # fmt: skip
+        dataset.write(np.full((1, 60, 60), 2000, np.uint16))
+    grid, image, valid = read(path)
+    assert grid.transform.b == 0
+    assert 0.4 < valid.mean() < 0.8  # the corners of the straight grid are empty
+    np.testing.assert_allclose(image[:, valid], 0.2, atol=1e-3)
+
+
+def test_no_overlap_is_said(make_raster) -> None:
+    first = make_raster("a.tif", ramp(30, 30))
+    second = make_raster("b.tif", ramp(30, 30), origin=(700_000.0, 5_400_000.0))
+    with pytest.raises(EmptyAreaError, match="do not overlap"):
+        read(first, second)
+
+
+def test_empty_extent_is_said(make_raster) -> None:
+    extent = Extent(bounds=(5, 5, 5, 9), crs="EPSG:32632")
+    with pytest.raises(InputError, match="area is empty"):
+        read(make_raster("s.tif", ramp(30, 30)), extent=extent)
+
+
+def test_raster_without_crs_is_refused(make_raster) -> None:
+    with pytest.raises(MissingCrsError, match="no coordinate reference system"):
+        read(make_raster("s.tif", ramp(30, 30), crs=None))
+
+
+def test_missing_file_is_said(tmp_path) -> None:
+    with pytest.raises(RasterReadError, match="does not exist"):
+        read(tmp_path / "nothing.tif")
+
+
+def test_no_raster_at_all() -> None:
+    with pytest.raises(InputError, match="No raster is chosen"):
+        read()
+
+
+def test_truncated_file_is_said(make_raster) -> None:
+    path = make_raster("s.tif", ramp(300, 300), compress="deflate", blockysize=16)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+    with pytest.raises(RasterReadError):
+        read(path)

@@ -1,0 +1,292 @@
+"""The service as a real process: who may talk to it, what it does, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import rasterio
+from scenes import ROOT, S2, scene_values
+
+from mmearth import __version__
+from mmearth.api import API_VERSION, RasterInput, SegmentOutputs, SegmentSpec
+from service.client import TOKEN, Service, gone, wait
+
+
+@pytest.fixture
+def service(settings):
+    with Service(settings.home) as running:
+        yield running
+
+
+@pytest.fixture
+def spec(scene, tmp_path) -> SegmentSpec:
+    return make_spec(scene, tmp_path)
+
+
+@pytest.fixture
+def long_spec(make_raster, tmp_path) -> SegmentSpec:
+    """A job of about half a minute."""
+    path = make_raster("long.tif", scene_values(3000, 1500), bands=S2, nodata=0)
+    return make_spec(path, tmp_path)
+
+
+def make_spec(path, tmp_path) -> SegmentSpec:
+    out = tmp_path / "out"
+    out.mkdir(exist_ok=True)
+    return SegmentSpec(
+        inputs=[RasterInput(path=str(path), label="")],
+        model="tiny",
+        outputs=SegmentOutputs(classes=str(out / "map.tif"), table=str(out / "areas.csv")),
+    )
+
+
+def half_way(service, job_id) -> None:
+    for _ in wait(60):
+        job = service.get(f"/jobs/{job_id}")
+        assert job["state"] in ("queued", "running"), job
+        if 0.1 < job["progress"] < 0.9:
+            return
+    raise AssertionError(job)
+
+
+class TestAccess:
+    def test_handshake(self, service) -> None:
+        assert service.hello == {
+            "app": "mmearth",
+            "version": __version__,
+            "api": API_VERSION,
+            "pid": service.process.pid,
+            "port": service.hello["port"],
+        }
+
+    def test_listens_on_loopback_only(self, service) -> None:
+        import psutil
+
+        listening = [
+            connection.laddr.ip
+            for connection in psutil.Process(service.process.pid).net_connections()
+            if connection.status == psutil.CONN_LISTEN
+        ]
+        assert listening == ["127.0.0.1"]
+
+    @pytest.mark.parametrize("header", [None, "Bearer wrong", f"Basic {TOKEN}", "Bearer", TOKEN])
+    def test_token_is_required_on_every_route(self, service, header) -> None:
+        for path, methods in committed_openapi()["paths"].items():
+            for method in methods:
+                headers = {"Authorization": header} if header else {}
+                url = service.url + path.format(job_id="x", model_id="x")
+                service.http.headers.pop("Authorization", None)
+                answer = service.http.request(method, url, headers=headers, json={})
+                assert answer.status_code == 401, (method, path)
+                assert answer.json()["error"]["code"] == "access"
+
+    @pytest.mark.parametrize("host", ["evil.example:{port}", "127.0.0.1", "127.0.0.1:1", ""])
+    def test_other_hosts_are_refused(self, service, host) -> None:
+        headers = {"Host": host.format(port=service.hello["port"])}
+        assert service.http.get("/health", headers=headers).status_code == 421
+
+    @pytest.mark.parametrize("content", ["text/plain", "application/x-www-form-urlencoded", ""])
+    def test_bodies_must_be_json(self, service, spec, content) -> None:
+        body = spec.model_dump_json()
+        answer = service.http.post("/jobs", content=body, headers={"Content-Type": content})
+        assert answer.status_code == 415
+
+    def test_nothing_is_served_but_the_interface(self, service) -> None:
+        for path in ("/", "/docs", "/openapi.json", "/v1", "/v1/../health", "/v1/jobs/..%2f.."):
+            assert service.http.get(service.url + path).status_code == 404
+
+    def test_no_token_no_service(self, settings) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "backend"),
+                       "MMEARTH_HOME": str(settings.home), "MMEARTH_TOKEN": ""}  # fmt: skip
+        run = subprocess.run(
+            [sys.executable, "-m", "mmearth", "serve"],
+            env=environment, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert run.returncode == 1 and "token" in run.stderr
+
+    def test_token_is_not_in_the_arguments_or_the_log(self, service, settings) -> None:
+        import psutil
+
+        assert TOKEN not in " ".join(psutil.Process(service.process.pid).cmdline())
+        service.get("/info")
+        assert TOKEN not in (settings.logs_folder / "service.log").read_text()
+
+
+class TestRoutes:
+    def test_info_and_models(self, service, settings) -> None:
+        info = service.get("/info")
+        assert (info["version"], info["api"]) == (__version__, API_VERSION)
+        assert info["home"] == str(settings.home)
+        assert "tiny" in [model["id"] for model in service.get("/models")["models"]]
+        assert service.get("/models/tiny")["products"][1]["id"] == "treemask"
+
+    @pytest.mark.parametrize("path", ["/jobs/nothing", "/jobs/nothing/results", "/models/nothing"])
+    def test_unknown_things(self, service, path) -> None:
+        answer = service.http.get(path)
+        assert answer.status_code in (404, 422)
+        assert set(answer.json()["error"]) == {"code", "message", "advice"}
+
+    def test_plan(self, service, spec) -> None:
+        plan = service.post("/plan", spec.model_dump(mode="json"))
+        assert plan["tiles"] == 12 and plan["errors"] == []
+
+    @pytest.mark.parametrize(
+        "change", [{"model": 7}, {"inputs": "x"}, {"surprise": 1}, {"minimum_area_ha": -1}]
+    )
+    def test_requests_that_do_not_fit_are_told(self, service, spec, change) -> None:
+        answer = service.http.post("/jobs", json={**spec.model_dump(mode="json"), **change})
+        assert answer.status_code == 422
+        assert next(iter(change)) in answer.json()["error"]["message"]
+
+    def test_job_from_beginning_to_end(self, service, spec) -> None:
+        job_id = service.submit(spec)
+        assert service.http.get(f"/jobs/{job_id}/results").status_code == 409
+        job = service.wait_for(job_id, "succeeded")
+        assert job["progress"] == 1
+        assert service.get(f"/jobs/{job_id}/results") == job["result"]
+        with rasterio.open(job["result"]["outputs"]["classes"]) as dataset:
+            assert np.count_nonzero(dataset.read(1)) == sum(
+                row["pixels"] for row in job["result"]["classes"]
+            )
+        assert [listed["id"] for listed in service.get("/jobs")["jobs"]] == [job_id]
+
+    def test_jobs_wait_for_each_other(self, service, spec) -> None:
+        first, second = service.submit(spec), service.submit(spec)
+        service.wait_for(second, "succeeded")
+        assert service.get(f"/jobs/{first}")["state"] == "succeeded"
+
+    def test_failed_job_says_why(self, service, spec) -> None:
+        job_id = service.submit(spec.model_copy(update={"model": "absent"}))
+        job = service.wait_for(job_id, "failed")
+        assert "absent" in job["error"]["message"]
+        assert service.get("/health")["status"] == "ok"
+
+    def test_records_outlive_the_service(self, service, spec, settings) -> None:
+        job_id = service.submit(spec)
+        job = service.wait_for(job_id, "succeeded")
+        with Service(settings.home) as other:
+            assert other.get(f"/jobs/{job_id}") == job
+
+
+class TestCancel:
+    def test_running_job_stops_within_two_seconds(self, service, long_spec, tmp_path) -> None:
+        job_id = service.submit(long_spec)
+        half_way(service, job_id)
+        begin = time.monotonic()
+        service.post(f"/jobs/{job_id}/cancel", {})
+        service.wait_for(job_id, "cancelled")
+        assert time.monotonic() - begin < 2
+        assert list((tmp_path / "out").iterdir()) == []
+
+    def test_waiting_job_never_runs(self, service, long_spec, spec) -> None:
+        first = service.submit(long_spec)
+        second = service.submit(spec)
+        service.post(f"/jobs/{second}/cancel", {})
+        assert service.get(f"/jobs/{second}")["state"] == "cancelled"
+        assert service.get(f"/jobs/{first}")["state"] in ("queued", "running")
+
+    def test_finished_job_stays_finished(self, service, spec) -> None:
+        job_id = service.submit(spec)
+        service.wait_for(job_id, "succeeded")
+        assert service.post(f"/jobs/{job_id}/cancel", {})["state"] == "succeeded"
+
+
+class TestDeaths:
+    def test_killed_worker_is_told_and_the_next_run_goes_on(
+        self, service, long_spec, tmp_path, settings
+    ) -> None:
+        job_id = service.submit(long_spec)
+        half_way(service, job_id)
+        os.kill(service.worker_pid(), signal.SIGKILL)
+        job = service.wait_for(job_id, "failed")
+        assert job["error"]["code"] == "out_of_memory"
+        assert "killed" in job["error"]["message"]
+        assert list((tmp_path / "out").iterdir()) == []
+        (state,) = settings.work_folder.glob("*/rows_done")
+        done = int(state.read_text())
+        again = service.submit(long_spec)
+        for _ in wait(30):
+            job = service.get(f"/jobs/{again}")
+            if job["progress"] > 0:
+                break
+        assert job["progress"] > 0.5 * done / 3000  # it did not begin anew
+        service.post(f"/jobs/{again}/cancel", {})
+
+    def test_crashing_worker_is_told(self, service, long_spec) -> None:
+        job_id = service.submit(long_spec)
+        half_way(service, job_id)
+        os.kill(service.worker_pid(), signal.SIGSEGV)
+        job = service.wait_for(job_id, "failed")
+        assert job["error"]["code"] == "worker_died" and "-11" in job["error"]["message"]
+
+    def test_killed_service_takes_its_worker_along(
+        self, service, long_spec, settings, tmp_path
+    ) -> None:
+        job_id = service.submit(long_spec)
+        half_way(service, job_id)
+        worker = service.worker_pid()
+        service.process.kill()
+        service.process.wait()
+        assert gone(worker)
+        assert list((tmp_path / "out").iterdir()) == []
+        with Service(settings.home) as other:
+            job = other.get(f"/jobs/{job_id}")
+            assert job["state"] == "failed" and job["error"]["code"] == "interrupted"
+            again = other.submit(long_spec)
+            half_way(other, again)
+
+    def test_ends_when_its_input_does(self, service, long_spec) -> None:
+        half_way(service, service.submit(long_spec))
+        worker = service.worker_pid()
+        service.process.stdin.close()
+        assert service.process.wait(10) == 0
+        assert gone(worker)
+
+    def test_ends_with_its_parent_even_if_the_pipe_stays_open(self, settings) -> None:
+        parent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        with Service(settings.home, "--parent-pid", str(parent.pid)) as service:
+            parent.kill()
+            parent.wait()
+            assert service.process.wait(10) == 0
+        parent.stdin.close()
+
+    def test_ends_when_told(self, service) -> None:
+        service.post("/shutdown", {})
+        assert service.process.wait(10) == 0
+
+    def test_ends_when_unused(self, settings) -> None:
+        with Service(settings.home, MMEARTH_IDLE_MINUTES="0.03") as service:
+            assert service.process.wait(15) == 0
+
+    def test_two_at_once(self, service, settings, spec, tmp_path) -> None:
+        """Two QGIS windows: each has its own service, port and worker, and one folder."""
+        with Service(settings.home) as other:
+            assert other.hello["port"] != service.hello["port"]
+            first = service.submit(spec)
+            elsewhere = make_spec(spec.inputs[0].path, tmp_path)
+            elsewhere.outputs.classes = str(tmp_path / "out" / "other.tif")
+            elsewhere.outputs.table = None
+            second = other.submit(elsewhere)
+            service.wait_for(first, "succeeded")
+            other.wait_for(second, "succeeded")
+            assert {job["id"] for job in other.get("/jobs")["jobs"]} == {first, second}
+
+
+def committed_openapi() -> dict:
+    return json.loads((ROOT / "backend" / "openapi.json").read_text("utf-8"))
+
+
+def test_port_is_free_again(settings) -> None:
+    with Service(settings.home) as service:
+        port = service.hello["port"]
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))

@@ -1,0 +1,128 @@
+"""The command line does what the plugin does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import rasterio
+from scenes import ROOT, S2, scene_values
+
+
+@pytest.fixture
+def mmearth(settings):
+    """Return a function that starts the command line."""
+
+    def start(*arguments: str) -> subprocess.Popen:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT / "backend"),
+            "MMEARTH_HOME": str(settings.home),
+            "MMEARTH_THREADS": "1",
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "mmearth", *map(str, arguments)],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        process = start(*arguments)
+        out, err = process.communicate(timeout=120)
+        return process.returncode, out, err
+
+    run.start = start
+    return run
+
+
+def test_segment(mmearth, scene, tmp_path) -> None:
+    code, out, err = mmearth(
+        "segment", scene, "--model", "tiny", "--output", tmp_path / "m.tif",
+        "--table", tmp_path / "t.csv", "--extent", "600500", "5399000", "600900", "5399300",
+        "EPSG:32632",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "Trees" in out and " ha " in out and str(tmp_path / "m.tif") in out
+    with rasterio.open(tmp_path / "m.tif") as dataset:
+        assert dataset.shape == (30, 40)
+
+
+def test_bands_by_hand(mmearth, make_raster, tmp_path) -> None:
+    path = make_raster("unnamed.tif", scene_values(40, 40), nodata=0)
+    order = {name: n for n, name in enumerate(S2, start=1)}
+    from scenes import MODEL_BANDS
+
+    bands = [part for name in MODEL_BANDS for part in ("--band", f"{name}=1:{order[name]}")]
+    common = ["segment", path, "--model", "tiny", "--output", tmp_path / "m.tif"]
+    code, _, err = mmearth(*common)
+    assert code == 1 and "recognised only by position" in err
+    code, _, err = mmearth(*common, *bands)
+    assert code == 0, err
+
+
+def test_plan(mmearth, scene, tmp_path) -> None:
+    code, out, _ = mmearth(
+        "segment", scene, "--model", "tiny", "--output", tmp_path / "m.tif", "--plan"
+    )
+    assert code == 0 and "12 tiles" in out and "B8A" in out
+    assert not (tmp_path / "m.tif").exists()
+
+
+def test_errors_are_words(mmearth, tmp_path) -> None:
+    code, out, err = mmearth(
+        "segment", tmp_path / "no.tif", "--model", "tiny", "--output", tmp_path / "m.tif"
+    )
+    assert code == 1 and "does not exist" in err and "Traceback" not in err + out
+
+
+def test_interrupt_leaves_nothing(mmearth, make_raster, tmp_path) -> None:
+    path = make_raster("long.tif", scene_values(3000, 1500), bands=S2, nodata=0)
+    out = tmp_path / "out"
+    out.mkdir()
+    process = mmearth.start("segment", path, "--model", "tiny", "--output", out / "m.tif")
+    time.sleep(6)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Cancelled" in err and "Traceback" not in err
+    assert list(out.iterdir()) == []
+
+
+def test_models(mmearth) -> None:
+    code, out, _ = mmearth("models")
+    assert code == 0 and "tiny" in out and "treemask" in out
+    code, out, _ = mmearth("models", "--json")
+    assert "tiny" in [model["id"] for model in json.loads(out)]
+
+
+def test_doctor(mmearth, settings) -> None:
+    code, out, _ = mmearth("doctor")
+    assert code == 0 and "FAIL" not in out
+    (settings.home / "models" / "broken").mkdir()
+    weights = settings.home / "models" / "tiny" / "model.safetensors"
+    good = weights.read_bytes()
+    weights.write_bytes(good[:-1])
+    try:
+        code, out, _ = mmearth("doctor")
+        assert code == 1 and "FAIL  Models" in out and "damaged" in out
+    finally:
+        weights.write_bytes(good)
+        (settings.home / "models" / "broken").rmdir()
+
+
+def test_polygons_and_probabilities(mmearth, scene, tmp_path) -> None:
+    code, _, err = mmearth(
+        "segment", scene, "--model", "tiny", "--product", "treemask",
+        "--output", tmp_path / "m.tif", "--polygons", tmp_path / "p.gpkg",
+        "--probabilities", tmp_path / "q.tif", "--minimum-area", "0.1",
+    )  # fmt: skip
+    assert code == 0, err
+    with rasterio.open(tmp_path / "q.tif") as dataset:
+        values = dataset.read()
+        assert dataset.count == 2 and (values[values != 255] <= 100).all()
+        assert np.isin(values[0], values[0]).all()
+    assert (tmp_path / "p.gpkg").stat().st_size > 0

@@ -1,0 +1,120 @@
+"""What the plugin adds to QGIS, and that all of it goes again.
+
+In a QGIS of its own: switching a plugin off drops its modules, which other tests hold on to.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from qgis.core import QgsApplication
+from qgis.PyQt.QtCore import QEvent
+from qgis.PyQt.QtWidgets import QApplication, QDockWidget
+from qgis.utils import iface, plugins, startPlugin, unloadPlugin
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("requests", "numpy", "torch", "processing.core", "qgis_mmearth.gui.dock")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A home of the backend's own, with the environment that ``make setup`` made."""
+    from qgis_mmearth.link.environment import Environment
+
+    python = Environment(Path(os.environ["MMEARTH_HOME"]), ROOT / "backend").python
+    shared().forget_backend()
+    monkeypatch.setenv("MMEARTH_HOME", str(tmp_path))
+    monkeypatch.setenv("MMEARTH_PYTHON", str(python))
+    yield
+    shared().forget_backend()
+
+
+def shared():
+    """Return the plugin's module as it is loaded now."""
+    import qgis_mmearth.shared
+
+    return qgis_mmearth.shared
+
+
+def plugin():
+    """Return the plugin as it is loaded now."""
+    return plugins["qgis_mmearth"]
+
+
+def wait_until(condition, seconds=10.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not condition():
+        QApplication.processEvents()
+        # What is to be deleted waits for an event loop; here there is none but this.
+        QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+        time.sleep(0.01)
+    assert condition()
+
+
+def test_switching_on_opens_and_starts_nothing():
+    reload()
+    assert iface.mainWindow().findChild(QDockWidget, "MMEarthDock") is None
+    assert not shared().backend().running
+
+
+def test_importing_the_plugin_imports_nothing_heavy():
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); before = set(sys.modules)\n"
+        "import qgis.core, qgis.PyQt.QtGui; before = set(sys.modules)\n"
+        "import qgis_mmearth.plugin; print('\\n'.join(set(sys.modules) - before))\n"
+    )
+    loaded = subprocess.check_output(["/usr/bin/python3", "-c", script, str(ROOT)], text=True)
+    assert not [name for name in loaded.split() if name.startswith(HEAVY)]
+
+
+def test_menu_toolbar_and_settings():
+    menus = [action for action in iface.pluginMenu().actions() if "MMEarth" in action.text()]
+    assert len(menus) == 1
+    names = [action.objectName() for action in menus[0].menu().actions()]
+    assert names == ["mmearthPanel", "mmearthSettings", "mmearthHelp"]
+    icons = [action.objectName() for action in iface.pluginToolBar().actions()]
+    assert icons.count("mmearthPanel") == 1
+
+
+def test_panel_opens_and_closes_by_its_action():
+    action = plugin()._actions[0]
+    action.trigger()
+    dock = iface.mainWindow().findChild(QDockWidget, "MMEarthDock")
+    assert dock.isVisible() and action.isChecked()
+    action.trigger()
+    assert not dock.isVisible() and not action.isChecked()
+    reload()
+
+
+def test_switching_off_leaves_nothing_behind():
+    plugin()._actions[0].trigger()
+    shared().backend().client()
+    pid = shared().backend().pid
+    unloadPlugin("qgis_mmearth")
+    wait_until(lambda: iface.mainWindow().findChild(QDockWidget, "MMEarthDock") is None)
+    assert QgsApplication.processingRegistry().providerById("mmearth") is None
+    assert not [a for a in iface.pluginMenu().actions() if "MMEarth" in a.text()]
+    assert "mmearthPanel" not in [a.objectName() for a in iface.pluginToolBar().actions()]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    reload(unload=False)
+    assert QgsApplication.processingRegistry().providerById("mmearth") is not None
+
+
+def test_nothing_of_the_backend_is_in_qgis():
+    shared().backend().client()
+    heavy = {"torch", "rasterio", "fastapi", "mmearth", "pyogrio", "pydantic"}
+    assert not heavy & set(sys.modules)
+
+
+def reload(unload=True):
+    """Switch the plugin off and on, as QGIS's plugin manager does."""
+    import qgis.utils
+
+    if unload:
+        unloadPlugin("qgis_mmearth")
+    assert qgis.utils.loadPlugin("qgis_mmearth") and startPlugin("qgis_mmearth")
+    assert "qgis_mmearth" in plugins

@@ -1,0 +1,98 @@
+"""Fixtures for tests that run inside a real QGIS (see tests/run_pytest.py)."""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from qgis.core import QgsProject, QgsRasterLayer
+from qgis.PyQt.QtWidgets import QApplication
+from qgis.utils import iface as qgis_iface
+from qgis.utils import plugins
+
+from qgis_mmearth import settings, shared
+from qgis_mmearth.link.environment import Environment
+
+ROOT = Path(__file__).resolve().parents[2]
+SCENE = ROOT / "resources" / "sample" / "thailand_20200223.tif"
+DATA = ROOT / "tests" / "data"
+INSTALLED = Environment(Path(os.environ["MMEARTH_HOME"]), ROOT / "backend").python
+
+
+@pytest.fixture
+def iface():
+    """QGIS's own interface."""
+    return qgis_iface
+
+
+@pytest.fixture
+def plugin():
+    """The plugin as QGIS loaded it."""
+    return plugins["qgis_mmearth"]
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home of the backend's own, with the environment that ``make setup`` made."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    shared.forget_backend()
+    monkeypatch.setenv("MMEARTH_HOME", str(folder))
+    monkeypatch.setenv("MMEARTH_PYTHON", str(INSTALLED))
+    yield folder
+    shared.forget_backend()
+
+
+@pytest.fixture(autouse=True)
+def fresh_settings():
+    """No test sees another's settings."""
+    before = {name: settings.read(name) for name in settings.KEYS}
+    yield
+    for name, value in before.items():
+        settings.write(name, value)
+
+
+@pytest.fixture(autouse=True)
+def fresh_project():
+    """No test sees another's layers."""
+    QgsProject.instance().clear()
+    yield
+    QgsProject.instance().clear()
+    QApplication.processEvents()
+
+
+@pytest.fixture
+def scene_layer():
+    """The sample scene as a layer of the project, active."""
+    layer = QgsRasterLayer(str(SCENE), "Thailand")
+    assert layer.isValid()
+    QgsProject.instance().addMapLayer(layer)
+    qgis_iface.setActiveLayer(layer)
+    return layer
+
+
+@pytest.fixture
+def small_scene(tmp_path):
+    """A corner of the sample scene, quick to map."""
+    path = tmp_path / "corner.tif"
+    window = ["-srcwin", "100", "100", "200", "180"]
+    subprocess.run(["gdal_translate", "-q", *window, str(SCENE), str(path)], check=True)
+    return path
+
+
+def wait_until(condition, seconds=60.0):
+    """Let QGIS work until a condition holds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        QApplication.processEvents()
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("It did not come about in time.")
+
+
+@pytest.fixture
+def wait():
+    """The function ``wait_until``."""
+    return wait_until

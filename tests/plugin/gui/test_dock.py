@@ -1,0 +1,377 @@
+"""The panel, used as a person would: open, look, press Run."""
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from conftest import DATA, SCENE
+from osgeo import gdal
+from qgis.core import QgsProject, QgsRasterLayer, QgsRectangle, QgsVectorLayer
+from qgis.PyQt.QtCore import QEvent, Qt
+from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QDoubleSpinBox, QWidget
+
+from qgis_mmearth import settings, shared
+from qgis_mmearth.gui.dock import MMEarthDock
+
+CHECKED, UNCHECKED = Qt.CheckState.Checked, Qt.CheckState.Unchecked
+
+
+@pytest.fixture
+def open_panel(iface, home):
+    """Return a function that opens the panel; it is closed at the end."""
+    docks = []
+
+    def open_it() -> MMEarthDock:
+        dock = MMEarthDock(iface)
+        iface.mainWindow().addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
+        docks.append(dock)
+        return dock
+
+    yield open_it
+    for dock in docks:
+        dock.shut_down()
+        iface.mainWindow().removeDockWidget(dock)
+        dock.deleteLater()
+    # What is to be deleted waits for an event loop; here there is none but this.
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+
+
+@pytest.fixture
+def corner(small_scene):
+    """A small scene as the active layer."""
+    return add(small_scene, "Corner")
+
+
+def add(path, name):
+    from qgis.utils import iface
+
+    layer = QgsRasterLayer(str(path), name)
+    QgsProject.instance().addMapLayer(layer)
+    iface.setActiveLayer(layer)
+    return layer
+
+
+def ready(dock):
+    return lambda: dock.runButton.isEnabled()
+
+
+def idle(dock):
+    return lambda: dock._job is None
+
+
+def marks(dock):
+    return [dock.bandTable.item(row, 0).text() for row in range(dock.bandTable.rowCount())]
+
+
+def chosen(dock):
+    return [dock.bandTable.cellWidget(r, 2).currentText() for r in range(dock.bandTable.rowCount())]
+
+
+def words(label):
+    return re.sub(r"<[^>]+>", "", label.text())
+
+
+def test_object_names(open_panel):
+    dock = open_panel()
+    assert dock.objectName() == "MMEarthDock" and isinstance(dock, QDockWidget)
+    for name in ("layersWidget", "modelCombo", "bandTable", "extentWidget", "runButton",
+                 "progressBar", "statusLabel", "backendButton"):  # fmt: skip
+        assert dock.findChild(QWidget, name) is not None, name
+
+
+def test_three_clicks_from_layer_to_map(iface, plugin, home, corner, wait):
+    """Open the panel (1), press Run (2): the map is there. Nothing else has to be touched."""
+    plugin._actions[0].trigger()
+    dock = plugin.dock
+    try:
+        wait(ready(dock))
+        assert dock.layersWidget.item(0).checkState() == CHECKED
+        assert dock.modelCombo.currentText().startswith("Land cover")
+        assert marks(dock) == ["✔"] * 10
+        assert chosen(dock) == [
+            "B02",
+            "B03",
+            "B04",
+            "B05",
+            "B06",
+            "B07",
+            "B08",
+            "B8A",
+            "B11",
+            "B12",
+        ]
+        assert re.match(r"\d+ tiles, about .*, [\d.]+ GB of memory", dock.planLabel.text())
+        before = QApplication.topLevelWidgets()
+        dock.runButton.click()
+        assert dock.runButton.text() == "Cancel"
+        wait(idle(dock))
+        group = QgsProject.instance().layerTreeRoot().children()[0]
+        assert group.name() == "Corner – Land cover"
+        layer = next(n.layer() for n in group.children() if n.name() == "Land cover")
+        assert layer.renderer().type() == "paletted"
+        assert dock.resultTable.isVisibleTo(dock) and dock.resultTable.rowCount() == 9
+        assert "Temporary files" in words(dock.statusLabel)
+        assert not [w for w in QApplication.topLevelWidgets() if w.isModal() and w not in before]
+        assert iface.messageBar().currentItem() is not None
+    finally:
+        plugin._actions[0].trigger()
+
+
+def test_area_table_can_be_copied(open_panel, corner, wait):
+    dock = open_panel()
+    wait(ready(dock))
+    dock.runButton.click()
+    wait(idle(dock))
+    dock.copyButton.click()
+    lines = QApplication.clipboard().text().splitlines()
+    assert lines[0] == "Class\tArea (ha)\t%" and len(lines) == 10
+    hectares = sum(float(line.split("\t")[1]) for line in lines[1:])
+    assert hectares == pytest.approx(200 * 180 / 100, rel=0.01)
+
+
+def test_every_output_that_is_ticked(open_panel, corner, wait, tmp_path):
+    dock = open_panel()
+    for box in (dock.polygonsCheck, dock.confidenceCheck, dock.probabilitiesCheck):
+        box.setChecked(True)
+    dock.findChild(QDoubleSpinBox, "minimumAreaSpin").setValue(0.2)
+    folder = tmp_path / "Ergebnisse für Zoë"
+    folder.mkdir()
+    dock.folderWidget.setFilePath(str(folder))
+    wait(ready(dock))
+    dock.runButton.click()
+    wait(idle(dock))
+    group = QgsProject.instance().layerTreeRoot().children()[0]
+    assert len(group.children()) == 5
+    areas = next(n.layer() for n in group.children() if n.name() == "Areas")
+    assert isinstance(areas, QgsVectorLayer) and areas.featureCount() > 0
+    assert len(list(folder.glob("Corner_landcover*.tif"))) == 3
+    assert str(folder) in words(dock.statusLabel)
+
+
+def test_results_lie_beside_a_saved_project(open_panel, corner, wait, tmp_path):
+    project = tmp_path / "project"
+    project.mkdir()
+    QgsProject.instance().write(str(project / "p.qgz"))
+    dock = open_panel()
+    wait(ready(dock))
+    dock.runButton.click()
+    wait(idle(dock))
+    assert (project / "Corner_landcover.tif").exists()
+
+
+def test_cancel_within_two_seconds(open_panel, wait, tmp_path):
+    big = tmp_path / "big.tif"
+    gdal.Translate(str(big), str(SCENE), width=2048, height=2048)
+    add(big, "Big")
+    dock = open_panel()
+    dock.folderWidget.setFilePath(str(tmp_path / "out"))
+    (tmp_path / "out").mkdir()
+    wait(ready(dock))
+    dock.runButton.click()
+    wait(lambda: dock.progressBar.value() > 3)
+    assert "left" in words(dock.statusLabel)
+    begin = time.monotonic()
+    dock.runButton.click()
+    wait(idle(dock))
+    assert time.monotonic() - begin < 2
+    assert "Cancelled" in words(dock.statusLabel)
+    assert list((tmp_path / "out").iterdir()) == []
+    assert dock.runButton.text() == "Run" and dock.runButton.isEnabled()
+
+
+def test_backend_killed_in_the_middle_of_a_job(open_panel, wait, tmp_path):
+    big = tmp_path / "big.tif"
+    gdal.Translate(str(big), str(SCENE), width=1536, height=1536)
+    add(big, "Big")
+    dock = open_panel()
+    wait(ready(dock))
+    dock.runButton.click()
+    wait(lambda: dock.progressBar.value() > 3)
+    os.kill(shared.backend().pid, signal.SIGKILL)
+    wait(idle(dock))
+    assert "ended in the middle of the job" in words(dock.statusLabel)
+    assert dock.backendButton.text() == "Start backend"
+    dock.backendButton.click()
+    wait(lambda: dock.backendButton.text() == "Stop backend")
+    wait(ready(dock))
+
+
+def test_several_layers_make_one_stack(open_panel, wait, small_scene, tmp_path):
+    source = gdal.Open(str(small_scene))
+    for index in range(1, source.RasterCount + 1):
+        name = source.GetRasterBand(index).GetDescription()
+        path = tmp_path / f"scene_{name}.tif"
+        gdal.Translate(str(path), source, bandList=[index])
+        add(path, name)
+    dock = open_panel()
+    wait(lambda: "not found" in words(dock.statusLabel))
+    assert not dock.runButton.isEnabled()
+    assert marks(dock).count("✖") == 9 or marks(dock).count("✖") == 10
+    for row in range(dock.layersWidget.count()):
+        dock.layersWidget.item(row).setCheckState(CHECKED)
+    wait(ready(dock))
+    assert marks(dock) == ["✔"] * 10
+
+
+def test_two_layers_of_one_band_are_a_choice(open_panel, wait, corner, tmp_path):
+    extra = tmp_path / "other_B04.tif"
+    gdal.Translate(str(extra), str(corner.source()), bandList=[4])
+    other = add(extra, "other B04")
+    dock = open_panel()
+    dock.layers.tick_only(corner)
+    row = next(
+        r for r in range(dock.layersWidget.count())
+        if dock.layersWidget.item(r).text().startswith("other")
+    )  # fmt: skip
+    dock.layersWidget.item(row).setCheckState(CHECKED)
+    wait(lambda: "found more than once" in words(dock.statusLabel))
+    assert marks(dock)[2] == "≠" and not dock.runButton.isEnabled()
+    combo = dock.bandTable.cellWidget(2, 2)
+    combo.setCurrentIndex(1)
+    combo.activated.emit(1)
+    wait(ready(dock))
+    assert marks(dock)[2] == "✔"
+    assert other.isValid()
+
+
+def test_suggested_order_is_confirmed_by_one_click(open_panel, wait, small_scene, tmp_path):
+    path = tmp_path / "unnamed.tif"
+    gdal.Translate(str(path), str(small_scene))
+    dataset = gdal.Open(str(path), gdal.GA_Update)
+    for index in range(1, 13):
+        dataset.GetRasterBand(index).SetDescription("")
+    del dataset
+    add(path, "Unnamed")
+    dock = open_panel()
+    wait(lambda: "only by position" in words(dock.statusLabel))
+    assert marks(dock) == ["?"] * 10
+    assert dock.confirmButton.isVisibleTo(dock) and not dock.runButton.isEnabled()
+    dock.confirmButton.click()
+    wait(ready(dock))
+    assert marks(dock) == ["✔"] * 10
+
+
+def test_extent_is_mapped_alone(open_panel, wait, corner):
+    dock = open_panel()
+    wait(ready(dock))
+    whole = dock.planLabel.text()
+    box = corner.extent()
+    part = QgsRectangle(box.xMinimum(), box.yMinimum(), box.center().x(), box.center().y())
+    dock.extentWidget.setOutputExtentFromUser(part, corner.crs())
+    wait(lambda: dock.runButton.isEnabled() and dock.planLabel.text() != whole)
+    assert "100 × 90 pixels" in dock.planLabel.text()
+
+
+def test_no_raster_is_said(open_panel, wait):
+    dock = open_panel()
+    wait(lambda: "Tick at least one raster" in words(dock.statusLabel))
+    assert not dock.runButton.isEnabled()
+
+
+def test_picture_is_said_before_run(open_panel, wait, small_scene, tmp_path):
+    path = tmp_path / "picture.tif"
+    gdal.Translate(str(path), str(small_scene), outputType=gdal.GDT_Byte,
+                   scaleParams=[[0, 4000, 1, 255]])  # fmt: skip
+    add(path, "Picture")
+    dock = open_panel()
+    wait(lambda: "8-bit picture" in words(dock.statusLabel))
+    assert not dock.runButton.isEnabled()
+
+
+def test_product_folder_added_by_hand(open_panel, wait, tmp_path):
+    dock = open_panel()
+    dock.layers.add_path(str(DATA / "terramind_l1c.tif"))
+    wait(ready(dock))
+    assert "terramind_l1c.tif" in dock.layersWidget.item(0).text()
+
+
+def test_list_follows_the_project(open_panel, corner):
+    dock = open_panel()
+    assert dock.layersWidget.count() == 1
+    assert "EPSG:32648 · 10 m · 12 bands · UInt16" in dock.layersWidget.item(0).text()
+    second = add(SCENE, "Second")
+    assert dock.layersWidget.count() == 2
+    items = [dock.layersWidget.item(row) for row in range(2)]
+    checks = {item.text().split("\n")[0]: item.checkState() for item in items}
+    assert checks == {"Corner": CHECKED, "Second": UNCHECKED}
+    QgsProject.instance().removeMapLayer(second.id())
+    assert dock.layersWidget.count() == 1
+
+
+def test_tree_mask_by_choice(open_panel, corner, wait):
+    dock = open_panel()
+    wait(ready(dock))
+    index = next(i for i in range(dock.modelCombo.count())
+                 if dock.modelCombo.itemText(i).startswith("Tree mask"))  # fmt: skip
+    dock.modelCombo.setCurrentIndex(index)
+    dock.modelCombo.activated.emit(index)
+    wait(lambda: dock.runButton.isEnabled() and dock._plan is not None)
+    dock.runButton.click()
+    wait(idle(dock))
+    assert QgsProject.instance().layerTreeRoot().children()[0].name() == "Corner – Tree mask"
+    assert dock.resultTable.rowCount() == 2
+
+
+class TestBackendButton:
+    def test_not_installed(self, open_panel, corner, monkeypatch):
+        monkeypatch.delenv("MMEARTH_PYTHON")
+        shared.forget_backend()
+        dock = open_panel()
+        assert dock.backendButton.text() == "Install backend"
+        assert "not installed" in words(dock.backendLabel)
+        assert not dock.runButton.isEnabled()
+        assert marks(dock) == [""] * 10  # the model's bands are shown all the same
+
+    def test_outdated(self, open_panel, home, monkeypatch):
+        monkeypatch.delenv("MMEARTH_PYTHON")
+        shared.forget_backend()
+        (home / "install.json").write_text('{"status": "ok", "lock": "of last year"}')
+        assert open_panel().backendButton.text() == "Update backend"
+
+    def test_start_and_stop(self, open_panel, corner, wait):
+        dock = open_panel()
+        wait(lambda: dock.backendButton.text() == "Stop backend")
+        assert "Backend ready" in words(dock.backendLabel)
+        dock.backendButton.click()
+        assert dock.backendButton.text() == "Start backend"
+        assert not shared.backend().running
+
+    def test_failed_installation_is_told(self, open_panel, monkeypatch, wait, tmp_path):
+        monkeypatch.delenv("MMEARTH_PYTHON")
+        settings.write("wheels", str(tmp_path / "nowhere"))
+        shared.forget_backend()
+        dock = open_panel()
+        dock.backendButton.click()
+        wait(lambda: "does not exist" in words(dock.statusLabel))
+        assert dock.backendButton.text() == "Install backend"
+
+    def test_opening_the_panel_starts_an_installed_backend_only(self, open_panel, wait):
+        dock = open_panel()
+        wait(lambda: shared.backend().running)
+        wait(lambda: dock.backendButton.text() == "Stop backend")
+
+
+def test_settings_page_round_trip(iface, home, tmp_path):
+    from qgis_mmearth.gui.settings_page import SettingsPageFactory
+
+    page = SettingsPageFactory().createWidget(None)
+    page.threadsSpin.setValue(3)
+    page.deviceCombo.setCurrentIndex(page.deviceCombo.findData("cpu"))
+    page.outputWidget.setFilePath(str(tmp_path))
+    page.apply()
+    assert settings.read("threads") == 3 and settings.read("device") == "cpu"
+    assert settings.backend_variables()["MMEARTH_THREADS"] == "3"
+    again = SettingsPageFactory().createWidget(None)
+    assert again.threadsSpin.value() == 3 and again.outputWidget.filePath() == str(tmp_path)
+    assert not page.remoteEdit.isEnabled()
+
+
+def test_diagnostics_hold_no_secrets(home):
+    from qgis_mmearth.gui.diagnostics import report
+
+    text = report()
+    assert "QGIS 3." in text and "ok    Models" in text
+    assert Path(settings.home()).name in text

@@ -1,0 +1,262 @@
+"""Processing algorithms: the contract of all of them, and what each does."""
+
+import csv
+import subprocess
+from pathlib import Path
+
+import processing
+import pytest
+from conftest import DATA, SCENE
+from osgeo import gdal
+from qgis.core import (
+    QgsApplication,
+    QgsProcessingAlgorithm,
+    QgsProcessingContext,
+    QgsProcessingException,
+    QgsProcessingFeedback,
+    QgsProcessingModelAlgorithm,
+    QgsProcessingModelChildAlgorithm,
+    QgsProcessingModelChildParameterSource,
+    QgsProcessingModelOutput,
+    QgsProcessingModelParameter,
+    QgsProcessingParameterRasterLayer,
+    QgsRasterLayer,
+)
+
+from qgis_mmearth.processing.algorithms.segment import parse_bands
+from qgis_mmearth.processing.provider import ALGORITHMS
+
+TILE = str(DATA / "terramind_l2a.tif")
+
+
+def algorithm(name) -> QgsProcessingAlgorithm:
+    return QgsApplication.processingRegistry().createAlgorithmById(f"mmearth:{name}")
+
+
+class Feedback(QgsProcessingFeedback):
+    """Keeps what is said, and cancels if told to."""
+
+    def __init__(self, cancel_at=101):
+        super().__init__()
+        self.said = []
+        self.cancel_at = cancel_at
+        self.progressChanged.connect(self.look)
+
+    def look(self, percent):
+        if percent >= self.cancel_at:
+            self.cancel()
+
+    def pushInfo(self, text):
+        self.said.append(text)
+
+    def pushWarning(self, text):
+        self.said.append(text)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+class TestAlgorithmContract:
+    """Rules that every algorithm keeps."""
+
+    def test_is_registered_under_its_name(self, name):
+        assert algorithm(name).id() == f"mmearth:{name}"
+        assert name == name.lower() and name.isalnum()
+
+    def test_every_parameter_has_help(self, name):
+        found = algorithm(name)
+        for parameter in found.parameterDefinitions():
+            assert parameter.name() == parameter.name().upper()
+            text = found.HELP[parameter.name()]
+            assert len(text) > 20 and text in found.shortHelpString()
+
+    def test_no_help_without_a_parameter(self, name):
+        found = algorithm(name)
+        assert set(found.HELP) == {p.name() for p in found.parameterDefinitions()}
+
+    def test_help_has_an_example_that_names_the_algorithm(self, name):
+        assert f"qgis_process run mmearth:{name}" in algorithm(name).shortHelpString()
+
+    def test_words_to_search_for(self, name):
+        assert len(algorithm(name).tags()) >= 5
+
+    def test_has_an_icon(self, name):
+        assert not algorithm(name).icon().isNull()
+
+    def test_help_page_exists(self, name):
+        from qgis.PyQt.QtCore import QUrl
+
+        assert Path(QUrl(algorithm(name).helpUrl()).toLocalFile()).is_file()
+
+    def test_runs_with_nothing_but_a_raster(self, name, home, tmp_path):
+        output = tmp_path / "map.tif"
+        result = processing.run(f"mmearth:{name}", {"INPUT": [TILE], "OUTPUT": str(output)})
+        assert result["OUTPUT"] == str(output)
+        assert QgsRasterLayer(str(output), "x").renderer().type() == "paletted"
+
+    def test_runs_to_a_temporary_file(self, name, home):
+        result = processing.run(f"mmearth:{name}", {"INPUT": TILE, "OUTPUT": "TEMPORARY_OUTPUT"})
+        assert Path(result["OUTPUT"]).exists()
+
+    def test_no_raster_is_said(self, name, home):
+        with pytest.raises(QgsProcessingException, match="No raster is chosen"):
+            processing.run(f"mmearth:{name}", {"INPUT": [], "OUTPUT": "TEMPORARY_OUTPUT"})
+
+    def test_errors_of_the_backend_are_said(self, name, home, tmp_path):
+        picture = str(tmp_path / "picture.tif")
+        gdal.Translate(picture, TILE, outputType=gdal.GDT_Byte, scaleParams=[[0, 4000, 1, 255]])
+        with pytest.raises(QgsProcessingException, match="8-bit picture"):
+            processing.run(f"mmearth:{name}", {"INPUT": picture, "OUTPUT": "TEMPORARY_OUTPUT"})
+
+    def test_cancel_leaves_nothing(self, name, home, tmp_path):
+        feedback = Feedback(cancel_at=10)
+        output = tmp_path / "map.tif"
+        result, _ = algorithm(name).run(
+            {"INPUT": [str(SCENE)], "OUTPUT": str(output)}, QgsProcessingContext(), feedback
+        )
+        assert feedback.isCanceled() and result == {}
+        assert list(tmp_path.glob("*.tif")) == []
+
+    def test_not_installed_is_said_before_running(self, name, home, monkeypatch):
+        monkeypatch.delenv("MMEARTH_PYTHON")
+        good, words = algorithm(name).canExecute()
+        assert not good and "not installed" in words
+
+    def test_loads_styled_into_the_project(self, name, home):
+        result = processing.runAndLoadResults(
+            f"mmearth:{name}", {"INPUT": TILE, "OUTPUT": "TEMPORARY_OUTPUT"}
+        )
+        from qgis.core import QgsProject
+
+        layers = QgsProject.instance().mapLayers().values()
+        (loaded,) = [y for y in layers if y.source() == result["OUTPUT"]]
+        assert loaded.renderer().type() == "paletted"
+
+
+class TestSegment:
+    def test_every_output(self, home, tmp_path):
+        names = {"OUTPUT": "m.tif", "PROBABILITIES": "p.tif", "CONFIDENCE": "c.tif",
+                 "POLYGONS": "a.gpkg", "TABLE": "t.csv"}  # fmt: skip
+        wanted = {name: str(tmp_path / file) for name, file in names.items()}
+        feedback = Feedback()
+        result = processing.run("mmearth:segment", {"INPUT": TILE, **wanted}, feedback=feedback)
+        assert result == wanted
+        assert all(Path(path).stat().st_size for path in wanted.values())
+        with open(wanted["TABLE"], encoding="utf-8") as file:
+            hectares = sum(float(row["area_ha"]) for row in csv.DictReader(file))
+        assert hectares == pytest.approx(96 * 96 / 100, rel=0.01)
+        assert any(" ha (" in line for line in feedback.said)
+
+    def test_layers_one_file_a_band(self, home, tmp_path):
+        layers = []
+        source = gdal.Open(TILE)
+        for index in range(1, source.RasterCount + 1):
+            band = source.GetRasterBand(index).GetDescription()
+            path = str(tmp_path / f"{index}.tif")
+            gdal.Translate(path, source, bandList=[index], metadataOptions=[])
+            with_name = gdal.Open(path, gdal.GA_Update)
+            with_name.GetRasterBand(1).SetDescription("")
+            del with_name
+            layers.append(QgsRasterLayer(path, band))
+        apart = processing.run(
+            "mmearth:segment", {"INPUT": layers, "OUTPUT": str(tmp_path / "apart.tif")}
+        )
+        together = processing.run(
+            "mmearth:segment", {"INPUT": TILE, "OUTPUT": str(tmp_path / "together.tif")}
+        )
+        maps = [gdal.Open(r["OUTPUT"]).ReadAsArray() for r in (apart, together)]
+        assert (maps[0] == maps[1]).all()
+
+    def test_bands_by_hand(self, home, tmp_path):
+        unnamed = str(tmp_path / "unnamed.tif")
+        gdal.Translate(unnamed, TILE)
+        dataset = gdal.Open(unnamed, gdal.GA_Update)
+        for index in range(1, 13):
+            dataset.GetRasterBand(index).SetDescription("")
+        del dataset
+        parameters = {"INPUT": unnamed, "OUTPUT": str(tmp_path / "m.tif")}
+        with pytest.raises(QgsProcessingException, match="only by position"):
+            processing.run("mmearth:segment", parameters)
+        order = "B02=1:2 B03=1:3 B04=1:4 B05=1:5 B06=1:6 B07=1:7 B08=1:8 B8A=1:9 B11=1:11 B12=1:12"
+        processing.run("mmearth:segment", {**parameters, "BANDS": order})
+        named = processing.run(
+            "mmearth:segment", {"INPUT": TILE, "OUTPUT": str(tmp_path / "named.tif")}
+        )
+        maps = [gdal.Open(p).ReadAsArray() for p in (parameters["OUTPUT"], named["OUTPUT"])]
+        assert (maps[0] == maps[1]).all()
+
+    def test_product_folder(self, home, tmp_path):
+        script = (
+            "import sys; sys.path[:0] = sys.argv[1:3]; from pathlib import Path\n"
+            "from products import write_product\n"
+            "print(write_product(Path(sys.argv[3]), '2A', offset=-1000))"
+        )
+        from conftest import INSTALLED, ROOT
+
+        safe = subprocess.check_output(
+            [str(INSTALLED), "-c", script, str(ROOT / "tests/backend"), str(ROOT / "backend"),
+             str(tmp_path)], text=True,
+        ).strip()  # fmt: skip
+        for value in (safe, [safe], f"{safe}/MTD_MSIL2A.xml"):
+            result = processing.run(
+                "mmearth:segment", {"INPUT": value, "OUTPUT": "TEMPORARY_OUTPUT"}
+            )
+            assert gdal.Open(result["OUTPUT"]).RasterXSize == 120
+
+    def test_extent_in_another_projection(self, home):
+        layer = QgsRasterLayer(TILE, "x")
+        from qgis.core import (
+            QgsCoordinateReferenceSystem,
+            QgsCoordinateTransform,
+            QgsProject,
+            QgsReferencedRectangle,
+        )
+
+        wgs84 = QgsCoordinateReferenceSystem("EPSG:4326")
+        transform = QgsCoordinateTransform(layer.crs(), wgs84, QgsProject.instance())
+        part = layer.extent().buffered(-300)
+        extent = QgsReferencedRectangle(transform.transformBoundingBox(part), wgs84)
+        result = processing.run(
+            "mmearth:segment", {"INPUT": TILE, "EXTENT": extent, "OUTPUT": "TEMPORARY_OUTPUT"}
+        )
+        assert 34 <= gdal.Open(result["OUTPUT"]).RasterXSize <= 42
+
+    @pytest.mark.parametrize("text", ["B02", "B02=1", "B02=1:x", "=1:1"])
+    def test_bands_that_cannot_be_read_are_said(self, text):
+        with pytest.raises(QgsProcessingException, match="expected NAME=RASTER:BAND"):
+            parse_bands(text)
+
+    def test_numbers_as_texts(self, home):
+        """qgis_process hands over every number as text."""
+        parameters = {"INPUT": TILE, "OUTPUT": "TEMPORARY_OUTPUT", "SCALE": "0.0001",
+                      "OFFSET": "0.0", "MINIMUM_AREA": "0.5"}  # fmt: skip
+        assert Path(processing.run("mmearth:segment", parameters)["OUTPUT"]).exists()
+
+
+def test_tree_mask_is_the_product_of_the_model(home, tmp_path):
+    mask = processing.run("mmearth:treemask", {"INPUT": TILE, "OUTPUT": str(tmp_path / "a.tif")})
+    same = processing.run(
+        "mmearth:segment",
+        {"INPUT": TILE, "PRODUCT": "treemask", "OUTPUT": str(tmp_path / "b.tif")},
+    )
+    maps = [gdal.Open(r["OUTPUT"]).ReadAsArray() for r in (mask, same)]
+    assert (maps[0] == maps[1]).all() and set(maps[0].ravel()) <= {0, 1, 2}
+
+
+def test_in_a_model_of_the_model_designer(home):
+    model = QgsProcessingModelAlgorithm("trees of a scene", "tests")
+    model.addModelParameter(
+        QgsProcessingParameterRasterLayer("scene", "Scene"), QgsProcessingModelParameter("scene")
+    )
+    child = QgsProcessingModelChildAlgorithm("mmearth:treemask")
+    child.setChildId("mask")
+    child.addParameterSources(
+        "INPUT", [QgsProcessingModelChildParameterSource.fromModelParameter("scene")]
+    )
+    output = QgsProcessingModelOutput("trees", "trees")
+    output.setChildId("mask")
+    output.setChildOutputName("OUTPUT")
+    child.setModelOutputs({"trees": output})
+    model.addChildAlgorithm(child)
+    context, feedback = QgsProcessingContext(), QgsProcessingFeedback()
+    result, good = model.run({"scene": TILE, "mask:trees": "TEMPORARY_OUTPUT"}, context, feedback)
+    assert good, feedback.textLog()
+    assert gdal.Open(result["mask:trees"]).RasterXSize == 96

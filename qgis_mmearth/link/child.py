@@ -44,8 +44,11 @@ def start(command, **options) -> subprocess.Popen:
     """Start a program in a process group of its own, without a window on Windows."""
     if sys.platform == "win32":
         flags = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP
-        return subprocess.Popen(command, creationflags=flags, **options)
-    return subprocess.Popen(command, start_new_session=True, **options)
+        options["creationflags"] = flags
+    else:
+        options["start_new_session"] = True
+    # Commands are lists of arguments made by this package; no shell reads them.
+    return subprocess.Popen(command, **options)  # nosec B603
 
 
 def stop(process: subprocess.Popen) -> None:
@@ -63,7 +66,7 @@ def stop(process: subprocess.Popen) -> None:
 def _signal_group(process: subprocess.Popen, force: bool) -> None:
     if sys.platform == "win32":
         # taskkill reaches the children too; Windows has no process groups in that sense.
-        subprocess.run(
+        subprocess.run(  # nosec B603 B607 - a program of Windows, fixed arguments
             ["taskkill", "/T", "/F", "/PID", str(process.pid)],
             capture_output=True,
             creationflags=subprocess.CREATE_NO_WINDOW,

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from xml.etree import ElementTree  # only written here, never read
+from xml.etree import ElementTree  # nosec B405 - only written here, never read
 
 import numpy as np
 import rasterio

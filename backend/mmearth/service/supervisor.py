@@ -248,7 +248,7 @@ class _WorkerProcess:
             "OMP_WAIT_POLICY": "PASSIVE",
         }
         environment.pop("MMEARTH_TOKEN", None)  # the worker talks to nobody
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # nosec B603 - own interpreter, fixed arguments
             [sys.executable, "-s", "-u", "-m", "mmearth.service.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -5,7 +5,6 @@ SHELL := /bin/bash
 export MMEARTH_HOME ?= $(CURDIR)/build/home
 # Older makes do not export to $(shell), hence the home is named.
 BACKEND_PYTHON = $(shell python3 tools/install_backend.py --home '$(MMEARTH_HOME)' --python)
-QGIS_PYTHON := /usr/bin/python3
 
 .PHONY: demo test setup dev check package locks model benchmark clean
 
@@ -20,7 +19,7 @@ test: setup dev check
 	python3 tools/run_in_qgis.py tests/run_pytest.py tests/plugin
 	python3 tools/run_in_qgis.py tests/run_pytest.py tests/lifecycle
 	@echo "== End-to-end tests"
-	$(QGIS_PYTHON) -m pytest tests/e2e
+	"$(BACKEND_PYTHON)" -m pytest tests/e2e
 
 setup:
 	@echo "== Installing QGIS, if it is missing"

@@ -3,7 +3,7 @@
 set -eu
 
 missing=""
-for package in qgis python3-qgis qgis-providers python3-venv python3-requests python3-pytest xvfb xauth; do
+for package in qgis python3-qgis qgis-providers python3-venv python3-requests python3-pytest xvfb xauth zip; do
     dpkg-query --show --showformat='${Status}' "$package" 2>/dev/null | grep -q "ok installed" ||
         missing="$missing $package"
 done

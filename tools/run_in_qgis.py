@@ -1,6 +1,6 @@
 """Run a Python script inside a real QGIS on a virtual screen, with this checkout as its plugin.
 
-    python3 tools/run_in_qgis.py [--plugins FOLDER] [--profile FOLDER] SCRIPT [ARGUMENT ...]
+    python3 tools/run_in_qgis.py [--zip FILE] [--profile FOLDER] SCRIPT [ARGUMENT ...]
 
 The script runs once QGIS is up, with the plugin switched on; its exit status becomes this
 program's. What QGIS itself prints goes to <profile>/qgis.log.
@@ -33,7 +33,12 @@ def boot():
             traceback.print_exception(kind, error, trace)
         qgis.utils.showException = show
         qgis.utils.updateAvailablePlugins()
-        if not (qgis.utils.loadPlugin({plugin!r}) and qgis.utils.startPlugin({plugin!r})):
+        if {archive!r}:
+            import pyplugin_installer
+            pyplugin_installer.instance().installFromZipFile({archive!r})
+            if {plugin!r} not in qgis.utils.active_plugins:
+                raise SystemExit("The plugin could not be installed.")
+        elif not (qgis.utils.loadPlugin({plugin!r}) and qgis.utils.startPlugin({plugin!r})):
             raise SystemExit("The plugin could not be started.")
         runpy.run_path({script!r}, run_name="__main__")
         status = 0
@@ -56,7 +61,9 @@ QTimer.singleShot(500, boot)
 def main() -> int:
     """Run the script; return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--plugins", type=Path, help="folder that holds the plugin's folder")
+    parser.add_argument(
+        "--zip", type=Path, help="install the plugin from this, as the plugin manager does"
+    )
     parser.add_argument(
         "--profile", type=Path, help="folder of QGIS profiles; default: a fresh one"
     )
@@ -67,8 +74,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="qgis-") as scratch:
         profile = options.profile or Path(scratch) / "profiles"
         profile.mkdir(parents=True, exist_ok=True)
-        plugins = options.plugins or _linked(Path(scratch) / "plugins")
-        return _run(options, profile.resolve(), plugins.resolve(), Path(scratch))
+        return _run(options, profile.resolve(), Path(scratch))
 
 
 def _linked(folder: Path) -> Path:
@@ -78,7 +84,7 @@ def _linked(folder: Path) -> Path:
     return folder
 
 
-def _run(options: argparse.Namespace, profile: Path, plugins: Path, scratch: Path) -> int:
+def _run(options: argparse.Namespace, profile: Path, scratch: Path) -> int:
     missing = [name for name in ("qgis", "xvfb-run") if not shutil.which(name)]
     if missing:
         print(f"{' and '.join(missing)} not found; run: make setup", file=sys.stderr)
@@ -88,7 +94,11 @@ def _run(options: argparse.Namespace, profile: Path, plugins: Path, scratch: Pat
     fd = os.dup(1)
     boot.write_text(
         BOOT.format(
-            argv=[str(script), *options.arguments], fd=fd, plugin=PLUGIN, script=str(script)
+            argv=[str(script), *options.arguments],
+            fd=fd,
+            plugin=PLUGIN,
+            script=str(script),
+            archive=str(options.zip.resolve()) if options.zip else "",
         )
     )
     command = [
@@ -100,11 +110,12 @@ def _run(options: argparse.Namespace, profile: Path, plugins: Path, scratch: Pat
         **os.environ,
         # QGIS takes its Python from the first python3 on the path; that must be the system's.
         "PATH": f"/usr/bin:{os.environ['PATH']}",
-        "QGIS_PLUGINPATH": str(plugins),
         "PYTHONPATH": "",
         "PYTHONDONTWRITEBYTECODE": "1",
         "LC_ALL": "C.UTF-8",
     }
+    if not options.zip:
+        environment["QGIS_PLUGINPATH"] = str(_linked(scratch / "plugins"))
     with (profile / "qgis.log").open("w") as log:
         process = subprocess.Popen(
             command, stdout=log, stderr=log, env=environment, pass_fds=[fd], start_new_session=True

@@ -17,7 +17,7 @@ from mmearth.models.card import ModelCard, Product
 from mmearth.models.registry import find_model
 from mmearth.raster.grid import Grid
 from mmearth.raster.match import match_bands, require_all
-from mmearth.raster.radiometry import ScaledBand, scale_bands
+from mmearth.raster.radiometry import ScaledBand, refuse_pictures, scale_bands
 from mmearth.raster.source import BandSource, list_bands
 from mmearth.raster.stack import NATIVE_FACTOR, target_grid
 from mmearth.sensors import load_sensor
@@ -75,6 +75,7 @@ def _prepare(spec: SegmentSpec, settings: Settings, plan: Plan) -> Prepared:
     sources = list_bands(spec.inputs)
     plan.sources = [source.reference() for source in sources]
     plan.bands = match_bands(sources, card.bands, sensor, choices=spec.bands)
+    refuse_pictures(sources, sensor, spec.radiometry)
     require_all(plan.bands)
     chosen = [_source(sources, match) for match in plan.bands]
     bands, warnings = scale_bands(chosen, sensor, spec.radiometry)

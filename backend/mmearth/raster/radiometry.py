@@ -80,6 +80,33 @@ def scale_bands(
     return scaled, _offset_warning(scaled, samples, override)
 
 
+def refuse_pictures(
+    sources: Sequence[BandSource], sensor: Sensor, override: Radiometry | None = None
+) -> None:
+    """Check that there is more than pictures made for viewing.
+
+    To be asked before bands are missed: a true-colour picture lacks most of them, but adding more
+    of its kind would not help.
+
+    Raises:
+        RadiometryError: if all bands are of 8 bits and nothing says what their numbers mean.
+    """
+    if override is None and sources and all(_is_picture(source) for source in sources):
+        raise _picture_error(sources[0], sensor)
+
+
+def _is_picture(source: BandSource) -> bool:
+    return source.scale is None and source.dtype in ("uint8", "int8")
+
+
+def _picture_error(source: BandSource, sensor: Sensor) -> RadiometryError:
+    return RadiometryError(
+        f"{source.title} is an 8-bit picture (values 0 to 255), but this model reads "
+        f"{sensor.title} {sensor.quantity}.",
+        "Use the original bands rather than a true-colour picture made for viewing.",
+    )
+
+
 def _scale(
     source: BandSource, sample: NDArray[np.generic], sensor: Sensor, override: Radiometry | None
 ) -> ScaledBand:
@@ -89,12 +116,8 @@ def _scale(
         return replace(band, scale=override.scale, offset=override.offset)
     if source.scale is not None:
         return replace(band, scale=source.scale, offset=source.offset)
-    if source.dtype in ("uint8", "int8"):
-        raise RadiometryError(
-            f"{source.title} is an 8-bit picture (values 0 to 255), but this model reads "
-            f"{sensor.title} {sensor.quantity}.",
-            "Use the original bands rather than a true-colour picture made for viewing.",
-        )
+    if _is_picture(source):
+        raise _picture_error(source, sensor)
     valid = _valid(sample, band)
     floating = source.dtype.startswith("float")
     if floating and valid.size and np.percentile(valid, 99) <= BRIGHTEST_REFLECTANCE:

@@ -274,6 +274,12 @@ class TestBadInput:
         path = make_raster("picture.tif", values, bands=S2)
         self.refused(settings, out, RadiometryError, "8-bit picture", path)
 
+    def test_true_colour_picture(self, settings, out, make_raster) -> None:
+        """Nine bands are missing, but adding more such pictures would not help."""
+        values = np.random.default_rng(0).integers(1, 255, (3, 40, 40)).astype(np.uint8)
+        path = make_raster("picture.tif", values, photometric="RGB")
+        self.refused(settings, out, RadiometryError, "8-bit picture", path)
+
     def test_missing_bands(self, settings, out, make_raster) -> None:
         path = make_raster("s.tif", scene_values(40, 40)[:4], bands=S2[:4])
         self.refused(settings, out, BandMatchError, "7 of the model's 10 bands not found", path)

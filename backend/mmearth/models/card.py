@@ -87,6 +87,7 @@ class ModelCard(_Part):
         resolution_m: pixel size on the ground that the network was trained on.
         tile_size: side of a tile in pixels; a multiple of ``stride``.
         temperature: probabilities = softmax(network output / temperature).
+        limits: what the model is known to do badly, or was never shown; a sentence each.
         folder: where the card was read from.
     """
 
@@ -109,6 +110,7 @@ class ModelCard(_Part):
     classes: tuple[ClassRow, ...]
     products: tuple[Product, ...] = Field(min_length=1)
     accuracy: tuple[Accuracy, ...] = ()
+    limits: tuple[str, ...] = ()
     training: dict[str, Any] = Field(default_factory=dict)
     sha256: str
     folder: Path

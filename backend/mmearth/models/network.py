@@ -47,7 +47,7 @@ class Network:
     """A model loaded on a device, from reflectance to class probabilities.
 
     Computed in float32 on a CPU, because only the newest are faster in bfloat16; in mixed precision
-    on CUDA, which changes fewer than one pixel's class in a thousand.
+    (bfloat16) on CUDA.
     """
 
     def __init__(self, card: ModelCard, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Writing a model folder: weights and card."""
+"""Writing a model folder: weights, card, and the same in words."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from mmearth.models.card import CARD_NAME, WEIGHTS_NAME, ModelCard, file_sha256, read_card
+from mmearth.models.readme import README_NAME, describe
 from mmearth.sensors import load_sensor
 
 MLM_SCHEMA = "https://stac-extensions.github.io/mlm/v1.5.2/schema.json"
@@ -53,8 +54,9 @@ def save_model(
         card = ModelCard(**{**facts, "sha256": file_sha256(weights), "folder": folder})
         item = json.dumps(stac_item(card, weights.stat().st_size), indent=1, ensure_ascii=False)
         (temporary / CARD_NAME).write_text(item + "\n", "utf-8")
+        (temporary / README_NAME).write_text(describe(card), "utf-8")
         for kept in folder.glob("*"):
-            if kept.name not in (WEIGHTS_NAME, CARD_NAME):
+            if not (temporary / kept.name).exists():
                 shutil.copy2(kept, temporary)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)

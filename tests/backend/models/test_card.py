@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from mmearth.errors import ModelError
 from mmearth.models.card import file_sha256, read_card
 from mmearth.models.network import Network
+from mmearth.models.readme import README_NAME, describe
 from mmearth.settings import EMBEDDED_MODELS
 
 EMBEDDED = sorted(path.parent for path in EMBEDDED_MODELS.glob("*/model.json"))
@@ -53,7 +54,10 @@ class TestEmbeddedModels:
         card = read_card(folder)
         assert card.id == folder.name
         assert card.licence and card.attribution and card.accuracy and card.training["command"]
-        assert (folder / "README.md").is_file()
+        assert card.limits
+
+    def test_readme_says_what_the_card_says(self, folder) -> None:
+        assert (folder / README_NAME).read_text("utf-8") == describe(read_card(folder))
 
     def test_loads(self, folder, settings) -> None:
         network = Network(read_card(folder), settings)

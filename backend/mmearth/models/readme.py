@@ -39,8 +39,8 @@ def describe(card: ModelCard) -> str:
     if card.limits:
         parts += ["## Weak spots", "\n".join(f"- {sentence}" for sentence in card.limits)]
     if card.training:
-        rows = [(name.capitalize(), _plain(value)) for name, value in card.training.items()]
-        parts += ["## Training", _table(("", ""), rows)]
+        facts = [(name.capitalize(), _plain(value)) for name, value in card.training.items()]
+        parts += ["## Training", _table(("", ""), facts)]
     parts += ["## Attribution", card.attribution]
     return "\n\n".join(parts) + "\n"
 

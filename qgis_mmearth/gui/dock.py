@@ -306,7 +306,7 @@ class MMEarthDock(QgsDockWidget, FORM):
             self._say(self.tr("Cancelled. Nothing was written."))
             return
         layers = results.open_results(result, title)
-        results.add_to_project(layers, f"{raster} – {title}")
+        results.add_to_project(layers, f"{raster} – {title} ({result['model_title']})")
         self.areas.show_result(result)
         QTimer.singleShot(0, lambda: self.scrollArea.ensureWidgetVisible(self.copyButton))
         where = self.tr("Saved in {}").format(folder)

@@ -109,7 +109,7 @@ def test_three_clicks_from_layer_to_map(iface, plugin, home, corner, wait):
         assert dock.runButton.text() == "Cancel"
         wait(idle(dock))
         group = QgsProject.instance().layerTreeRoot().children()[0]
-        assert group.name() == "Corner – Land cover"
+        assert group.name() == "Corner – Land cover (Sentinel-2 land cover)"
         layer = next(n.layer() for n in group.children() if n.name() == "Land cover")
         assert layer.renderer().type() == "paletted"
         assert dock.resultTable.isVisibleTo(dock) and dock.resultTable.rowCount() == 9

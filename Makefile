@@ -30,7 +30,7 @@ setup:
 # What tests and checks need on top of the backend's own packages.
 dev: setup
 	@echo "== Installing test tools, if they are missing"
-	@"$(BACKEND_PYTHON)" -m pip install --quiet --disable-pip-version-check --no-deps \
+	@"$(BACKEND_PYTHON)" -m pip install --quiet --quiet --disable-pip-version-check --no-deps \
 		--require-hashes --requirement backend/locks/dev.txt
 
 check: dev

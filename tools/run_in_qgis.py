@@ -7,6 +7,7 @@ program's. What QGIS itself prints goes to <profile>/qgis.log.
 """
 
 import argparse
+import fcntl
 import os
 import shutil
 import signal
@@ -91,7 +92,8 @@ def _run(options: argparse.Namespace, profile: Path, scratch: Path) -> int:
         return 2
     script = options.script.resolve()
     boot = scratch / "boot.py"
-    fd = os.dup(1)
+    # Standard output under a number of its own; xvfb-run has a use for the lowest ones.
+    fd = fcntl.fcntl(1, fcntl.F_DUPFD, 50)
     boot.write_text(
         BOOT.format(
             argv=[str(script), *options.arguments],

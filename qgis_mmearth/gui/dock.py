@@ -339,7 +339,8 @@ class MMEarthDock(QgsDockWidget, FORM):
 
     def _say(self, text: str, kind: str = "") -> None:
         color = {"error": "#c62828", "warning": "#c77700"}.get(kind)
-        self.statusLabel.setText(f'<span style="color:{color}">{text}</span>' if color else text)
+        coloured = f'<span style="color:{color}">{text}</span>'
+        self.statusLabel.setText(coloured if color and text else text)
         self.statusLabel.setToolTip("")
 
     def _add_files(self) -> None:

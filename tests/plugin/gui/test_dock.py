@@ -311,7 +311,7 @@ def test_tree_mask_by_choice(open_panel, corner, wait):
     wait(lambda: dock.runButton.isEnabled() and dock._plan is not None)
     dock.runButton.click()
     wait(idle(dock))
-    assert QgsProject.instance().layerTreeRoot().children()[0].name() == "Corner – Tree mask"
+    assert QgsProject.instance().layerTreeRoot().children()[0].name() == "Corner – Tree mask (Sentinel-2 land cover)"
     assert dock.resultTable.rowCount() == 2
 
 

@@ -97,6 +97,19 @@ ATTRIBUTION = (
 )
 
 
+LIMITS = (
+    "Agreement is with the teacher, which errs too: it is not accuracy on the ground. Compare the "
+    "map with your own ground truth before it goes into a report.",
+    "Flooded vegetation, bare ground, grass and shrub are rare in the training places or shade into "
+    "one another; their IoU is low.",
+    "Most places are European: coasts, farmland, towns and forests. Deserts, savannas, boreal and "
+    "tropical rain forests were hardly shown.",
+    "The teacher reads Level-1C. Level-2A tiles were mapped to an approximation of it before they "
+    "were labelled, so what was learned of Level-2A is noisier.",
+    "Clouds and their shadows are no class; mask them before, or the map holds nonsense there.",
+)
+
+
 def main() -> None:
     """Train, calibrate, measure, save."""
     options = _options()
@@ -285,7 +298,7 @@ def _calibrate(
 
 def measure(card: ModelCard, tiles: list[SoftTile], held_out: set[str]) -> list[dict[str, Any]]:
     """Measure a saved model with the code that users run, tile by tile from the files."""
-    network = Network(card, Settings())
+    network = Network(card, Settings(threads=torch.get_num_threads()))
     threshold = card.product("treemask").threshold
     matrices: dict[str, np.ndarray] = defaultdict(
         lambda: np.zeros((len(CLASSES), len(CLASSES)), np.int64)
@@ -379,6 +392,7 @@ def _facts(
         "or Level-2A: a small U-Net that learned from the Dynamic World model.",
         "licence": "CC-BY-SA-4.0",
         "attribution": ATTRIBUTION,
+        "limits": LIMITS,
         "sensor": SENSOR.id,
         "levels": ("L1C", "L2A"),
         "quantity": SENSOR.quantity,

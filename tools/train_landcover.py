@@ -100,8 +100,8 @@ ATTRIBUTION = (
 LIMITS = (
     "Agreement is with the teacher, which errs too: it is not accuracy on the ground. Compare the "
     "map with your own ground truth before it goes into a report.",
-    "Flooded vegetation, bare ground, grass and shrub are rare in the training places or shade into "
-    "one another; their IoU is low.",
+    "Flooded vegetation, bare ground, grass and shrub are rare in the training places, or shade "
+    "into one another; their IoU is low.",
     "Most places are European: coasts, farmland, towns and forests. Deserts, savannas, boreal and "
     "tropical rain forests were hardly shown.",
     "The teacher reads Level-1C. Level-2A tiles were mapped to an approximation of it before they "

@@ -7,11 +7,13 @@ import traceback
 from typing import Any, Callable, Dict, Optional
 
 from qgis.core import QgsApplication, QgsTask
+from qgis.PyQt.QtCore import pyqtSignal
 
 from .link.errors import LinkError
 
 Done = Callable[[Any], None]
 Failed = Callable[[LinkError], None]
+Progress = Callable[[float, str, Optional[float]], None]
 
 
 class Task(QgsTask):
@@ -20,6 +22,9 @@ class Task(QgsTask):
     The function gets this task: it may call ``report`` and should ask ``isCanceled`` often.
     """
 
+    _told = pyqtSignal(float, str, object)
+    """Progress, words and seconds left; QGIS's own signal tells only numbers that have changed."""
+
     def __init__(
         self,
         title: str,
@@ -27,7 +32,7 @@ class Task(QgsTask):
         done: Done,
         failed: Failed,
         *,
-        progress: Optional[Callable[[float, str, Optional[float]], None]] = None,
+        progress: Optional[Progress] = None,
         hidden: bool = False,
     ) -> None:
         flags = QgsTask.Flag.CanCancel
@@ -40,14 +45,19 @@ class Task(QgsTask):
         self._progress = progress
         self._result: Any = None
         self._error: Optional[LinkError] = None
-        self.told = ("", None)
-        self.progressChanged.connect(self._tell)
+        self._told.connect(self._tell)
 
     def report(self, share: float, words: str, seconds_left: Optional[float] = None) -> None:
         """Tell progress, from the task's thread."""
-        self.told = (words, seconds_left)
-        # Small steps are swallowed by Qt if the number stays the same; words must get through.
+        self._told.emit(share, words, seconds_left)
         self.setProgress(min(100.0, max(0.0, share * 100)))
+
+    def forget(self) -> None:
+        """Cancel, and call back no more: whoever waits for this task goes before it ends."""
+        self._done = self._failed = lambda _outcome: None
+        self._progress = None
+        if self in _running:  # else QGIS may have deleted it
+            self.cancel()
 
     def run(self) -> bool:
         """Do the work; called by QGIS in a thread."""
@@ -61,7 +71,7 @@ class Task(QgsTask):
                 "Please report it.",
                 details=traceback.format_exc(),
             )
-        return self._error is None
+        return self._error is None and not self.isCanceled()
 
     def finished(self, _good: bool) -> None:
         """Hand over the result; called by QGIS in the main thread."""
@@ -73,9 +83,9 @@ class Task(QgsTask):
         else:
             self._failed(LinkError("Cancelled.", code="cancelled"))
 
-    def _tell(self, percent: float) -> None:
+    def _tell(self, share: float, words: str, seconds_left: Optional[float]) -> None:
         if self._progress:
-            self._progress(percent / 100, *self.told)
+            self._progress(share, words, seconds_left)
 
 
 _running = set()  # QGIS keeps no Python reference to its tasks

@@ -26,7 +26,7 @@ TORCHVISION = "0.28.0"  # the one that is built for this torch
 DEV = ["bandit", "detect-secrets", "httpx", "hypothesis", "mypy", "pb-tool", "PyQt6",
        "pytest", "pytest-timeout", "ruff", "setuptools"]  # fmt: skip
 
-_CARD_ONLY = re.compile(r"^(torch|triton|nvidia-|cuda-)(?!vision)")
+_CARD_ONLY = re.compile(r"^(torch$|triton$|nvidia-|cuda-)")
 
 
 def main() -> None:

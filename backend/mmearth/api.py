@@ -22,6 +22,12 @@ class Schema(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class Request(Schema):
+    """Base of what is asked for: infinities and "not a number" are an error too."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
 class RasterInput(Schema):
     """One raster of a stack, by reference."""
 
@@ -39,7 +45,7 @@ class BandChoice(Schema):
     index: int = Field(ge=1, description="Band of that input, from 1.")
 
 
-class Extent(Schema):
+class Extent(Request):
     """A rectangle on the map."""
 
     bounds: tuple[float, float, float, float] = Field(
@@ -48,14 +54,16 @@ class Extent(Schema):
     crs: str = Field(description="Authority code such as EPSG:32632, or WKT.")
 
 
-class Radiometry(Schema):
+class Radiometry(Request):
     """How stored numbers become reflectance, when the files do not say it.
 
     reflectance = stored value x scale + offset
     """
 
-    scale: float = Field(gt=0)
-    offset: float = 0.0
+    scale: float | None = Field(
+        None, gt=0, description="As the file states, or as is usual for the sensor, if empty."
+    )
+    offset: float = Field(0.0, description="Takes the place of any offset that the file states.")
 
 
 class SegmentOutputs(Schema):
@@ -72,7 +80,7 @@ class SegmentOutputs(Schema):
     table: str | None = Field(None, description="CSV with the area of each class in hectares.")
 
 
-class SegmentSpec(Schema):
+class SegmentSpec(Request):
     """Map the classes of a model over a raster stack."""
 
     kind: Literal["segment"] = "segment"

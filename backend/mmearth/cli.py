@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from mmearth import __version__
 from mmearth.api import (
     BandChoice,
@@ -23,6 +25,15 @@ from mmearth.settings import Settings
 
 EXIT_ERROR = 1
 EXIT_CANCELLED = 130
+# Options that are called otherwise than the field of the request that they fill.
+_OPTIONS = {
+    "scale": "--scale",
+    "offset": "--offset",
+    "minimum_area_ha": "--minimum-area",
+    "tile_size": "--tile",
+    "bounds": "--extent",
+    "index": "--band",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,6 +48,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MMEarthError as error:
         print(f"mmearth: {error}", file=sys.stderr)
         return EXIT_ERROR
+    except ValidationError as error:
+        print(f"mmearth: {_invalid(error)}", file=sys.stderr)
+        return EXIT_ERROR
+
+
+def _invalid(error: ValidationError) -> str:
+    """Put in words which option or environment variable has a value that it may not have."""
+    settings = error.title == Settings.__name__
+    words = []
+    for item in error.errors():
+        name = "_".join(str(part) for part in item["loc"])
+        known = f"MMEARTH_{name.upper()}" if settings else _OPTIONS.get(name, name)
+        words.append(f"{known}: {item['msg']}, found {item['input']!r}.")
+    return " ".join(words)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,7 +109,9 @@ def _add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="take a model band from band BAND of the RASTER-th raster, both from 1; repeatable",
     )
     segment.add_argument("--scale", type=float, help="reflectance = value x SCALE + OFFSET")
-    segment.add_argument("--offset", type=float, default=0.0)
+    segment.add_argument(
+        "--offset", type=float, help="without --scale: in place of the offset that the file states"
+    )
     segment.add_argument(
         "--minimum-area", type=float, default=0.0, metavar="HA", help="of polygons, in hectares"
     )
@@ -133,9 +160,7 @@ def _spec(options: argparse.Namespace) -> SegmentSpec:
         product=options.product,
         extent=extent,
         bands=[_band(text) for text in options.band],
-        radiometry=(
-            Radiometry(scale=options.scale, offset=options.offset) if options.scale else None
-        ),
+        radiometry=_radiometry(options),
         outputs=SegmentOutputs(
             classes=full(options.output),
             probabilities=full(options.probabilities),
@@ -146,6 +171,12 @@ def _spec(options: argparse.Namespace) -> SegmentSpec:
         minimum_area_ha=options.minimum_area,
         tile_size=options.tile,
     )
+
+
+def _radiometry(options: argparse.Namespace) -> Radiometry | None:
+    if options.scale is None and options.offset is None:
+        return None
+    return Radiometry(scale=options.scale, offset=options.offset or 0.0)
 
 
 def _number(text: str, option: str) -> float:

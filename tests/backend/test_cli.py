@@ -80,12 +80,40 @@ def test_errors_are_words(mmearth, tmp_path) -> None:
     assert code == 1 and "does not exist" in err and "Traceback" not in err + out
 
 
-def test_interrupt_leaves_nothing(mmearth, make_raster, tmp_path) -> None:
+def test_offset_alone_is_honoured(mmearth, scene, tmp_path) -> None:
+    code, _, err = mmearth(
+        "segment", scene, "--model", "tiny", "--output", tmp_path / "m.tif", "--offset", "-0.01"
+    )
+    assert code == 0, err
+    with rasterio.open(tmp_path / "m.tif") as dataset:
+        assert "x 0.0001 -0.01" in json.loads(dataset.tags()["MMEARTH_BANDS"])["B02"]
+
+
+@pytest.mark.parametrize(
+    "option", [("--scale", "-1"), ("--scale", "0"), ("--minimum-area", "-3"), ("--offset", "nan")]
+)
+def test_values_out_of_range_are_words(mmearth, scene, tmp_path, option) -> None:
+    code, out, err = mmearth(
+        "segment", scene, "--model", "tiny", "--output", tmp_path / "m.tif", *option
+    )
+    assert code == 1 and option[0] in err and "Traceback" not in err + out
+
+
+def test_settings_out_of_range_are_words(mmearth, monkeypatch) -> None:
+    monkeypatch.setenv("MMEARTH_MEMORY_MB", "abc")
+    code, out, err = mmearth("models")
+    assert code == 1 and "MMEARTH_MEMORY_MB" in err and "Traceback" not in err + out
+
+
+def test_interrupt_leaves_nothing(mmearth, make_raster, tmp_path, settings) -> None:
     path = make_raster("long.tif", scene_values(3000, 1500), bands=S2, nodata=0)
     out = tmp_path / "out"
     out.mkdir()
     process = mmearth.start("segment", path, "--model", "tiny", "--output", out / "m.tif")
-    time.sleep(6)
+    begin = time.monotonic()
+    while not any(settings.work_folder.glob("*/rows_done")):
+        assert process.poll() is None and time.monotonic() - begin < 60
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130 and "Cancelled" in err and "Traceback" not in err
@@ -124,5 +152,10 @@ def test_polygons_and_probabilities(mmearth, scene, tmp_path) -> None:
     with rasterio.open(tmp_path / "q.tif") as dataset:
         values = dataset.read()
         assert dataset.count == 2 and (values[values != 255] <= 100).all()
-        assert np.isin(values[0], values[0]).all()
+    with rasterio.open(tmp_path / "m.tif") as dataset:
+        classes = dataset.read(1)
+    np.testing.assert_array_equal(values[0] == 255, classes == 0)
+    # Percent are rounded, and the product's threshold is 40 %.
+    assert (classes[(values[0] > 40) & (values[0] != 255)] == 1).all()
+    assert (classes[values[0] < 40] == 2).all()
     assert (tmp_path / "p.gpkg").stat().st_size > 0

@@ -91,7 +91,8 @@ def refuse_pictures(
     Raises:
         RadiometryError: if all bands are of 8 bits and nothing says what their numbers mean.
     """
-    if override is None and sources and all(_is_picture(source) for source in sources):
+    unscaled = override is None or override.scale is None
+    if unscaled and sources and all(_is_picture(source) for source in sources):
         raise _picture_error(sources[0], sensor)
 
 
@@ -112,8 +113,16 @@ def _scale(
 ) -> ScaledBand:
     undeclared = sensor.nodata if source.nodata is None and not source.masked else None
     band = ScaledBand(source, 1.0, 0.0, source.nodata, undeclared)
-    if override:
-        return replace(band, scale=override.scale, offset=override.offset)
+    if override is None:
+        return _as_stated(band, sample, sensor)
+    if override.scale is None:
+        return replace(_as_stated(band, sample, sensor), offset=override.offset)
+    return replace(band, scale=override.scale, offset=override.offset)
+
+
+def _as_stated(band: ScaledBand, sample: NDArray[np.generic], sensor: Sensor) -> ScaledBand:
+    """Scale as the file says; if it says nothing, as is usual for the sensor."""
+    source = band.source
     if source.scale is not None:
         return replace(band, scale=source.scale, offset=source.offset)
     if _is_picture(source):

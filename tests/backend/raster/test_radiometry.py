@@ -79,6 +79,20 @@ def test_the_users_numbers_win(make_raster) -> None:
     assert image.min() == pytest.approx(0.102) and image.max() == pytest.approx(0.5)
 
 
+def test_the_users_offset_alone_keeps_the_scale(make_raster) -> None:
+    unstated = make_raster("unstated.tif", spread(2000, 4000, np.uint16))
+    image, warnings = reflectance(unstated, Radiometry(offset=-0.1))
+    assert image.min() == pytest.approx(0.1) and warnings == []
+    stated = make_raster("stated.tif", spread(2, 250, np.uint8), scale=0.002, offset=0.5)
+    image, _ = reflectance(stated, Radiometry(offset=0.1))
+    assert image.max() == pytest.approx(0.6)
+
+
+def test_the_users_offset_alone_makes_no_picture_welcome(make_raster) -> None:
+    with pytest.raises(RadiometryError, match="8-bit picture"):
+        reflectance(make_raster("s.tif", spread(0, 255, np.uint8)), Radiometry(offset=-0.1))
+
+
 def test_a_left_over_offset_is_told_not_removed(make_raster) -> None:
     image, warnings = reflectance(make_raster("s.tif", spread(1090, 4000, np.uint16)))
     assert [warning.code for warning in warnings] == ["offset"]

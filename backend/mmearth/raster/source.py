@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
@@ -39,7 +40,8 @@ class BandSource:
         wavelength_nm: central wavelength, if the file states one.
         dtype: numpy name of the stored type.
         grid: pixel grid of the dataset.
-        nodata: stored value of empty pixels (NaN possible), if the file states one.
+        nodata: stored value of empty pixels (NaN possible), if the file states one. Floating-point
+            numbers that are not finite are empty whether or not it does.
         masked: true if the dataset holds a mask or alpha band.
         scale: quantity = stored value x scale + offset, if the file or product states it.
         offset: see ``scale``.
@@ -83,6 +85,35 @@ def open_raster(name: str) -> Iterator[DatasetReader]:
             raise RasterReadError(_why_not(name), f"GDAL says: {error}") from error
     with dataset:
         yield dataset
+
+
+def read_mask(dataset: DatasetReader, band: int, **options: Any) -> NDArray[np.bool_]:
+    """Read where a band is valid by its no-data value or mask, and by an alpha band.
+
+    GDAL's own mask heeds only one of these, and no alpha of floating-point numbers.
+
+    Args:
+        dataset: an open dataset.
+        band: from 1.
+        options: window, out_shape and resampling, as for reading.
+
+    Returns:
+        (h, w) bool.
+
+    Raises:
+        RasterioError: if the file is damaged.
+    """
+    mask: NDArray[np.bool_] = dataset.read_masks(band, **options) > 0
+    alpha = _alpha(dataset)
+    if alpha is not None:
+        mask &= dataset.read(alpha, **options) > 0
+    return mask
+
+
+def _alpha(dataset: DatasetReader) -> int | None:
+    """Return the band that holds opacity, from 1, if any."""
+    roles = zip(dataset.indexes, dataset.colorinterp, strict=True)
+    return next((index for index, role in roles if role == ColorInterp.alpha), None)
 
 
 def list_bands(inputs: list[RasterInput]) -> list[BandSource]:
@@ -154,9 +185,8 @@ def _describe(
         dtype=dataset.dtypes[band - 1],
         grid=Grid.of_dataset(dataset, _crs_of(dataset, item)),
         nodata=nodata,
-        masked=bool(
-            {MaskFlags.per_dataset, MaskFlags.alpha} & set(dataset.mask_flag_enums[band - 1])
-        ),
+        masked=_alpha(dataset) is not None
+        or MaskFlags.per_dataset in dataset.mask_flag_enums[band - 1],
         scale=scale,
         offset=offset,
         count=1,
@@ -168,8 +198,6 @@ def _stated_values(dataset: DatasetReader, band: int) -> tuple[float | None, flo
     scale, offset = dataset.scales[band - 1], dataset.offsets[band - 1]
     stated = scale not in (0.0, 1.0) or offset != 0.0
     nodata = dataset.nodatavals[band - 1]
-    if nodata is None and np.issubdtype(np.dtype(dataset.dtypes[band - 1]), np.floating):
-        nodata = float("nan")
     return (scale if stated else None), (offset if stated else 0.0), nodata
 
 

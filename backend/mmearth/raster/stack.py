@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
 import numpy as np
+import rasterio.warp
+from affine import Affine
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
-from rasterio.vrt import WarpedVRT
+from rasterio.warp import reproject
 from rasterio.windows import Window
 
 from mmearth.api import Extent
 from mmearth.errors import RasterReadError
 from mmearth.raster.grid import Grid, bounds_in, extent_bounds
 from mmearth.raster.radiometry import ScaledBand
-from mmearth.raster.source import BandSource, open_raster
+from mmearth.raster.source import BandSource, open_raster, read_mask
 
 # Beyond this factor between a raster's pixels and the model's, pixels are resampled.
 NATIVE_FACTOR = 2.0
 # Pixels that shrink by more than this are averaged, else interpolated.
 AVERAGE_FACTOR = 1.5
+# Pixels a side that are resampled at once: 16 MB for each band.
+PIECE_SIDE = 2048
 
 
 def target_grid(
@@ -64,6 +71,7 @@ class _Group:
     dataset: str
     nodata: float | None
     all_zero_nodata: float | None
+    masked: bool
     positions: tuple[int, ...]
     bands: tuple[int, ...]
 
@@ -81,7 +89,7 @@ class RasterStack:
         self._offset = np.array([band.offset for band in bands], np.float32)[:, None, None]
         self._groups = _group(self._bands)
         self._open = contextlib.ExitStack()
-        self._readers: list[tuple[_Group, DatasetReader, tuple[int, int]]] = []
+        self._readers: list[tuple[_Group, DatasetReader, tuple[int, int] | None]] = []
 
     def __enter__(self) -> RasterStack:
         with contextlib.ExitStack() as opening:
@@ -117,9 +125,14 @@ class RasterStack:
         image = np.zeros((len(self._bands), *shape), np.float32)
         valid = np.ones(shape, bool)
         empty = np.ones(shape, bool)  # all bands hold the value that means empty
-        for group, reader, (row, col) in self._readers:
-            window = Window(0, start, self.grid.width, stop - start)
-            values, inside = _read(group, reader, window, row, col)
+        for group, reader, origin in self._readers:
+            values: NDArray[np.generic]
+            if origin is None:
+                values, inside = self._warp(group, reader, start, stop)
+            else:
+                row, col = origin
+                window = Window(col, row + start, self.grid.width, stop - start)
+                values, inside = _read(group, reader, window)
             valid &= inside
             if group.all_zero_nodata is None:
                 empty &= ~inside
@@ -135,35 +148,42 @@ class RasterStack:
 
     def _reader(
         self, group: _Group, opening: contextlib.ExitStack
-    ) -> tuple[DatasetReader, tuple[int, int]]:
-        """Open a dataset and, unless its pixels coincide with the grid's, warp it on the fly.
+    ) -> tuple[DatasetReader, tuple[int, int] | None]:
+        """Open a dataset.
 
         Returns:
-            The dataset, and the grid's origin in it as (row, col).
+            The dataset, and the grid's origin in it as (row, col); None if their pixels do not
+            coincide.
         """
         source = self._bands[group.positions[0]].source
         dataset = opening.enter_context(open_raster(group.dataset))
         offset = self.grid.offset_of(source.grid)
         if offset is not None and source.grid.transform.almost_equals(dataset.transform):
             return dataset, offset
-        shrink = self.grid.pixel_m / source.grid.pixel_m
-        resampling = Resampling.average if shrink > AVERAGE_FACTOR else Resampling.bilinear
-        nodata = group.nodata if group.nodata is not None else group.all_zero_nodata
-        options = {"UNIFIED_SRC_NODATA": "NO" if group.nodata is not None else "YES"}
-        warped = WarpedVRT(
-            dataset,
-            src_crs=source.grid.crs,
-            crs=self.grid.crs,
-            transform=self.grid.transform,
-            width=self.grid.width,
-            height=self.grid.height,
-            resampling=resampling,
-            src_nodata=nodata,
-            nodata=nodata,
-            add_alpha=nodata is None and not source.masked,
-            warp_extras=options,
-        )
-        return opening.enter_context(warped), (0, 0)
+        return dataset, None
+
+    def _warp(
+        self, group: _Group, dataset: DatasetReader, start: int, stop: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Resample whole rows of the grid, piece by piece, so that few source pixels are held.
+
+        Returns:
+            values: (C, stop - start, width) float32; inside: (stop - start, width) bool.
+        """
+        shape = (stop - start, self.grid.width)
+        values = np.zeros((len(group.bands), *shape), np.float32)
+        inside = np.zeros(shape, bool)
+        source = self._bands[group.positions[0]].source.grid
+        shrink = self.grid.pixel_m / source.pixel_m
+        side = max(1, int(PIECE_SIDE / max(1.0, shrink)))
+        for top in range(0, shape[0], side):
+            for left in range(0, shape[1], side):
+                height, width = min(side, shape[0] - top), min(side, shape[1] - left)
+                piece = Window(left, start + top, width, height)
+                part = np.s_[top : top + height, left : left + width]
+                warped = _warp(group, dataset, source.crs, self.grid, piece, shrink)
+                values[(slice(None), *part)], inside[part] = warped
+        return values, inside
 
 
 def _group(bands: list[ScaledBand]) -> list[_Group]:
@@ -177,6 +197,7 @@ def _group(bands: list[ScaledBand]) -> list[_Group]:
             dataset=bands[positions[0]].source.dataset,
             nodata=bands[positions[0]].nodata,
             all_zero_nodata=bands[positions[0]].all_zero_nodata,
+            masked=bands[positions[0]].source.masked,
             positions=tuple(positions),
             bands=tuple(bands[p].source.band for p in positions),
         )
@@ -185,15 +206,15 @@ def _group(bands: list[ScaledBand]) -> list[_Group]:
 
 
 def _read(
-    group: _Group, reader: DatasetReader, window: Window, row: int, col: int
+    group: _Group, reader: DatasetReader, window: Window
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-    """Read a window of the grid; outside the dataset nothing is valid.
+    """Read a window of a dataset; beyond its edges nothing is valid.
 
     Returns:
         values: (C, h, w) stored numbers; inside: (h, w) bool, False where a band has no data.
     """
     height, width = int(window.height), int(window.width)
-    top, left = int(window.row_off) + row, int(window.col_off) + col
+    top, left = int(window.row_off), int(window.col_off)
     first_row, last_row = max(0, top), min(reader.height, top + height)
     first_col, last_col = max(0, left), min(reader.width, left + width)
     dtype = reader.dtypes[group.bands[0] - 1]
@@ -228,8 +249,79 @@ def _mask(
         mask = np.ones(block.shape[1:], bool)
     if group.nodata is not None and not np.isnan(group.nodata):
         mask &= (block != group.nodata).all(axis=0)
-    if group.nodata is None:
-        flags = {flag.name for b in group.bands for flag in reader.mask_flag_enums[b - 1]}
-        if flags & {"per_dataset", "alpha"}:
-            mask &= reader.read_masks(group.bands[0], window=part) > 0
+    if group.masked:
+        mask &= read_mask(reader, group.bands[0], window=part)
     return mask
+
+
+def _warp(
+    group: _Group, dataset: DatasetReader, crs: CRS, grid: Grid, piece: Window, shrink: float
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Resample a dataset to a window of a grid.
+
+    Empty pixels become NaN before anything is resampled: GDAL's warper heeds either a no-data
+    value or a mask, never both, and would mix what the other hides into its neighbours.
+
+    Args:
+        group: bands to read.
+        dataset: the open dataset.
+        crs: its coordinate reference system.
+        grid: grid to resample to.
+        piece: window of the grid.
+        shrink: side of the grid's pixels in pixels of the dataset.
+
+    Returns:
+        values: (C, h, w) float32; inside: (h, w) bool, False where a band has no data.
+    """
+    shape = (int(piece.height), int(piece.width))
+    transform = grid.transform @ Affine.translation(piece.col_off, piece.row_off)
+    values = np.full((len(group.bands), *shape), np.nan, np.float32)
+    inside = np.zeros(shape, np.uint8)
+    window = _source_window(dataset, crs, grid.crs, transform, shape, shrink)
+    if window is None:
+        return values, inside > 0
+    stored, known = _read(group, dataset, window)
+    source = stored.astype(np.float32)
+    source[:, ~known] = np.nan
+    if group.all_zero_nodata is not None:
+        source[:, (stored == group.all_zero_nodata).all(axis=0)] = np.nan
+    places = {
+        "src_transform": dataset.transform @ Affine.translation(window.col_off, window.row_off),
+        "src_crs": crs,
+        "dst_transform": transform,
+        "dst_crs": grid.crs,
+    }
+    method = Resampling.average if shrink > AVERAGE_FACTOR else Resampling.bilinear
+    reproject(source, values, src_nodata=np.nan, dst_nodata=np.nan, resampling=method, **places)
+    if group.all_zero_nodata is not None:
+        # Zero in all bands of this file is no data only if the other files' bands hold it too.
+        reproject(known.astype(np.uint8), inside, resampling=Resampling.nearest, **places)
+        values[np.isnan(values) & (inside > 0)] = group.all_zero_nodata
+    return values, np.asarray(np.isfinite(values).all(axis=0))
+
+
+def _source_window(
+    dataset: DatasetReader,
+    crs: CRS,
+    to: CRS,
+    transform: Affine,
+    shape: tuple[int, int],
+    shrink: float,
+) -> Window | None:
+    """Return the pixels of a dataset that a rectangle of another grid is made of; None if none."""
+    rows, cols = (np.linspace(0, size, 21) for size in shape)
+    points = np.array([transform @ point for point in itertools.product(cols, rows)])
+    if crs != to:
+        points = np.stack(rasterio.warp.transform(to, crs, *points.T), axis=1)
+    points = points[np.isfinite(points).all(axis=1)]
+    if not len(points):
+        return None
+    inverse = ~dataset.transform
+    col, row = np.array([inverse @ (x, y) for x, y in points]).T
+    margin = 2 * math.ceil(max(1.0, shrink)) + 1  # what a resampling kernel reaches
+    left, right = max(0.0, col.min() - margin), min(dataset.width, col.max() + margin)
+    top, bottom = max(0.0, row.min() - margin), min(dataset.height, row.max() + margin)
+    if left >= right or top >= bottom:
+        return None
+    first_col, first_row = math.floor(left), math.floor(top)
+    return Window(first_col, first_row, math.ceil(right) - first_col, math.ceil(bottom) - first_row)

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.crs import CRS
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.warp import calculate_default_transform, reproject
 from scenes import UTM
 
 from mmearth.api import Extent, RasterInput
 from mmearth.errors import EmptyAreaError, InputError, MissingCrsError, RasterReadError
+from mmearth.raster import stack as stack_module
 from mmearth.raster.radiometry import scale_bands
 from mmearth.raster.source import list_bands
 from mmearth.raster.stack import RasterStack, target_grid
@@ -222,3 +223,80 @@ def test_truncated_file_is_said(make_raster) -> None:
         file.truncate(path.stat().st_size // 2)
     with pytest.raises(RasterReadError):
         read(path)
+
+
+@pytest.mark.parametrize("kind", ["mask", "alpha"])
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("nodata", [None, 9])
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_mask_and_alpha_are_heeded_beside_nodata(make_raster, dtype, nodata, aligned, kind) -> None:
+    hidden = np.zeros((40, 40), bool)
+    hidden[20:, 20:] = True
+    missing = np.zeros((40, 40), bool)
+    missing[:10, :10] = nodata is not None
+    values = np.full((1, 40, 40), 2000, dtype)
+    values[0, hidden] = 9000
+    values[0, missing] = 9
+    if kind == "alpha":
+        opaque = np.where(hidden, 0, 1 if dtype == "float32" else 65535).astype(dtype)
+        path = make_raster("s.tif", np.concatenate([values, opaque[None]]), nodata=nodata)
+        with rasterio.open(path, "r+") as dataset:
+            dataset.colorinterp = [ColorInterp.gray, ColorInterp.alpha]
+    else:
+        path = make_raster("s.tif", values, nodata=nodata)
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as dataset:
+            dataset.write_mask(~hidden)
+    # The first raster sets the grid.
+    origin = (600_000.0, 5_400_000.0) if aligned else (600_005.0, 5_400_005.0)
+    frame = make_raster("frame.tif", np.full((1, 40, 40), 3000, np.uint16), origin=origin)
+    _, image, valid = read(frame, path)
+    np.testing.assert_allclose(image[1, valid], 0.2, atol=1e-6)  # nothing hidden is mixed in
+    if aligned:
+        np.testing.assert_array_equal(valid, ~hidden & ~missing)
+    else:
+        assert not valid[-18:, -18:].any() and valid[12:18].all()
+        assert valid[2:8, 2:8].any() == (nodata is None)
+
+
+def test_zero_in_all_bands_of_floats_is_nodata(make_raster) -> None:
+    values = np.repeat(ramp(20, 20), 3, axis=0).astype(np.float32) / 10_000
+    values[:, 2, 3] = 0
+    values[1, 4, 5] = 0
+    _, _, valid = read(make_raster("s.tif", values))
+    assert list(zip(*np.nonzero(~valid), strict=True)) == [(2, 3)]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_one_dark_band_is_no_hole_when_resampled(make_raster, dtype) -> None:
+    land = make_raster("land.tif", np.full((1, 40, 40), 2000, dtype))
+    water = np.full((1, 20, 20), 2000, dtype)
+    water[:, 5:10, 5:10] = 0
+    grid, image, valid = read(land, make_raster("water.tif", water, pixel=20.0))
+    assert valid.all() and grid.width == 40
+    assert (image[1, 12:18, 12:18] == 0).all()
+
+
+def test_ground_that_one_raster_lacks_is_nodata(make_raster, tmp_path) -> None:
+    from affine import Affine
+
+    turned = Affine.translation(600_000, 5_400_000) @ Affine.rotation(-45) @ Affine.scale(10, -10)
+    with rasterio.open(
+        tmp_path / "turned.tif", "w", driver="GTiff", dtype="uint16", count=1, width=60, height=60,
+        crs=UTM, transform=turned,
+    ) as dataset:  # fmt: skip
+        dataset.write(np.full((1, 60, 60), 2000, np.uint16))
+    frame = make_raster("frame.tif", np.full((1, 60, 60), 3000, np.uint16))
+    _, image, valid = read(frame, tmp_path / "turned.tif")
+    assert 0.2 < valid.mean() < 0.8
+    np.testing.assert_allclose(image[1, valid], 0.2, atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [7, 2048])
+def test_pieces_leave_no_seams(make_raster, monkeypatch, side) -> None:
+    monkeypatch.setattr(stack_module, "PIECE_SIDE", side)
+    frame = make_raster("frame.tif", ramp(40, 40))
+    shifted = make_raster("shifted.tif", ramp(40, 40), origin=(600_005.0, 5_400_000.0))
+    _, image, valid = read(frame, shifted)
+    assert valid[:, 1:].all()
+    expected = ramp(40, 40)[0].astype(np.float64) - 10
+    np.testing.assert_allclose(image[1, :, 2:], expected[:, 2:] / 10_000, atol=1e-6)

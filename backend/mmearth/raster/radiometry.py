@@ -15,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from mmearth.api import Problem, Radiometry
 from mmearth.errors import RadiometryError, RasterReadError
-from mmearth.raster.source import BandSource, open_raster
+from mmearth.raster.source import BandSource, open_raster, read_mask
 from mmearth.sensors import Sensor
 
 SAMPLE_SIDE = 128  # pixels a side of the sample on which numbers are judged
+DENSE_SIDE = 1024  # of the second sample, if the first holds no data
 BRIGHTEST_REFLECTANCE = 2.5  # clouds, snow and glint exceed 1, but not this in bulk
 DARKEST_REFLECTANCE = 0.002  # the bright end of a scene that is darker holds no light at all
 OLD_OFFSET = 1000  # added to stored numbers since ESA's processing baseline 04.00
@@ -64,18 +66,16 @@ def scale_bands(
         RadiometryError: if the numbers cannot be reflectance.
         RasterReadError: if pixels cannot be read.
     """
-    samples = [_sample(source.dataset, source.band, _stamp(source.dataset)) for source in sources]
-    scaled = [
-        _scale(source, sample, sensor, override)
-        for source, sample in zip(sources, samples, strict=True)
-    ]
-    values = [
-        _valid(sample, band) * band.scale + band.offset
-        for sample, band in zip(samples, scaled, strict=True)
-    ]
-    # A sample may miss a small island of data; whether there is any shows when it is mapped.
-    if any(value.size == 0 for value in values):
+    bands = [_unscaled(source, sensor) for source in sources]
+    samples = [_sample_of(band) for band in bands]
+    reflective = _reflective_inputs(bands, samples)
+    scaled = [_scale(band, sensor, override, reflective) for band in bands]
+    # Whether there is any data at all shows when it is mapped.
+    if any(sample.size == 0 for sample in samples):
         return scaled, []
+    values = [
+        sample * band.scale + band.offset for sample, band in zip(samples, scaled, strict=True)
+    ]
     _check_range(scaled, values)
     return scaled, _offset_warning(scaled, samples, override)
 
@@ -108,28 +108,46 @@ def _picture_error(source: BandSource, sensor: Sensor) -> RadiometryError:
     )
 
 
-def _scale(
-    source: BandSource, sample: NDArray[np.generic], sensor: Sensor, override: Radiometry | None
-) -> ScaledBand:
+def _unscaled(source: BandSource, sensor: Sensor) -> ScaledBand:
     undeclared = sensor.nodata if source.nodata is None and not source.masked else None
-    band = ScaledBand(source, 1.0, 0.0, source.nodata, undeclared)
+    return ScaledBand(source, 1.0, 0.0, source.nodata, undeclared)
+
+
+def _reflective_inputs(
+    bands: Sequence[ScaledBand], samples: Sequence[NDArray[np.float64]]
+) -> set[int]:
+    """Return the inputs whose floating-point numbers are reflectance already.
+
+    The bands of an input share one meaning, and its brightest band shows which: a single band may
+    be too dark to tell.
+    """
+    brightest: dict[int, float] = {}
+    for band, sample in zip(bands, samples, strict=True):
+        source = band.source
+        if source.dtype.startswith("float") and source.scale is None and sample.size:
+            value = float(np.percentile(sample, 99))
+            brightest[source.input] = max(value, brightest.get(source.input, value))
+    return {number for number, value in brightest.items() if value <= BRIGHTEST_REFLECTANCE}
+
+
+def _scale(
+    band: ScaledBand, sensor: Sensor, override: Radiometry | None, reflective: set[int]
+) -> ScaledBand:
     if override is None:
-        return _as_stated(band, sample, sensor)
+        return _as_stated(band, sensor, reflective)
     if override.scale is None:
-        return replace(_as_stated(band, sample, sensor), offset=override.offset)
+        return replace(_as_stated(band, sensor, reflective), offset=override.offset)
     return replace(band, scale=override.scale, offset=override.offset)
 
 
-def _as_stated(band: ScaledBand, sample: NDArray[np.generic], sensor: Sensor) -> ScaledBand:
+def _as_stated(band: ScaledBand, sensor: Sensor, reflective: set[int]) -> ScaledBand:
     """Scale as the file says; if it says nothing, as is usual for the sensor."""
     source = band.source
     if source.scale is not None:
         return replace(band, scale=source.scale, offset=source.offset)
     if _is_picture(source):
         raise _picture_error(source, sensor)
-    valid = _valid(sample, band)
-    floating = source.dtype.startswith("float")
-    if floating and valid.size and np.percentile(valid, 99) <= BRIGHTEST_REFLECTANCE:
+    if source.input in reflective:
         return band
     return replace(band, scale=sensor.scale, offset=sensor.offset)
 
@@ -149,16 +167,13 @@ def _check_range(bands: list[ScaledBand], values: list[NDArray[np.float64]]) -> 
 
 
 def _offset_warning(
-    bands: list[ScaledBand], samples: list[NDArray[np.generic]], override: Radiometry | None
+    bands: list[ScaledBand], samples: list[NDArray[np.float64]], override: Radiometry | None
 ) -> list[Problem]:
     """Warn if numbers look as if the offset of newer products was never removed."""
     stated = override or any(band.source.scale is not None for band in bands)
     if stated or not all(band.source.dtype in ("uint16", "int16") for band in bands):
         return []
-    darkest = [
-        float(np.percentile(_valid(sample, band), 0.5))
-        for sample, band in zip(samples, bands, strict=True)
-    ]
+    darkest = [float(np.percentile(sample, 0.5)) for sample in samples]
     if min(darkest) < OLD_OFFSET:
         return []
     return [
@@ -172,13 +187,12 @@ def _offset_warning(
     ]
 
 
-def _valid(sample: NDArray[np.generic], band: ScaledBand) -> NDArray[np.float64]:
-    values = sample.astype(np.float64).ravel()
-    keep = np.isfinite(values)
-    for empty in (band.nodata, band.all_zero_nodata):
-        if empty is not None and not np.isnan(empty):
-            keep &= values != empty
-    return values[keep]
+def _sample_of(band: ScaledBand) -> NDArray[np.float64]:
+    """Return stored numbers of a band, spread over it; (n,), empty ones left out."""
+    stated = (band.nodata, band.all_zero_nodata)
+    empty = frozenset(value for value in stated if value is not None and not np.isnan(value))
+    name = band.source.dataset
+    return _sample(name, band.source.band, empty, _stamp(name))
 
 
 def _stamp(name: str) -> float:
@@ -186,34 +200,47 @@ def _stamp(name: str) -> float:
 
 
 @lru_cache(maxsize=512)
-def _sample(name: str, band: int, _modified: float) -> NDArray[np.generic]:
-    """Read about SAMPLE_SIDE² pixels spread over a band, masked ones left out.
-
-    Files with overviews are read through them; of others a few windows are read, because a
-    decimated read would decode the whole file.
-    """
+def _sample(name: str, band: int, empty: frozenset[float], _modified: float) -> NDArray[np.float64]:
+    """Read about SAMPLE_SIDE² numbers of a band; none only if a denser look finds none either."""
     with open_raster(name) as dataset:
         try:
-            if dataset.overviews(band) or dataset.width * dataset.height <= 4 * SAMPLE_SIDE**2:
-                shape = (min(SAMPLE_SIDE, dataset.height), min(SAMPLE_SIDE, dataset.width))
-                values = dataset.read(band, out_shape=shape, resampling=Resampling.nearest)
-                mask = dataset.read_masks(band, out_shape=shape, resampling=Resampling.nearest)
-                return values[mask > 0]
-            side = SAMPLE_SIDE // 4
-            rows = np.linspace(0, dataset.height - side, 4).astype(int).clip(0)
-            cols = np.linspace(0, dataset.width - side, 4).astype(int).clip(0)
-            windows = [
-                Window(int(c), int(r), min(side, dataset.width), min(side, dataset.height))
-                for r in rows
-                for c in cols
-            ]
-            return np.concatenate(
-                [
-                    dataset.read(band, window=w)[dataset.read_masks(band, window=w) > 0]
-                    for w in windows
-                ]
-            )
+            values = _without(empty, _read_sparsely(dataset, band))
+            if not values.size:  # a small island of data lies between the windows
+                values = _without(empty, _read_decimated(dataset, band, DENSE_SIDE))
         except RasterioError as error:
             raise RasterReadError(
                 f"{name} is damaged: its pixels cannot be read.", f"GDAL says: {error}"
             ) from error
+    return values[:: 1 + values.size // SAMPLE_SIDE**2]
+
+
+def _without(empty: frozenset[float], values: NDArray[np.generic]) -> NDArray[np.float64]:
+    numbers = values.astype(np.float64)
+    return numbers[np.isfinite(numbers) & ~np.isin(numbers, list(empty))]
+
+
+def _read_sparsely(dataset: DatasetReader, band: int) -> NDArray[np.generic]:
+    """Read SAMPLE_SIDE² pixels: decimated where that is cheap, else a few windows.
+
+    Without overviews a decimated read would decode the whole file.
+    """
+    if dataset.overviews(band) or dataset.width * dataset.height <= 4 * SAMPLE_SIDE**2:
+        return _read_decimated(dataset, band, SAMPLE_SIDE)
+    side = SAMPLE_SIDE // 4
+    rows = np.linspace(0, dataset.height - side, 4).astype(int).clip(0)
+    cols = np.linspace(0, dataset.width - side, 4).astype(int).clip(0)
+    windows = [
+        Window(int(c), int(r), min(side, dataset.width), min(side, dataset.height))
+        for r in rows
+        for c in cols
+    ]
+    return np.concatenate(
+        [dataset.read(band, window=w)[read_mask(dataset, band, window=w)] for w in windows]
+    )
+
+
+def _read_decimated(dataset: DatasetReader, band: int, side: int) -> NDArray[np.generic]:
+    shape = (min(side, dataset.height), min(side, dataset.width))
+    values = dataset.read(band, out_shape=shape, resampling=Resampling.nearest)
+    mask = read_mask(dataset, band, out_shape=shape, resampling=Resampling.nearest)
+    return np.asarray(values[mask])

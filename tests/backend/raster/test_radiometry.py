@@ -110,3 +110,29 @@ def reflectance_large(path):
     sources = list_bands([RasterInput(path=str(path), label="")])
     bands, warnings = scale_bands(sources, S2)
     return bands[0].scale * 3000, warnings
+
+
+def test_an_island_between_the_sampled_windows_is_found(make_raster) -> None:
+    values = np.full((1, 2000, 2000), np.nan, np.float32)
+    values[:, 740:1240, 740:1240] = 0.3
+    sources = list_bands([RasterInput(path=str(make_raster("s.tif", values)), label="")])
+    bands, _ = scale_bands(sources, S2)
+    assert bands[0].scale == 1.0
+    values *= 30  # up to 9, no reflectance at either scale
+    sources = list_bands([RasterInput(path=str(make_raster("t.tif", values)), label="")])
+    with pytest.raises(RadiometryError, match="no reflectance"):
+        scale_bands(sources, S2)
+
+
+def test_a_dark_band_is_scaled_like_its_bright_neighbours(make_raster) -> None:
+    values = spread(100, 6000, np.float32, (2, 32, 32))
+    values[0] = 2.0
+    sources = list_bands([RasterInput(path=str(make_raster("s.tif", values)), label="")])
+    bands, _ = scale_bands(sources, S2)
+    assert [band.scale for band in bands] == [0.0001, 0.0001]
+
+
+def test_a_raster_without_any_data_is_left_to_the_map(make_raster) -> None:
+    values = np.full((1, 600, 600), np.nan, np.float32)
+    sources = list_bands([RasterInput(path=str(make_raster("s.tif", values)), label="")])
+    assert scale_bands(sources, S2)[1] == []

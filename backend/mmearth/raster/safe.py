@@ -61,14 +61,16 @@ class SafeProduct:
         """Return the finest image of each band, in the order of the bands.
 
         Raises:
-            RasterReadError: if the product holds no image files.
+            RasterReadError: if the product holds no image files, or those of several tiles.
         """
         best: dict[str, tuple[int, Path]] = {}
+        tiles: set[str] = set()
         for name in self.files:
             match = _IMAGE.search(name)
             path = self._existing(name)
             if not match or path is None:
                 continue
+            tiles.add("/".join(Path(name).parts[:2]))  # GRANULE/<tile>
             resolution = int(match[2] or 0)
             if match[1] not in best or resolution < best[match[1]][0]:
                 best[match[1]] = (resolution, path)
@@ -77,7 +79,19 @@ class SafeProduct:
                 f"{self.folder.name} holds none of the image files that its metadata lists.",
                 "The download or unpacking is incomplete: get the product again.",
             )
+        if len(tiles) > 1:
+            raise RasterReadError(
+                f"{self.folder.name} holds {len(tiles)} tiles, where one is expected: "
+                f"{', '.join(sorted(tiles))}.",
+                "Add the image files of one of them instead (in its folder IMG_DATA).",
+            )
         return [SafeImage(band, best[band][1]) for band in BANDS if band in best]
+
+    def holds(self, path: Path) -> bool:
+        """Tell whether a file is one of the images that the metadata lists."""
+        image = path.resolve().with_suffix("")
+        folder = self.folder.resolve()
+        return image.is_relative_to(folder) and image.relative_to(folder).as_posix() in self.files
 
     def band_in(self, text: str) -> str | None:
         """Return the band named in a file name or GDAL description, zero-padded."""
@@ -104,11 +118,20 @@ def is_container(name: str) -> bool:
 def find_product(name: str) -> SafeProduct | None:
     """Return the product that a folder, image file or GDAL dataset name belongs to, if any.
 
+    A raster that lies in a product's folder without being one of its images does not belong to it.
+
     Raises:
         RasterReadError: if there is a product but its metadata cannot be read.
     """
     subdataset = _SUBDATASET.match(name)
     path = Path(subdataset[1] if subdataset else name)
+    product = _product_above(path)
+    if product and (subdataset or is_container(name) or product.holds(path)):
+        return product
+    return None
+
+
+def _product_above(path: Path) -> SafeProduct | None:
     if not path.exists():
         return None
     # An image lies at most four folders below the metadata: GRANULE/<tile>/IMG_DATA/R10m.

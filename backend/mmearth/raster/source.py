@@ -170,8 +170,11 @@ def _describe(
     hints = [product_band, description, *([stem, item.label] if single else [])]
     scale, offset, nodata = _stated_values(dataset, band)
     if product and (known := product_band or product.band_in(description or stem)):
-        scale, offset = product.radiometry(known)
-        nodata = product.nodata
+        # What the file states of itself wins.
+        if scale is None:
+            scale, offset = product.radiometry(known)
+        if nodata is None:
+            nodata = product.nodata
     name = product_band or description or (stem if single else f"band {band}")
     source_name = item.label or Path(item.path).name
     return BandSource(

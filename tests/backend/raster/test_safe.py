@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
+import rasterio
 from products import write_product
 
 from mmearth.api import MatchState, RasterInput
@@ -110,3 +113,45 @@ def test_entities_that_explode_are_refused(tmp_path) -> None:
     path.write_text(path.read_text().replace("?>", f"?>{bomb}", 1))
     with pytest.raises(RasterReadError, match="cannot be read"):
         list_bands([RasterInput(path=str(safe), label="")])
+
+
+def test_rasters_beside_a_product_are_not_its_images(tmp_path, make_raster) -> None:
+    safe = write_product(tmp_path, "2A", offset=-1000)
+    values = np.full((1, 40, 40), 3000, np.uint16)
+    own = make_raster(f"{safe.name}/own/stack.tif", values, bands=["B04"], nodata=7)
+    (source,) = list_bands([RasterInput(path=str(own), label="")])
+    assert (source.scale, source.offset, source.nodata) == (None, 0.0, 7)
+
+
+def test_a_scale_that_an_image_states_wins(tmp_path) -> None:
+    safe = write_product(tmp_path, "2A", offset=-1000)
+    image = next(safe.glob("**/R10m/*_B04_10m.jp2"))
+    with rasterio.open(image) as dataset:
+        profile, values = dataset.profile, dataset.read()
+    image.unlink()
+    profile.update(driver="GTiff")
+    with rasterio.open(image.with_suffix(".tif"), "w", **profile) as dataset:
+        dataset.write(values)
+        dataset.scales, dataset.offsets = [0.0002], [0.05]
+    (source,) = list_bands([RasterInput(path=str(image.with_suffix(".tif")), label="")])
+    assert (source.scale, source.offset) == (0.0002, 0.05)
+    assert source.nodata == 0
+
+
+def test_several_tiles_are_refused(tmp_path) -> None:
+    safe = write_product(tmp_path, "1C", offset=-1000)
+    (tile,) = (safe / "GRANULE").iterdir()
+    other = tile.with_name(tile.name.replace("T32TNT", "T32TPT"))
+    shutil.copytree(tile, other)
+    metadata = safe / "MTD_MSIL1C.xml"
+    text = metadata.read_text("utf-8")
+    start, stop = text.index("<IMAGE_FILE>"), text.rindex("</IMAGE_FILE>") + len("</IMAGE_FILE>")
+    listed = text[start:stop]
+    metadata.write_text(
+        text[:stop] + listed.replace(f"/{tile.name}/", f"/{other.name}/") + text[stop:], "utf-8"
+    )
+    with pytest.raises(RasterReadError, match="holds 2 tiles, where one is expected"):
+        list_bands([RasterInput(path=str(safe), label="")])
+    image = next(other.glob("**/*_B04.jp2"))
+    (source,) = list_bands([RasterInput(path=str(image), label="")])
+    assert source.offset == pytest.approx(-0.1)

@@ -6,8 +6,6 @@ import csv
 import hashlib
 import json
 import os
-import shutil
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +20,9 @@ from mmearth.errors import EmptyAreaError, InputError
 from mmearth.inference.predict import RowBand, predict_rows
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.prepare import Prepared, plan, prepare, remember_speed
+from mmearth.jobs.work import Work
 from mmearth.models.card import Product
 from mmearth.models.network import Network
-from mmearth.processes import is_alive, process_stamp
 from mmearth.raster import write
 from mmearth.raster.area import PixelAreas
 from mmearth.raster.polygons import PolygonClass, write_polygons
@@ -32,7 +30,6 @@ from mmearth.raster.stack import RasterStack
 
 __all__ = ["plan", "run"]
 
-CLAIM_TRIES = 20
 MAPPING_SHARE = 0.95  # of the progress bar; the rest is for finishing the files
 _networks: dict[str, Network] = {}
 
@@ -48,26 +45,27 @@ def run(spec: SegmentSpec, context: JobContext) -> SegmentResult:
     context.report(0.0, "Reading the rasters", None)
     targets = _targets(spec)
     ready = prepare(spec, context.settings)
-    pixels = ready.grid.width * ready.grid.height
     products = _products(spec, ready)
+    pixels = ready.grid.width * ready.grid.height
     bytes_needed = pixels * sum(len(layer.bands) for layer in products.values())
     write.check_writable(list(targets.values()), bytes_needed)
-    work = _Work(context.settings.work_folder / _fingerprint(spec, ready))
-    write.check_space(work.folder, bytes_needed)
-    for name, layer in products.items():
-        if not work.rows_done:
-            write.create_working(work.path(name), ready.grid, layer)
-    _map(ready, products, work, context)
-    context.report(MAPPING_SHARE, "Summing up areas", None)
-    rows, empty = _class_areas(ready, work, context)
-    if not any(row.pixels for row in rows):
+    folder = context.settings.work_folder / _fingerprint(spec, ready)
+    with Work(folder, targets) as work:
+        write.check_space(work.folder, bytes_needed)
+        for name, layer in products.items():
+            if not work.rows_done:
+                write.create_working(work.path(name), ready.grid, layer)
+        _map(ready, products, work, context)
+        context.report(MAPPING_SHARE, "Summing up areas", None)
+        rows, empty = _class_areas(ready, work, context)
+        if not any(row.pixels for row in rows):
+            work.remove()
+            raise EmptyAreaError(
+                "There is no data in the chosen area: each pixel lacks at least one band.",
+                "Choose an area that all rasters cover.",
+            )
+        count = _finish(spec, ready, targets, products, work, rows, context)
         work.remove()
-        raise EmptyAreaError(
-            "There is no data in the chosen area: each pixel lacks at least one band.",
-            "Choose an area that all rasters cover.",
-        )
-    count = _finish(spec, ready, targets, products, work, rows, context)
-    work.remove()
     return SegmentResult(
         outputs=SegmentOutputs(**{name: str(path) for name, path in targets.items()}),
         classes=rows,
@@ -142,54 +140,6 @@ def _provenance(spec: SegmentSpec, ready: Prepared) -> dict[str, str]:
     }
 
 
-class _Work:
-    """Folder of an unfinished run, and how far it came.
-
-    If another process is at the same work (a second QGIS window), this run has a folder of its own.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder if _claim(folder) else folder.with_name(f"{folder.name}-{os.getpid()}")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._state = self.folder / "rows_done"
-        self.rows_done = int(self._state.read_text()) if self._state.exists() else 0
-        os.utime(self.folder)
-
-    def path(self, name: str) -> Path:
-        return self.folder / f"{name}.tif"
-
-    def mark(self, rows: int) -> None:
-        temporary = self._state.with_suffix(".tmp")
-        temporary.write_text(str(rows))
-        temporary.replace(self._state)
-        self.rows_done = rows
-
-    def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _claim(folder: Path) -> bool:
-    """Take a folder for this process, unless another that lives has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    owner = folder / "owner"
-    for _ in range(CLAIM_TRIES):
-        try:
-            with owner.open("x") as file:
-                file.write(process_stamp())
-            return True
-        except FileExistsError:
-            stamp = owner.read_text() if owner.exists() else ""
-        if stamp == process_stamp():
-            return True
-        if is_alive(stamp):
-            return False
-        if stamp:
-            owner.unlink(missing_ok=True)
-        else:  # its owner is just writing its name
-            time.sleep(0.05)
-    return False
-
-
 def _fingerprint(spec: SegmentSpec, ready: Prepared) -> str:
     """Return a name for everything that decides the pixels of a result."""
     files = sorted({band.source.dataset for band in ready.bands})
@@ -222,7 +172,7 @@ def _network(ready: Prepared, context: JobContext) -> Network:
 
 
 def _map(
-    ready: Prepared, products: dict[str, write.Layer], work: _Work, context: JobContext
+    ready: Prepared, products: dict[str, write.Layer], work: Work, context: JobContext
 ) -> None:
     """Compute the rows that are not yet done, and write them to the working rasters."""
     if work.rows_done >= ready.grid.height:
@@ -306,7 +256,7 @@ def product_probabilities(
     return torch.stack([inside, 1 - inside]).clamp(0, 1)
 
 
-def _class_areas(ready: Prepared, work: _Work, context: JobContext) -> tuple[list[ClassArea], int]:
+def _class_areas(ready: Prepared, work: Work, context: JobContext) -> tuple[list[ClassArea], int]:
     """Sum up pixels and hectares of each class; also return the number of empty pixels."""
     areas = PixelAreas(ready.grid)
     pixels = np.zeros(256, np.int64)
@@ -341,23 +291,27 @@ def _finish(
     ready: Prepared,
     targets: dict[str, Path],
     products: dict[str, write.Layer],
-    work: _Work,
+    work: Work,
     rows: list[ClassArea],
     context: JobContext,
 ) -> int | None:
-    """Put every result in its place; return the number of polygons, if there are any."""
+    """Build every result, then move all into place; return the number of polygons, if any.
+
+    A cancel, or a failure, is possible as long as they are built: the old results are still there.
+    """
     count = None
     for number, (name, target) in enumerate(targets.items()):
         context.check_cancelled()
         share = MAPPING_SHARE + (1 - MAPPING_SHARE) * number / len(targets)
         context.report(share, f"Writing {target.name}", None)
+        path = work.staging.path(name)
         if name == "table":
-            _write_table(target, rows)
+            _write_table(path, rows)
         elif name == "polygons":
             count = write_polygons(
                 work.path("classes"),
                 work.path("confidence"),
-                target,
+                path,
                 ready.grid,
                 {row.value: PolygonClass(row.name, row.title) for row in rows},
                 minimum_area_ha=spec.minimum_area_ha,
@@ -365,7 +319,9 @@ def _finish(
                 cancelled=context.check_cancelled,
             )
         else:
-            write.publish(work.path(name), target, products[name])
+            write.publish(work.path(name), path, products[name])
+    context.check_cancelled()
+    work.staging.publish()
     return count
 
 

@@ -8,10 +8,11 @@ when it is complete.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,6 +34,9 @@ PERCENT_NODATA = 255
 # GDAL tells a full disk only on standard error. A write that failed with less than this free has
 # most likely failed for want of it.
 FULL_DISK_BYTES = 4 * 2**20
+STAGING_PREFIX = ".mmearth-"
+UNDO = "undo"
+SIDECARS = (".aux.xml", ".ovr", ".msk")  # GDAL takes them to belong to the raster of that name
 
 
 @dataclass(frozen=True)
@@ -146,15 +150,118 @@ def staged(target: Path) -> Iterator[Path]:
         with _explained(target):
             os.replace(temporary, target)
     finally:
-        for leftover in (temporary, Path(f"{temporary}.aux.xml")):
+        # GDAL appends endings of its own to the names of its temporary files.
+        for leftover in target.parent.glob(f"{glob.escape(temporary.name)}*"):
             leftover.unlink(missing_ok=True)
 
 
-def check_writable(targets: Sequence[Path], needed_bytes: int) -> None:
-    """Check folders of results before hours are spent on computing them.
+class Staging:
+    """Hidden folders beside the results, where they are built before they are moved into place.
+
+    Beside them, because a move is done in an instant only on one disk. The name of the folders
+    follows from that of the work, so whoever comes next finds what a killed run left there.
+
+    While results are moved, ``undo`` holds the files that they take the place of, and an empty
+    file ``NAME.none`` for each name that was free.
+    """
+
+    def __init__(self, targets: Mapping[str, Path], work: str) -> None:
+        """Name the folders; they are made when they are needed.
+
+        Args:
+            targets: results by name.
+            work: name of the work; no two that are under way at once have the same.
+        """
+        self._targets = dict(targets)
+        self._name = f"{STAGING_PREFIX}{work}"
+
+    def path(self, name: str) -> Path:
+        """Return where to build a result.
+
+        Raises:
+            OutputError: if its folder cannot be made.
+        """
+        path = self._folder(self._targets[name]) / self._targets[name].name
+        with _explained(path):
+            path.parent.mkdir(exist_ok=True)
+        return path
+
+    def publish(self) -> None:
+        """Move all results into place; the files that GDAL read beside the old ones go.
+
+        Raises:
+            OutputError: if an old result cannot be replaced; all is then as it was before.
+        """
+        refuse_open_databases(self._targets.values())
+        try:
+            for file in self._files():
+                folder = self._folder(file)
+                with _explained(file):
+                    (folder / UNDO).mkdir(parents=True, exist_ok=True)
+                    if file.exists():
+                        os.replace(file, folder / UNDO / file.name)
+                    else:
+                        (folder / UNDO / f"{file.name}.none").touch()
+                    if (folder / file.name).exists():
+                        os.replace(folder / file.name, file)
+        except BaseException:
+            self.remove()
+            raise
+        for folder in {self._folder(file) for file in self._files()}:
+            with _explained(folder):
+                os.replace(folder / UNDO, folder / "done")
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove what was built, and undo a move that did not come to its end."""
+        stuck = set()
+        for file in self._files():
+            undo = self._folder(file) / UNDO
+            try:
+                if (undo / file.name).exists():
+                    os.replace(undo / file.name, file)
+                elif (undo / f"{file.name}.none").exists():
+                    file.unlink(missing_ok=True)
+            except OSError:  # another program has it open; what it replaces must not be lost
+                stuck.add(undo.parent)
+        for folder in {self._folder(file) for file in self._files()} - stuck:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _files(self) -> list[Path]:
+        """Return the results, each after the files that GDAL would read beside it."""
+        return [
+            target.with_name(f"{target.name}{ending}")
+            for target in self._targets.values()
+            for ending in (*SIDECARS, "")
+        ]
+
+    def _folder(self, file: Path) -> Path:
+        return file.parent / self._name
+
+
+def refuse_open_databases(targets: Iterable[Path]) -> None:
+    """Check that no GeoPackage is open elsewhere: it would be damaged by replacing it.
 
     Raises:
-        OutputError: if a folder does not exist or cannot be written to.
+        OutputError: if one is.
+    """
+    for target in targets:
+        for ending in ("-wal", "-shm"):
+            beside = target.with_name(f"{target.name}{ending}")
+            if beside.exists():
+                raise OutputError(
+                    f"{target} is open in another program: there is a file {beside.name}.",
+                    "Remove its layer from all projects, or choose another name. If no program "
+                    f"has it open, delete {beside.name}.",
+                )
+
+
+def check_writable(targets: Sequence[Path], needed_bytes: int) -> None:
+    """Check places of results before hours are spent on computing them.
+
+    Raises:
+        OutputError: if a folder does not exist or cannot be written to, or if a result cannot take
+            its place.
         DiskFullError: if there is too little space.
     """
     for folder in {target.parent for target in targets}:
@@ -167,6 +274,10 @@ def check_writable(targets: Sequence[Path], needed_bytes: int) -> None:
             probe.touch(exist_ok=False)
             probe.unlink()
         check_space(folder, needed_bytes)
+    for target in targets:
+        if target.is_dir():
+            raise OutputError(f"{target} is a folder.", "Choose another name for the result.")
+    refuse_open_databases(targets)
 
 
 def check_space(folder: Path, needed_bytes: int) -> None:
@@ -192,18 +303,26 @@ def _explained(path: Path) -> Iterator[None]:
     except MMEarthError:
         raise
     except (OSError, RasterioError, CPLE_BaseError) as error:
+        shown = _shown(path)
         if is_disk_full(error) or _free_bytes(path) < FULL_DISK_BYTES:
             raise DiskFullError(
-                f"The disk is full: {path} could not be written.",
+                f"The disk is full: {shown} could not be written.",
                 "Free some space, or choose a folder on another disk.",
             ) from error
         if isinstance(error, PermissionError):
             raise OutputError(
-                f"No permission to write {path}.", "Choose a folder that is yours."
+                f"No permission to write {shown}.", "Choose a folder that is yours."
             ) from error
         raise OutputError(
-            f"{path} could not be written: {error}.", "Choose another folder."
+            f"{shown} could not be written: {error}.", "Choose another folder."
         ) from error
+
+
+def _shown(path: Path) -> Path:
+    """Return the name that the user knows a result by."""
+    if path.parent.name.startswith(STAGING_PREFIX):
+        return path.parent.parent / path.name
+    return path
 
 
 def _free_bytes(path: Path) -> int:

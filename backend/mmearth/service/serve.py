@@ -16,7 +16,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import psutil
 import uvicorn
 from fastapi import FastAPI
 
@@ -137,5 +136,5 @@ def _watch(
 def _stamp_of(pid: int | None) -> str:
     try:
         return process_stamp(pid) if pid else ""
-    except psutil.Error:  # it ended before we were up
+    except ProcessLookupError:  # it ended before we were up
         return ""

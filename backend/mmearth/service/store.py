@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import threading
 import time
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 
 from mmearth.api import Job, JobState, Problem
 from mmearth.errors import JobNotFoundError
+from mmearth.jobs.work import prune, tidy_up
 from mmearth.processes import is_alive, process_stamp
 
 KEEP_RECORDS = 200
@@ -34,7 +34,8 @@ class JobStore:
         self._owner = process_stamp()
         folder.mkdir(parents=True, exist_ok=True)
         self._prune()
-        _prune_work(work)
+        tidy_up(work)
+        prune(work, time.time() - KEEP_WORK_DAYS * 86_400)
 
     def save(self, job: Job) -> None:
         """Write a record."""
@@ -91,12 +92,3 @@ def _write(path: Path, text: str) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text, "utf-8")
     temporary.replace(path)
-
-
-def _prune_work(work: Path) -> None:
-    """Remove unfinished results that nobody came back for."""
-    oldest = time.time() - KEEP_WORK_DAYS * 86_400
-    for folder in work.glob("*"):
-        with contextlib.suppress(OSError):
-            if folder.stat().st_mtime < oldest:
-                shutil.rmtree(folder, ignore_errors=True)

@@ -17,6 +17,7 @@ from typing import Any
 
 from mmearth.api import Job, JobState, Problem, SegmentSpec
 from mmearth.errors import JobError
+from mmearth.jobs.work import tidy_up
 from mmearth.service.store import JobStore
 from mmearth.settings import Settings
 
@@ -126,6 +127,7 @@ class Supervisor:
             worker = self._worker
         if worker:
             worker.stop()
+            tidy_up(self._settings.work_folder)
 
     def _loop(self) -> None:
         while True:
@@ -162,6 +164,7 @@ class Supervisor:
                 if self._overdue():
                     worker.kill()
                     self._worker = None
+                    tidy_up(self._settings.work_folder)
                     self._end(job_id, JobState.cancelled)
                     return
                 continue
@@ -184,6 +187,7 @@ class Supervisor:
                     return
                 case "died":
                     self._worker = None
+                    tidy_up(self._settings.work_folder)
                     self._died(job_id, event)
                     return
 

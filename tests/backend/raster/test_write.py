@@ -86,6 +86,110 @@ def test_failure_leaves_the_old_result_and_nothing_else(tmp_path) -> None:
     assert target.read_text() == "yesterday's"
 
 
+OLD = {"map.tif": "old map", "map.tif.aux.xml": "old names", "areas.csv": "old areas"}
+NEW = {"map.tif": "new map", "areas.csv": "new areas", "more.tif": "new", "more.tif.aux.xml": "new"}
+
+
+def staging(folder) -> write.Staging:
+    names = {"classes": "map.tif", "table": "areas.csv", "more": "more.tif"}
+    return write.Staging({name: folder / file for name, file in names.items()}, "work")
+
+
+def build(folder) -> write.Staging:
+    """Put old results in a folder and build new ones beside them."""
+    folder.mkdir(exist_ok=True)
+    for name, text in OLD.items():
+        (folder / name).write_text(text)
+    built = staging(folder)
+    hidden = built.path("classes").parent
+    for name, text in NEW.items():
+        (hidden / name).write_text(text)
+    return built
+
+
+def content(folder) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def test_results_appear_together_and_take_what_belonged_to_the_old_along(tmp_path) -> None:
+    built = build(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*OLD, ".mmearth-work"}
+    built.publish()
+    assert content(tmp_path) == NEW  # without the names of the old map's classes
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="stops a copy of this process")
+def test_killed_at_any_moment_results_are_all_old_or_all_new(tmp_path) -> None:
+    found = []
+    for moment in range(20):
+        folder = tmp_path / str(moment)
+        built = build(folder)
+        child = os.fork()
+        if child == 0:
+            _die_at(moment)
+            built.publish()
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        staging(folder).remove()  # as the next run does
+        found.append(content(folder))
+        assert found[-1] in (OLD, NEW), moment
+        if status == 0:
+            break
+    assert status == 0 and found[0] == OLD and found[-1] == NEW and len(found) > 5
+
+
+def _die_at(moment: int) -> None:
+    """End this process at its so-manieth renaming of a file."""
+    left, replace = [moment], os.replace
+
+    def dying(*names) -> None:
+        if left[0] == 0:
+            os._exit(1)
+        left[0] -= 1
+        replace(*names)
+
+    os.replace = dying
+
+
+def test_failing_later_result_leaves_the_earlier_old_ones(unprivileged) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs a file of another user")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "open"
+        folder.mkdir()
+        (Path(name) / "sticky").mkdir()
+        old = [folder / "map.tif", Path(name) / "sticky" / "areas.csv"]
+        for path in old:
+            path.write_text("old")
+        # In a sticky folder only its owner may replace a file.
+        Path(name).chmod(0o755)
+        folder.chmod(0o777)
+        (Path(name) / "sticky").chmod(0o1777)
+        with unprivileged():
+            built = write.Staging({"classes": old[0], "table": old[1]}, "work")
+            for key in ("classes", "table"):
+                built.path(key).write_text("new")
+            with pytest.raises(OutputError, match=r"No permission to write .*areas\.csv"):
+                built.publish()
+        assert [path.read_text() for path in old] == ["old", "old"]
+        assert {path.name for path in Path(name).rglob("*")} == {
+            "open", "sticky", "map.tif", "areas.csv",
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["-wal", "-shm"])
+def test_open_geopackage_is_refused(tmp_path, ending) -> None:
+    (tmp_path / f"p.gpkg{ending}").touch()
+    with pytest.raises(OutputError, match=f"open in another program.*p.gpkg{ending}"):
+        write.check_writable([tmp_path / "p.gpkg"], 1)
+
+
+def test_folder_in_the_place_of_a_result_is_said(tmp_path) -> None:
+    (tmp_path / "map.tif").mkdir()
+    with pytest.raises(OutputError, match="is a folder"):
+        write.check_writable([tmp_path / "map.tif"], 1)
+
+
 def test_missing_folder_is_said(tmp_path) -> None:
     with pytest.raises(OutputError, match="does not exist"):
         write.check_writable([tmp_path / "nowhere" / "map.tif"], 1)

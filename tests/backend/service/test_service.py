@@ -17,6 +17,9 @@ from scenes import ROOT, S2, scene_values
 
 from mmearth import __version__
 from mmearth.api import API_VERSION, RasterInput, SegmentOutputs, SegmentSpec
+from mmearth.errors import JobCancelled
+from mmearth.jobs.context import JobContext
+from mmearth.jobs.registry import run_job
 from service.client import TOKEN, Service, gone, wait
 
 
@@ -197,6 +200,69 @@ class TestCancel:
         job_id = service.submit(spec)
         service.wait_for(job_id, "succeeded")
         assert service.post(f"/jobs/{job_id}/cancel", {})["state"] == "succeeded"
+
+
+@pytest.fixture
+def slow_to_write(make_raster, tmp_path, settings) -> SegmentSpec:
+    """A job that is mapped already, and whose million polygons take long to write."""
+    path = make_raster("noise.tif", scene_values(1200, 1200), bands=S2, nodata=0)
+    spec = make_spec(path, tmp_path)
+    spec.outputs.polygons = str(tmp_path / "out" / "areas.gpkg")
+    tiles = []
+    context = JobContext(settings, lambda *report: tiles.append(report), lambda: len(tiles) > 2)
+    with pytest.raises(JobCancelled):
+        run_job(spec, context)
+    (work,) = settings.work_folder.iterdir()
+    random = np.random.default_rng(0)
+    for name in ("classes", "confidence"):
+        with rasterio.open(work / f"{name}.tif", "r+") as dataset:
+            dataset.write(random.integers(1, 4, (1, 1200, 1200), np.uint8))
+    (work / "rows_done").write_text("1200")
+    for result in ("map.tif", "areas.csv", "areas.gpkg"):
+        (tmp_path / "out" / result).write_text("yesterday's")
+    return spec
+
+
+def writing(folder) -> None:
+    """Wait until polygons are being written; the new map is then complete."""
+    for _ in wait(60):
+        if list(folder.glob(".mmearth-*/.areas.*.gpkg")):
+            assert list(folder.glob(".mmearth-*/map.tif"))
+            return
+    raise AssertionError(list(folder.iterdir()))
+
+
+def all_is_as_it_was(folder) -> bool:
+    found = {path.name: path.is_file() and path.read_text() for path in folder.iterdir()}
+    return found == dict.fromkeys(("map.tif", "areas.csv", "areas.gpkg"), "yesterday's")
+
+
+class TestEndsWhileWriting:
+    """Old results stay, and nothing hidden is left among them."""
+
+    def test_cancelled(self, service, slow_to_write, tmp_path) -> None:
+        job_id = service.submit(slow_to_write)
+        writing(tmp_path / "out")
+        service.post(f"/jobs/{job_id}/cancel", {})
+        service.wait_for(job_id, "cancelled")
+        assert all_is_as_it_was(tmp_path / "out")
+
+    def test_worker_killed(self, service, slow_to_write, tmp_path) -> None:
+        job_id = service.submit(slow_to_write)
+        writing(tmp_path / "out")
+        os.kill(service.worker_pid(), signal.SIGKILL)
+        service.wait_for(job_id, "failed")
+        assert all_is_as_it_was(tmp_path / "out")
+
+    def test_service_killed(self, service, slow_to_write, settings, tmp_path) -> None:
+        service.submit(slow_to_write)
+        writing(tmp_path / "out")
+        worker = service.worker_pid()
+        service.process.kill()
+        service.process.wait()
+        assert gone(worker)
+        with Service(settings.home):
+            assert all_is_as_it_was(tmp_path / "out")
 
 
 class TestDeaths:

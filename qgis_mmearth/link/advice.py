@@ -108,7 +108,7 @@ _RULES = [
             "network",
             "The package index cannot be reached.",
             "Check the network and, behind a proxy, Settings > Options > Network. Without a "
-            "network, install from a folder of wheels: see the settings.",
+            "network, install from a folder with downloaded packages: see the settings.",
         ),
     ),
     (

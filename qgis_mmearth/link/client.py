@@ -59,10 +59,6 @@ class Client:
         """Stop a job."""
         return self._post(f"/jobs/{job_id}/cancel", {})
 
-    def shutdown(self) -> Json:
-        """End the backend."""
-        return self._post("/shutdown", {})
-
     def run_job(
         self, spec: Json, report: Callable[[Json], None], cancelled: Callable[[], bool]
     ) -> Json:

@@ -14,13 +14,13 @@ import json
 import os
 import shutil
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
-from typing import Dict, Iterator, NamedTuple
+from typing import Dict, Iterator, List, NamedTuple
 
 from . import child
-from .errors import InstallError
+from .errors import InstallCancelled, InstallError
 from .lock import exclusive
 from .python import find_python
 from .runner import Cancelled, Progress, Runner
@@ -28,7 +28,9 @@ from .runner import Cancelled, Progress, Runner
 NEEDED_BYTES = {"cpu": 3 * 2**30, "cuda": 10 * 2**30}
 LONGEST_WINDOWS_ROOT = 80  # torch holds paths of 170 characters, and Windows allows 260
 PREFLIGHT_SECONDS = 60
+DOCTOR_SECONDS = 120
 STATE_FILE = "install.json"
+DOUBTED = "doubted"
 
 
 class State(Enum):
@@ -42,6 +44,8 @@ class State(Enum):
     ready = "ready"
     external = "external"
     """The user's own Python is used instead."""
+    absent = "absent"
+    """The user's own Python is not where the settings say."""
 
 
 class Options(NamedTuple):
@@ -102,7 +106,7 @@ class Environment:
     def state(self) -> State:
         """Look at a few files, without starting anything."""
         if self.options.python:
-            return State.external
+            return State.external if _is_program(self.options.python) else State.absent
         facts = self._read_state()
         if not facts:
             return State.missing
@@ -137,10 +141,19 @@ class Environment:
         self._preflight()
         with self._locked(progress, cancelled):
             run = self._runner(progress, cancelled)
-            if self.state() not in (State.ready, State.external):
+            if self._is_doubted():
+                self._look_again(run)
+            lacking = self.state() not in (State.ready, State.external)
+            if lacking:
                 self._make(run)
             self._verify(run)
+            if lacking:
+                self._remove_others()
         progress(1.0, "Installed")
+
+    def doubt(self) -> None:
+        """Remember that the backend does not start from this environment: it is to be repaired."""
+        self._write_state(DOUBTED)
 
     def reset(self) -> None:
         """Remove the environment; models, jobs and settings stay.
@@ -163,16 +176,33 @@ class Environment:
         run.progress(0.08, "Looking for the package index")
         self._install_packages(run)
         self._write_state("ok")
-        self._remove_others()
 
     def _verify(self, run: Runner) -> None:
         run.progress(0.95, "Checking the installation")
         try:
-            run.run([str(self.python), "-s", "-m", "mmearth", "doctor"], 0.95, 1.0)
+            run.run(self._doctor(), 0.95, 1.0)
         except InstallError:
             if not self.options.python:
-                self._write_state("incomplete")
+                self.doubt()
             raise
+
+    def _look_again(self, run: Runner) -> None:
+        """Take a doubted environment back if it works after all; else remove it, to be made anew.
+
+        pip would not repair it: it looks at the names of packages, not into them.
+        """
+        run.progress(0.0, "Checking the installation")
+        try:
+            run.run(self._doctor(), 0.0, 0.02, seconds=DOCTOR_SECONDS)
+        except InstallCancelled:
+            raise
+        except InstallError:
+            _remove_tree(self.folder)
+        else:
+            self._write_state("ok")
+
+    def _doctor(self) -> List[str]:
+        return [str(self.python), "-s", "-m", "mmearth", "doctor"]
 
     def _install_packages(self, run: Runner) -> None:
         locks = self.backend / "locks"
@@ -220,13 +250,14 @@ class Environment:
                 "Choose another folder in the settings.",
                 code="permission",
             ) from error
-        if self.options.python and not os.access(self.options.python, os.X_OK):
+        if self.state() is State.absent:
             raise InstallError(
-                f"There is no Python at {self.options.python}.", "Correct it in the settings."
+                f"There is no Python at {self.options.python}.",
+                "Correct Existing Python in the settings, or empty it.",
             )
         if self.options.wheels and not Path(self.options.wheels).is_dir():
             raise InstallError(
-                f"The folder of wheels {self.options.wheels} does not exist.",
+                f"The folder with downloaded packages {self.options.wheels} does not exist.",
                 "Choose another in the settings, or leave it empty to download.",
             )
         if self.state() in (State.missing, State.outdated):
@@ -267,6 +298,10 @@ class Environment:
     def _has_python(self) -> bool:
         return self.python.exists() and (self.folder / "pyvenv.cfg").exists()
 
+    def _is_doubted(self) -> bool:
+        own = not self.options.python and self._has_python()
+        return own and self._read_state().get("status") == DOUBTED
+
     def _is_whole(self) -> bool:
         """Tell whether the interpreter, the one that it was made from, and torch are there."""
         if not self._has_python():
@@ -279,7 +314,8 @@ class Environment:
     def _remove_others(self) -> None:
         for other in (self.home / "env").iterdir():
             if other != self.folder:
-                _remove_tree(other)
+                with suppress(InstallError):  # another QGIS uses it; the next upgrade removes it
+                    _remove_tree(other)
 
     def _runner(self, progress: Progress, cancelled: Cancelled) -> Runner:
         variables = self.variables()
@@ -296,6 +332,10 @@ class Environment:
 
         with exclusive(self.home / "install.lock", cancelled, waiting):
             yield
+
+
+def _is_program(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.X_OK)
 
 
 def _smallest_package(locks: Path) -> str:

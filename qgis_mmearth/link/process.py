@@ -7,15 +7,18 @@ import secrets
 import subprocess  # constants only; programs are started by .child
 import sys
 import threading
+import time
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional
+from typing import BinaryIO, Callable, Dict, List, NamedTuple, Optional
 
 from . import child
 from .errors import BackendStartError
 
 API_VERSION = 1
 START_SECONDS = 60.0  # antivirus programs read every file of a fresh installation first
-STOP_SECONDS = 5.0
+STOP_SECONDS = 3.0  # for a backend that listens; it has work to put down
+EARLY_STOP_SECONDS = 0.5  # for one that does not listen yet, and may never
+POLL_SECONDS = 0.1
 LOG_BYTES = 2**20
 
 
@@ -32,6 +35,8 @@ class BackendProcess:
     Its standard input is a pipe that nobody writes to: when QGIS ends, however it ends, the pipe
     closes and the backend stops. It also watches the process number of QGIS, and on Windows it is
     in a job that the system ends with QGIS.
+
+    One thread starts it; any thread may stop it, also while it starts.
     """
 
     def __init__(self, python: Path, variables: Dict[str, str], log: Path) -> None:
@@ -40,6 +45,11 @@ class BackendProcess:
         self._log = log
         self._process: Optional[subprocess.Popen] = None
         self._job = None
+        self._log_start = 0
+        self._listens = False
+        self._guard = threading.Lock()  # a process is either not started or seen by ``stop``
+        self.stopped = False
+        """True once ``stop`` was called."""
 
     @property
     def alive(self) -> bool:
@@ -56,15 +66,49 @@ class BackendProcess:
         """How the process ended, None while it runs."""
         return self._process.poll() if self._process else None
 
-    def start(self) -> Address:
+    def start(self, cancelled: Callable[[], bool] = lambda: False) -> Address:
         """Start the process and wait until it answers.
 
         Raises:
-            BackendStartError: with the end of its log, if it does not come up.
+            BackendStartError: with what it said, if it does not come up; with the code
+                ``stopped`` or ``cancelled`` if it was not let.
         """
         secret = secrets.token_urlsafe(32)
+        try:
+            self._spawn(secret)
+            port = self._handshake(cancelled)["port"]
+        except BackendStartError:
+            self.stop()
+            raise
+        self._listens = True
+        return Address(port, secret)
+
+    def stop(self) -> None:
+        """End the process: by closing its input, then by force."""
+        with self._guard:
+            self.stopped = True
+        if self._process is None:
+            return
+        self._process.stdin.close()
+        try:
+            self._process.wait(STOP_SECONDS if self._listens else EARLY_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.stop(self._process)
+
+    def log_tail(self, lines: int = 12) -> str:
+        """Return the end of what the process said."""
+        try:
+            said = self._log.read_bytes()[self._log_start :]
+        except OSError:
+            return ""
+        return "\n".join(said.decode("utf-8", "replace").splitlines()[-lines:])
+
+    def _spawn(self, secret: str) -> None:
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        with _rotated(self._log).open("ab") as log:
+        with _rotated(self._log).open("ab") as log, self._guard:
+            if self.stopped:
+                raise _was_stopped()
+            self._log_start = log.tell()
             try:
                 self._process = child.start(
                     self._command(),
@@ -76,33 +120,12 @@ class BackendProcess:
                 )
             except OSError as error:
                 raise BackendStartError(
-                    f"The backend's Python {self._python} cannot be started: {error.strerror}.",
-                    "Repair the backend in the settings.",
+                    f"The backend's Python {self._python} cannot be started: {error.strerror}."
                 ) from error
         if sys.platform == "win32":
             from .windows import end_with_this_process
 
             self._job = end_with_this_process(self._process)
-        return Address(self._handshake()["port"], secret)
-
-    def stop(self) -> None:
-        """End the process: by closing its input, then by force."""
-        if self._process is None:
-            return
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe:
-                pipe.close()
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.stop(self._process)
-
-    def log_tail(self, lines: int = 12) -> str:
-        """Return the end of what the process said."""
-        try:
-            return "\n".join(self._log.read_text("utf-8", "replace").splitlines()[-lines:])
-        except OSError:
-            return ""
 
     def _command(self) -> List[str]:
         return [
@@ -110,31 +133,63 @@ class BackendProcess:
             "--parent-pid", str(os.getpid()),
         ]  # fmt: skip
 
-    def _handshake(self) -> Dict:
-        """Read the one line that the backend prints once it listens."""
-        lines: "queue.Queue[bytes]" = queue.Queue()
-        stdout = self._process.stdout
-        threading.Thread(target=lambda: lines.put(stdout.readline()), daemon=True).start()
+    def _handshake(self, cancelled: Callable[[], bool]) -> Dict:
+        """Return what the backend prints in one line once it listens."""
+        line = self._first_line(cancelled)
+        if self.stopped:  # and ended for that reason
+            raise _was_stopped()
         try:
-            hello = json.loads(lines.get(timeout=START_SECONDS) or b"null")
-        except (queue.Empty, ValueError):
+            hello = json.loads(line or b"null")
+        except ValueError:
             hello = None
         if not hello:
-            self.stop()
+            self.stop()  # to learn how it ended
             raise BackendStartError(
                 f"The backend did not start (exit code {self.exit_code}).",
-                "Repair it in the settings; if that does not help, report it with the log.",
                 details=self.log_tail(),
             )
         if hello.get("api") != API_VERSION:
-            self.stop()
             raise BackendStartError(
                 f"The backend speaks version {hello.get('api')} of the interface, this plugin "
                 f"version {API_VERSION}.",
-                "Repair the backend in the settings.",
                 code="version",
             )
         return hello
+
+    def _first_line(self, cancelled: Callable[[], bool]) -> bytes:
+        lines: "queue.SimpleQueue[bytes]" = queue.SimpleQueue()
+        threading.Thread(target=_read, args=(self._process.stdout, lines), daemon=True).start()
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end and not self.stopped:
+            if cancelled():
+                raise BackendStartError("Cancelled.", code="cancelled")
+            try:
+                return lines.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                continue
+        if self.stopped:
+            return b""
+        raise BackendStartError(
+            f"The backend did not start within {START_SECONDS:.0f} seconds.",
+            details=self.log_tail(),
+        )
+
+
+def _read(stdout: BinaryIO, lines: "queue.SimpleQueue[bytes]") -> None:
+    """Hand over the first line; then read on to the end, and close.
+
+    Nobody else may close it: closing waits for this thread, which waits for the process.
+    """
+    with stdout:
+        lines.put(stdout.readline())
+        for _line in stdout:
+            pass
+
+
+def _was_stopped() -> BackendStartError:
+    return BackendStartError(
+        "The backend was stopped.", "It starts again at its next use.", code="stopped"
+    )
 
 
 def _rotated(log: Path) -> Path:

@@ -3,15 +3,16 @@
 import os
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from conftest import DATA, INSTALLED, ROOT
 
-from qgis_mmearth.link import child
+from qgis_mmearth.link import child, process
 from qgis_mmearth.link.backend import Backend
-from qgis_mmearth.link.environment import Environment, Options
+from qgis_mmearth.link.environment import Environment, Options, State
 from qgis_mmearth.link.errors import BackendError, BackendStartError, InstallError
 
 
@@ -153,6 +154,138 @@ def test_backend_that_does_not_come_up(tmp_path, script, words):
         Backend(environment).client()
     if "thought" in script:
         assert "broken pipe of thought" in caught.value.details
+
+
+def script_as_python(folder: Path, script: str) -> Path:
+    python = folder / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    return python
+
+
+@pytest.fixture
+def hanging(tmp_path):
+    """A backend whose Python never says a word; its process number is written to a file."""
+    python = script_as_python(tmp_path, f"echo $$ > '{tmp_path}/pid'; sleep 40; sleep 40")
+    return Backend(Environment(tmp_path / "h", ROOT / "backend", Options(python=str(python))))
+
+
+class Start(threading.Thread):
+    """Starts a backend in a thread; keeps how that ended."""
+
+    def __init__(self, backend, cancelled=lambda: False):
+        super().__init__(daemon=True)
+        self.backend, self.cancelled, self.error = backend, cancelled, None
+        self.start()
+
+    def run(self):
+        try:
+            self.backend.client(self.cancelled)
+        except BackendStartError as error:
+            self.error = error
+
+    def is_over(self, seconds):
+        """Tell whether it ended within some seconds."""
+        self.join(seconds)
+        return not self.is_alive()
+
+
+def until_running(backend):
+    end = time.monotonic() + 10
+    while not backend.running and time.monotonic() < end:
+        time.sleep(0.01)
+    assert backend.running
+
+
+def test_hanging_start_is_given_up(hanging, tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "START_SECONDS", 1)
+    start = Start(hanging)
+    assert start.is_over(6)
+    assert "within 1 seconds" in start.error.message
+    assert gone(int((tmp_path / "pid").read_text()))
+    assert Start(hanging).is_over(6)  # nothing is left locked
+
+
+def test_stop_does_not_wait_for_a_start(hanging):
+    start = Start(hanging)
+    until_running(hanging)
+    pid = hanging.pid
+    before = time.monotonic()
+    hanging.stop()
+    assert time.monotonic() - before < 2
+    assert start.is_over(2)
+    assert start.error.code == "stopped" and "was stopped" in start.error.message
+    assert gone(pid)
+
+
+def test_stopped_start_leaves_no_process_that_holds_its_output(tmp_path):
+    """A grandchild in a session of its own keeps the pipe open; nobody must wait for it."""
+    python = script_as_python(tmp_path, f"setsid sleep 20 & echo $! > '{tmp_path}/pid'; wait")
+    backend = Backend(Environment(tmp_path / "h", ROOT / "backend", Options(python=str(python))))
+    start = Start(backend)
+    until_running(backend)
+    backend.stop()
+    assert start.is_over(2) and start.error.code == "stopped"
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def test_cancel_while_the_backend_starts(hanging, tmp_path):
+    asked = []
+    first = Start(hanging)
+    until_running(hanging)
+    waiting = Start(hanging, lambda: bool(asked))
+    time.sleep(0.3)
+    asked.append(True)
+    assert waiting.is_over(2) and waiting.error.code == "cancelled"
+    hanging.stop()
+    assert first.is_over(2)
+    end = time.monotonic() + 0.5
+    job = hanging.run_job(spec_for(tmp_path), print, lambda: time.monotonic() > end)
+    assert job == {"state": "cancelled", "result": None}
+    assert time.monotonic() - end < 2 and not hanging.running
+
+
+def test_job_lost_by_stopping_says_so(backend, tmp_path, big_scene):
+    def stop(job):
+        if job["progress"] > 0.05 and backend.running:
+            backend.stop()
+
+    with pytest.raises(BackendStartError, match="was stopped in the middle") as caught:
+        backend.run_job(spec_for(tmp_path, big_scene), stop, lambda: False)
+    assert caught.value.code == "stopped"
+
+
+def test_existing_python_without_packages_names_one(tmp_path):
+    python = script_as_python(tmp_path, "echo \"ModuleNotFoundError: No module named 'pydantic'\" >&2; exit 1")  # fmt: skip  # noqa: E501
+    environment = Environment(tmp_path / "h", ROOT / "backend", Options(python=str(python)))
+    with pytest.raises(BackendStartError, match="lacks the package pydantic") as caught:
+        Backend(environment).client()
+    assert str(python) in caught.value.message and "Existing Python" in caught.value.advice
+    python.write_text("#!/bin/sh\nexit 4\n")
+    with pytest.raises(BackendStartError, match="exit code 4"):  # not what it said the last time
+        Backend(environment).client()
+
+
+def test_python_of_the_system_is_no_backend(tmp_path):
+    options = Options(python="/usr/bin/python3")
+    with pytest.raises(BackendStartError, match="lacks the package"):
+        Backend(Environment(tmp_path, ROOT / "backend", options)).client()
+
+
+def test_own_environment_that_does_not_start_is_to_be_repaired(tmp_path, monkeypatch):
+    monkeypatch.delenv("MMEARTH_PYTHON", raising=False)
+    environment = Environment(tmp_path, ROOT / "backend")
+    packages = environment.folder / "lib" / "python3.11" / "site-packages"
+    (packages / "torch-2.dist-info").mkdir(parents=True)
+    (environment.folder / "bin").mkdir()
+    (environment.folder / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    script_as_python(environment.folder / "bin", "exit 1")
+    environment._write_state("ok")
+    assert environment.state() is State.ready
+    with pytest.raises(BackendStartError) as caught:
+        Backend(environment).client()
+    assert "Press Repair backend" in caught.value.advice
+    assert environment.state() is State.incomplete
 
 
 def test_missing_interpreter_is_said(tmp_path):

@@ -120,6 +120,62 @@ def test_a_lost_interpreter_is_noticed_and_repaired(site):
     assert site.module("sample") == "1.0"
 
 
+def test_doubted_is_made_anew(site):
+    """A package may be broken though its name is there, which pip does not see."""
+    site.environment().install(quiet)
+    sample = next(site.environment().folder.glob("lib/*/site-packages/sample.py"))
+    sample.write_text("broken(")
+    site.environment().doubt()
+    assert site.environment().state() is State.incomplete
+    site.environment().install(quiet)
+    assert site.module("sample") == "1.0"
+    assert site.environment().state() is State.ready
+
+
+def test_doubted_that_works_is_kept(site):
+    site.environment().install(quiet)
+    marker = site.environment().folder / "marker"
+    marker.touch()
+    site.environment().doubt()
+    told = []
+    site.environment().install(lambda share, words: told.append(share))
+    assert marker.exists() and told == sorted(told)
+    assert site.environment().state() is State.ready
+
+
+def test_upgrade_does_not_fail_because_the_old_one_is_in_use(site, monkeypatch):
+    site.environment().install(quiet)
+    old = site.environment().folder
+    site.lock("packages", wheel(site.wheels, "annotated-types", "0.8.0")
+              + wheel(site.wheels, "sample", "2.0"))  # fmt: skip
+    rename = Path.rename
+
+    def refuse(path, target):  # as Windows does for files in use
+        if path == old:
+            raise PermissionError(13, "in use")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    site.environment().install(quiet)
+    assert site.module("sample") == "2.0" and old.exists()
+
+
+def test_upgrade_that_does_not_work_keeps_the_old_one(site):
+    site.environment().install(quiet)
+    old = site.environment().folder
+    site.lock("packages", wheel(site.wheels, "annotated-types", "0.8.0")
+              + wheel(site.wheels, "sample", "2.0"))  # fmt: skip
+    site.doctor("raise SystemExit(1)")
+    with pytest.raises(InstallError):
+        site.environment().install(quiet)
+    assert old.exists()
+
+
+def test_existing_python_that_is_not_there(site):
+    assert site.environment(python="/nowhere/python").state() is State.absent
+    assert site.environment(python=str(site.home.parent)).state() is State.absent
+
+
 def test_upgrade_makes_a_new_one_and_removes_the_old(site):
     site.environment().install(quiet)
     old = site.environment().folder

@@ -6,11 +6,15 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import rasterio.warp
 from affine import Affine
 from pyproj import Geod, Transformer
+from pyproj.exceptions import ProjError
+from rasterio._err import CPLE_BaseError  # rasterio.warp lets GDAL's own errors through
 from rasterio.coords import BoundingBox
 from rasterio.crs import CRS
+from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from mmearth.api import Extent, GridInfo
@@ -42,7 +46,13 @@ class Grid:
         transform, width, height = dataset.transform, dataset.width, dataset.height
         if transform.b or transform.d or transform.a < 0 or transform.e > 0:
             transform, width, height = rasterio.warp.calculate_default_transform(
-                crs, crs, width, height, *_corner_bounds(transform, width, height)
+                crs,
+                crs,
+                width,
+                height,
+                *_corner_bounds(transform, width, height),
+                # Left to GDAL, pixels would grow with the rectangle around the rotated raster.
+                resolution=math.sqrt(abs(transform.determinant)),
             )
         return cls(crs, transform, width, height)
 
@@ -97,12 +107,36 @@ class Grid:
         last_col = min(self.width, math.ceil(right - slack))
         last_row = min(self.height, math.ceil(bottom - slack))
         if last_col <= first_col or last_row <= first_row:
-            raise EmptyAreaError(
-                "The chosen area and the rasters do not overlap.",
-                "Choose an area inside the rasters, and rasters that share ground.",
-            )
+            raise _no_overlap()
         transform = self.transform @ Affine.translation(first_col, first_row)
         return Grid(self.crs, transform, last_col - first_col, last_row - first_row)
+
+    def cropped_to(self, bounds: BoundingBox, crs: CRS) -> Grid:
+        """Return the pixels that a rectangle in any CRS touches.
+
+        Raises:
+            EmptyAreaError: if the rectangle lies outside.
+            InputError: if one CRS cannot be expressed in the other.
+        """
+        if crs == self.crs:
+            return self.cropped(bounds)
+        if _square_degrees(self.bounds, self.crs) < _square_degrees(bounds, crs):
+            # A projection fits part of the Earth; a larger rectangle would come out cut. So only
+            # what lies around this grid is projected.
+            own = bounds_in(crs, self.bounds, self.crs)
+            if own.left > own.right:  # across the antimeridian
+                own = own._replace(left=-180.0, right=180.0)
+            bounds = BoundingBox(
+                max(own.left, bounds.left),
+                max(own.bottom, bounds.bottom),
+                min(own.right, bounds.right),
+                min(own.top, bounds.top),
+            )
+            if bounds == own:
+                return self
+            if bounds.left >= bounds.right or bounds.bottom >= bounds.top:
+                raise _no_overlap()
+        return self.cropped(bounds_in(self.crs, bounds, crs))
 
     def at_resolution(self, factor: float) -> Grid:
         """Return a grid of the same extent whose pixels are ``factor`` times as large."""
@@ -113,9 +147,8 @@ class Grid:
 
     def info(self) -> GridInfo:
         """Describe the grid for the API."""
-        authority = self.crs.to_authority()
         return GridInfo(
-            crs=":".join(authority) if authority else self.crs.to_wkt(),
+            crs=crs_text(self.crs),
             width=self.width,
             height=self.height,
             transform=tuple(self.transform)[:6],
@@ -128,7 +161,20 @@ _ELLIPSOID = Geod(ellps="WGS84")
 
 @lru_cache(maxsize=16)
 def _to_geographic(wkt: str) -> Transformer:
-    return Transformer.from_crs(wkt, "EPSG:4326", always_xy=True)
+    try:
+        return Transformer.from_crs(wkt, "EPSG:4326", always_xy=True)
+    except ProjError as error:
+        raise InputError(
+            f"A raster's coordinate reference system ({_name(CRS.from_wkt(wkt))}) has no place on Earth.",
+            "Georeference the raster in a system of the Earth.",
+        ) from error
+
+
+def _no_overlap() -> EmptyAreaError:
+    return EmptyAreaError(
+        "The chosen area and the rasters do not overlap.",
+        "Choose an area inside the rasters, and rasters that share ground.",
+    )
 
 
 def _corner_bounds(transform: Affine, width: int, height: int) -> tuple[float, ...]:
@@ -137,11 +183,47 @@ def _corner_bounds(transform: Affine, width: int, height: int) -> tuple[float, .
     return min(xs), min(ys), max(xs), max(ys)
 
 
+def _square_degrees(bounds: BoundingBox, crs: CRS) -> float:
+    """Return the size of the rectangle of longitude and latitude around a rectangle."""
+    left, bottom, right, top = bounds_in(CRS.from_epsg(4326), bounds, crs)
+    width = right - left if right > left else right - left + 360
+    return width * (top - bottom)
+
+
 def bounds_in(crs: CRS, bounds: BoundingBox, source: CRS) -> BoundingBox:
-    """Return the rectangle in ``crs`` around a rectangle given in ``source``."""
+    """Return the rectangle in ``crs`` around a rectangle given in ``source``.
+
+    Raises:
+        InputError: if there is none.
+    """
     if crs == source:
         return bounds
-    return BoundingBox(*rasterio.warp.transform_bounds(source, crs, *bounds, densify_pts=21))
+    try:
+        result = BoundingBox(*rasterio.warp.transform_bounds(source, crs, *bounds, densify_pts=21))
+    except (RasterioError, CPLE_BaseError) as error:
+        raise _no_place(source, crs) from error
+    if not np.isfinite(result).all():
+        raise _no_place(source, crs)
+    return result
+
+
+def _no_place(source: CRS, crs: CRS) -> InputError:
+    return InputError(
+        f"Positions in {_name(source)} cannot be expressed in {_name(crs)}.",
+        "Give the area and all rasters in coordinate reference systems of the same ground.",
+    )
+
+
+def _name(crs: CRS) -> str:
+    return str(crs.to_dict(projjson=True).get("name", "a nameless system"))
+
+
+def crs_text(crs: CRS) -> str:
+    """Return the code of a CRS such as EPSG:32632, or its WKT if no code means exactly the same."""
+    authority = crs.to_authority()  # the nearest code; datum or ellipsoid may be another
+    if authority and CRS.from_authority(*authority) == crs:
+        return ":".join(authority)
+    return crs.to_wkt()
 
 
 def parse_crs(text: str) -> CRS:
@@ -158,15 +240,19 @@ def parse_crs(text: str) -> CRS:
         ) from error
 
 
-def extent_bounds(extent: Extent, crs: CRS) -> BoundingBox:
-    """Return the bounds of an extent in a CRS.
+def extent_rectangle(extent: Extent) -> tuple[BoundingBox, CRS]:
+    """Return the bounds of an extent and their CRS.
 
     Raises:
-        InputError: if the extent is empty or its CRS is unknown.
+        InputError: if the extent is empty or unlimited, or its CRS is unknown.
     """
     left, bottom, right, top = extent.bounds
     if not (left < right and bottom < top):
         raise InputError(
             f"The area is empty: x {left} to {right}, y {bottom} to {top}.", "Draw it again."
         )
-    return bounds_in(crs, BoundingBox(left, bottom, right, top), parse_crs(extent.crs))
+    if not np.isfinite(extent.bounds).all():
+        raise InputError(
+            f"The area has no limits: x {left} to {right}, y {bottom} to {top}.", "Draw it again."
+        )
+    return BoundingBox(left, bottom, right, top), parse_crs(extent.crs)

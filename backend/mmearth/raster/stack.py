@@ -21,13 +21,18 @@ from rasterio.warp import reproject
 from rasterio.windows import Window
 
 from mmearth.api import Extent
-from mmearth.errors import RasterReadError
-from mmearth.raster.grid import Grid, bounds_in, extent_bounds
+from mmearth.errors import InputError, RasterReadError
+from mmearth.raster.grid import Grid, extent_rectangle
 from mmearth.raster.radiometry import ScaledBand
 from mmearth.raster.source import BandSource, open_raster, read_mask
 
-# Beyond this factor between a raster's pixels and the model's, pixels are resampled.
-NATIVE_FACTOR = 2.0
+# From this factor between a raster's pixels and the model's, pixels are resampled. Below 2, because
+# pixels of 20 m measure 19.98 to 20.01 m on the ground across a UTM zone, and neighbouring scenes
+# shall be treated alike.
+NATIVE_FACTOR = 1.8
+# Beyond this factor nothing of what the model looks for is left in the pixels. Above 10 for the
+# same reason.
+COARSEST_FACTOR = 10.5
 # Pixels that shrink by more than this are averaged, else interpolated.
 AVERAGE_FACTOR = 1.5
 # Pixels a side that are resampled at once: 16 MB for each band.
@@ -39,7 +44,7 @@ def target_grid(
 ) -> Grid:
     """Return the grid to map on: the finest raster's own, over the ground all rasters share.
 
-    If its pixels are at least twice as large or small as those the model was trained on, they
+    If its pixels are about twice as large or small as those the model was trained on, or more, they
     are resampled to the model's size, because a network knows textures only at its own scale.
 
     Args:
@@ -49,15 +54,22 @@ def target_grid(
 
     Raises:
         EmptyAreaError: if the rasters, or they and the extent, do not overlap.
-        InputError: if the extent is invalid.
+        InputError: if the extent is invalid, a raster has no place on Earth, or all are far too
+            coarse.
     """
     grids = list(dict.fromkeys(source.grid for source in sources))
     reference = min(grids, key=lambda grid: grid.pixel_m)
+    if reference.pixel_m > COARSEST_FACTOR * resolution_m:
+        raise InputError(
+            f"The finest raster has pixels of {reference.pixel_m:,.0f} m, more than ten times the "
+            f"{resolution_m:g} m of the model.",
+            "Add rasters of higher resolution, or use a model made for this one.",
+        )
     grid = reference
     for other in grids:
-        grid = grid.cropped(bounds_in(grid.crs, other.bounds, other.crs))
+        grid = grid.cropped_to(other.bounds, other.crs)
     if extent:
-        grid = grid.cropped(extent_bounds(extent, grid.crs))
+        grid = grid.cropped_to(*extent_rectangle(extent))
     factor = resolution_m / reference.pixel_m
     if 1 / NATIVE_FACTOR < factor < NATIVE_FACTOR:
         return grid

@@ -300,3 +300,95 @@ def test_pieces_leave_no_seams(make_raster, monkeypatch, side) -> None:
     assert valid[:, 1:].all()
     expected = ramp(40, 40)[0].astype(np.float64) - 10
     np.testing.assert_allclose(image[1, :, 2:], expected[:, 2:] / 10_000, atol=1e-6)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857"])
+def test_an_extent_of_the_whole_world_keeps_the_whole_scene(make_raster, crs) -> None:
+    # Astride the central meridian, where a projected world ends.
+    path = make_raster("s.tif", ramp(60, 60), origin=(499_700.0, 5_400_000.0))
+    world = (-180, -90, 180, 90) if crs == "EPSG:4326" else (-2e7, -2e7, 2e7, 2e7)
+    grid, _, valid = read(path, extent=Extent(bounds=world, crs=crs))
+    assert (grid.width, grid.height) == (60, 60) and valid.all()
+    half = (-180, world[1], 0, world[3]) if crs == "EPSG:4326" else (-2e7, -2e7, 0, 2e7)
+    with pytest.raises(EmptyAreaError):
+        read(path, extent=Extent(bounds=half, crs=crs))
+
+
+def test_an_extent_of_the_whole_world_keeps_a_scene_at_the_antimeridian(make_raster) -> None:
+    path = make_raster(
+        "s.tif", ramp(60, 60), crs=CRS.from_epsg(32660), origin=(735_000.0, 5_050_000.0)
+    )
+    grid, _, _ = read(path, extent=Extent(bounds=(-180, -90, 180, 90), crs="EPSG:4326"))
+    assert (grid.width, grid.height) == (60, 60)
+
+
+def test_a_raster_of_the_whole_world_covers_a_scene(make_raster) -> None:
+    scene = make_raster("s.tif", ramp(60, 60), origin=(499_700.0, 5_400_000.0))
+    world = make_raster(
+        "world.tif", np.full((1, 180, 360), 3000, np.uint16), crs=CRS.from_epsg(4326), pixel=1.0,
+        origin=(-180.0, 90.0),
+    )  # fmt: skip
+    grid, image, valid = read(scene, world)
+    assert (grid.width, grid.height) == (60, 60) and valid.all()
+    np.testing.assert_allclose(image[1], 0.3, atol=1e-6)
+
+
+@pytest.mark.parametrize("east", [500_000.0, 820_000.0])  # central meridian, edge of the zone
+@pytest.mark.parametrize("pixel", [5.0, 20.0])
+def test_common_pixel_sizes_are_resampled_all_over_a_zone(make_raster, east, pixel) -> None:
+    path = make_raster("s.tif", ramp(40, 40), pixel=pixel, origin=(east, 200_000.0))
+    grid, _, _ = read(path)
+    assert grid.transform.a == pytest.approx(10, rel=0.05)
+
+
+def test_far_too_coarse_rasters_are_refused(make_raster) -> None:
+    read(make_raster("fair.tif", ramp(4, 4), pixel=100.0))
+    with pytest.raises(InputError, match="more than ten times the 10 m"):
+        read(make_raster("coarse.tif", ramp(60, 60), pixel=5000.0))
+
+
+@pytest.mark.parametrize("angle", [45, 90])
+def test_straightened_pixels_keep_their_size(tmp_path, angle) -> None:
+    from affine import Affine
+
+    turned = Affine.translation(600_000, 5_400_000) @ Affine.rotation(angle) @ Affine.scale(10, -10)
+    with rasterio.open(
+        tmp_path / "s.tif", "w", driver="GTiff", dtype="uint16", count=1, width=60, height=60,
+        crs=UTM, transform=turned,
+    ) as dataset:  # fmt: skip
+        dataset.write(np.full((1, 60, 60), 2000, np.uint16))
+    grid, _, _ = read(tmp_path / "s.tif")
+    assert (grid.transform.a, grid.transform.e) == pytest.approx((10, -10))
+
+
+def test_only_a_code_of_the_very_same_system_is_told(make_raster) -> None:
+    # GDAL finds EPSG:23032 similar, which lies 80 m off.
+    nameless = CRS.from_proj4("+proj=utm +zone=32 +ellps=intl +units=m +no_defs")
+    grid, _, _ = read(make_raster("s.tif", ramp(30, 30), crs=nameless))
+    assert CRS.from_user_input(grid.info().crs) == nameless
+    grid, _, _ = read(make_raster("t.tif", ramp(30, 30)))
+    assert grid.info().crs == "EPSG:32632"
+
+
+LOCAL = 'LOCAL_CS["site",UNIT["metre",1]]'
+MARS = (
+    'GEOGCS["Mars 2000",DATUM["D_Mars_2000",SPHEROID["Mars_2000",3396190,169.894447223612]],'
+    'PRIMEM["Greenwich",0],UNIT["Decimal_Degree",0.0174532925199433]]'
+)
+
+
+@pytest.mark.parametrize("wkt", [LOCAL, MARS])
+def test_systems_off_the_earth_are_refused(make_raster, wkt) -> None:
+    path = make_raster("s.tif", ramp(30, 30), crs=CRS.from_wkt(wkt))
+    with pytest.raises(InputError, match="has no place on Earth"):
+        read(path)
+    extent = Extent(bounds=(0, 0, 10, 10), crs=wkt)
+    with pytest.raises(InputError, match="cannot be expressed"):
+        read(make_raster("t.tif", ramp(30, 30)), extent=extent)
+
+
+def test_an_extent_without_limits_is_refused(make_raster) -> None:
+    path = make_raster("s.tif", ramp(30, 30))
+    unlimited = Extent.model_construct(bounds=(float("-inf"), 0, float("inf"), 90), crs="EPSG:4326")
+    with pytest.raises(InputError, match="has no limits"):
+        read(path, extent=unlimited)

@@ -18,6 +18,15 @@ except AttributeError:
     FLAG_ADVANCED = QgsProcessingParameterDefinition.Flag.FlagAdvanced
     SOURCE_RASTER = QgsProcessing.SourceType.TypeRaster
 
+try:  # newer QGIS
+    from qgis.core import Qgis
+
+    RASTER_WRITTEN = Qgis.RasterFileWriterResult.Success
+except AttributeError:
+    from qgis.core import QgsRasterFileWriter
+
+    RASTER_WRITTEN = QgsRasterFileWriter.WriterError.NoError
+
 QT6 = QT_VERSION_STR.startswith("6")
 
-__all__ = ["FLAG_ADVANCED", "QT6", "SOURCE_RASTER", "QAction"]
+__all__ = ["FLAG_ADVANCED", "QT6", "RASTER_WRITTEN", "SOURCE_RASTER", "QAction"]

@@ -5,14 +5,15 @@ from typing import Any, Dict
 from qgis.core import QgsApplication
 from qgis.PyQt.QtCore import QObject, Qt
 from qgis.PyQt.QtGui import QColor
-from qgis.PyQt.QtWidgets import QHeaderView, QPushButton, QTableWidget, QTableWidgetItem
+from qgis.PyQt.QtWidgets import QHeaderView, QLabel, QPushButton, QTableWidget, QTableWidgetItem
 
 
 class AreaTable(QObject):
     """Shows hectares and percent of each class, and copies them for a report."""
 
-    def __init__(self, table: QTableWidget, button: QPushButton) -> None:
+    def __init__(self, label: QLabel, table: QTableWidget, button: QPushButton) -> None:
         super().__init__(table)
+        self._label = label
         self._table = table
         self._button = button
         table.setColumnCount(3)
@@ -27,11 +28,11 @@ class AreaTable(QObject):
     def clear(self) -> None:
         """Hide the table."""
         self._table.setRowCount(0)
-        self._table.setVisible(False)
-        self._button.setVisible(False)
+        self._set_visible(False)
 
-    def show_result(self, result: Dict[str, Any]) -> None:
-        """Show the areas of a result."""
+    def show_result(self, result: Dict[str, Any], title: str) -> None:
+        """Show the areas of a result; the title says of which map they are."""
+        self._label.setText(title)
         rows = result["classes"]
         self._table.setRowCount(len(rows))
         right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
@@ -43,8 +44,7 @@ class AreaTable(QObject):
                 item = QTableWidgetItem(text)
                 item.setTextAlignment(right)
                 self._table.setItem(number, column, item)
-        self._table.setVisible(True)
-        self._button.setVisible(True)
+        self._set_visible(True)
 
     def text(self) -> str:
         """Return the table with tabs between columns, as spreadsheets take it."""
@@ -56,3 +56,7 @@ class AreaTable(QObject):
     def copy(self) -> None:
         """Put the table on the clipboard."""
         QgsApplication.clipboard().setText(self.text())
+
+    def _set_visible(self, visible: bool) -> None:
+        for widget in (self._label, self._table, self._button):
+            widget.setVisible(visible)

@@ -1,10 +1,12 @@
 """The table of a model's bands and what each of them is read from."""
 
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 from qgis.PyQt.QtCore import QObject, Qt, pyqtSignal
 from qgis.PyQt.QtGui import QBrush, QColor
 from qgis.PyQt.QtWidgets import QComboBox, QHeaderView, QTableWidget, QTableWidgetItem
+
+from . import words
 
 BAND_WIDTH = 90  # room for a name; the rest is for what it is read from
 
@@ -13,16 +15,17 @@ class Mark(NamedTuple):
     """How a match is shown; signs differ too, not only colours."""
 
     sign: str
-    color: str
+    kind: str
+    """Of ``words.color``."""
     words: str
 
 
 MARKS = {
-    "exact": Mark("✔", "#2e7d32", "recognised"),
-    "likely": Mark("●", "#c77700", "probably right, please look"),
-    "suggested": Mark("?", "#c77700", "a suggestion, please confirm"),
-    "ambiguous": Mark("≠", "#c62828", "several bands fit, please choose"),
-    "missing": Mark("✖", "#c62828", "not found"),
+    "exact": Mark("✔", "good", "recognised"),
+    "likely": Mark("●", "warning", "probably right, please look"),
+    "suggested": Mark("?", "warning", "a suggestion, please confirm"),
+    "ambiguous": Mark("≠", "error", "several bands fit, please choose"),
+    "missing": Mark("✖", "error", "not found"),
 }
 
 
@@ -34,7 +37,8 @@ class BandTable(QObject):
     def __init__(self, table: QTableWidget) -> None:
         super().__init__(table)
         self._table = table
-        self._choices: Dict[str, Dict[str, Any]] = {}
+        self._rasters: List[str] = []  # keys of the rasters that the shown plan is about
+        self._choices: Dict[str, Tuple[str, int]] = {}  # band -> key of a raster and its band
         table.setColumnCount(3)
         table.setHorizontalHeaderLabels(["", self.tr("Band"), self.tr("Read from")])
         table.verticalHeader().setVisible(False)
@@ -44,19 +48,36 @@ class BandTable(QObject):
         table.setColumnWidth(1, BAND_WIDTH)
 
     def clear_choices(self) -> None:
-        """Forget what the user assigned: the rasters or the model are others now."""
+        """Forget what the user assigned: the model is another now."""
         self._choices.clear()
 
-    def choices(self) -> List[Dict[str, Any]]:
-        """Return what the user assigned, as the interface wants it."""
-        return list(self._choices.values())
+    def keep_choices(self, rasters: List[str]) -> None:
+        """Forget what the user assigned from other rasters than these."""
+        self._choices = {
+            band: choice for band, choice in self._choices.items() if choice[0] in rasters
+        }
+
+    def choices(self, rasters: List[str]) -> List[Dict[str, Any]]:
+        """Return what the user assigned, as the interface wants it.
+
+        Args:
+            rasters: keys of the rasters in the order of the request, which is not always that in
+                which the user saw them.
+        """
+        return [
+            {"band": band, "input": rasters.index(key), "index": index}
+            for band, (key, index) in self._choices.items()
+            if key in rasters
+        ]
 
     def show_model(self, bands) -> None:
         """Show the bands of a model, before anything is known of the rasters."""
+        self._rasters = []
         self._fill([{"band": name, "title": title, "state": ""} for name, title in bands], [])
 
-    def show_plan(self, plan: Dict[str, Any]) -> None:
-        """Show what a plan says of each band."""
+    def show_plan(self, plan: Dict[str, Any], rasters: List[str]) -> None:
+        """Show what a plan for the rasters with these keys says of each band."""
+        self._rasters = rasters
         self._fill(plan["bands"], plan["sources"])
 
     def has_suggestions(self) -> bool:
@@ -73,9 +94,10 @@ class BandTable(QObject):
     def _fill(self, bands: List[Dict[str, Any]], sources: List[Dict[str, Any]]) -> None:
         self._table.setRowCount(len(bands))
         for row, match in enumerate(bands):
-            mark = MARKS.get(match["state"], Mark("", "#808080", ""))
+            mark = MARKS.get(match["state"], Mark("", "", ""))
             sign = QTableWidgetItem(mark.sign)
-            sign.setForeground(QBrush(QColor(mark.color)))
+            if mark.kind:
+                sign.setForeground(QBrush(QColor(words.color(mark.kind, self._table))))
             sign.setData(Qt.ItemDataRole.UserRole, match["state"])
             sign.setToolTip(f"{mark.words}: {match.get('reason') or match['title']}")
             self._table.setItem(row, 0, sign)
@@ -111,7 +133,7 @@ class BandTable(QObject):
             self._choices.pop(band, None)
         else:
             number, index = map(int, chosen.split(":"))
-            self._choices[band] = {"band": band, "input": number, "index": index}
+            self._choices[band] = (self._rasters[number], index)
 
     def _state(self, row: int) -> str:
         return self._table.item(row, 0).data(Qt.ItemDataRole.UserRole)

@@ -1,8 +1,9 @@
 """The panel: choose rasters, look at what is recognised, press Run."""
 
 import re
+from html import escape
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from qgis.core import Qgis, QgsProject, QgsRasterLayer
 from qgis.gui import QgsDockWidget, QgsFileWidget
@@ -23,6 +24,7 @@ from .layer_list import LayerList
 FORM, _ = uic.loadUiType(str(paths.GUI / "dock.ui"))
 PLAN_DELAY_MS = 250  # several changes in a row are planned once
 MESSAGE_SECONDS = 8
+NEEDS_BUTTON = (Status.missing, Status.incomplete, Status.outdated)  # before anything can run
 
 
 class MMEarthDock(QgsDockWidget, FORM):
@@ -36,11 +38,12 @@ class MMEarthDock(QgsDockWidget, FORM):
         self._plan_task: Optional[tasks.Task] = None
         self._plan_again = False
         self._job: Optional[tasks.Task] = None
+        self._project_is_same = True  # as when the job was started
         self._model_is_users = False
         self._models = shared.models()
         self.layers = LayerList(self.layersWidget)
         self.bands = BandTable(self.bandTable)
-        self.areas = AreaTable(self.resultTable, self.copyButton)
+        self.areas = AreaTable(self.resultLabel, self.resultTable, self.copyButton)
         self.backend = BackendBar(self.backendLabel, self.backendButton)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -56,7 +59,8 @@ class MMEarthDock(QgsDockWidget, FORM):
         self._timer.stop()
         for task in (self._job, self._plan_task):
             if task is not None:
-                task.cancel()
+                task.forget()
+        QgsProject.instance().cleared.disconnect(self._project_cleared)
         self.layers.close()
         self.backend.shut_down()
 
@@ -84,9 +88,9 @@ class MMEarthDock(QgsDockWidget, FORM):
             "inputs": sources,
             "model": model,
             "product": product,
-            "bands": self.bands.choices(),
+            "bands": self.bands.choices(self.layers.ticked_keys()),
             "extent": self._extent(),
-            "radiometry": None if stated else {"scale": 0.0001, "offset": offset},
+            "radiometry": None if stated else {"scale": None, "offset": offset},
             "minimum_area_ha": self.minimumAreaSpin.value(),
         }
 
@@ -101,8 +105,7 @@ class MMEarthDock(QgsDockWidget, FORM):
         self.extentWidget.setNullValueAllowed(True, self.tr("All that the rasters share"))
         self.extentWidget.clear()
         self.folderWidget.setStorageMode(QgsFileWidget.StorageMode.GetDirectory)
-        self.folderWidget.setFilePath(settings.read("output_folder"))
-        self.folderWidget.lineEdit().setPlaceholderText(self.tr("beside the project"))
+        self.folderWidget.lineEdit().setPlaceholderText(self.tr("as in the settings"))
         self.progressBar.setVisible(False)
         self.confirmButton.setVisible(False)
         menu = QMenu(self.addButton)
@@ -112,6 +115,7 @@ class MMEarthDock(QgsDockWidget, FORM):
         self._show_model()
 
     def _connect(self) -> None:
+        QgsProject.instance().cleared.connect(self._project_cleared)
         self.layers.changed.connect(self._rasters_changed)
         self.bands.changed.connect(self._plan_soon)
         self.modelCombo.activated.connect(self._model_chosen)
@@ -125,14 +129,21 @@ class MMEarthDock(QgsDockWidget, FORM):
         self.backend.failed.connect(self._show_error)
 
     def _first_raster(self) -> Optional[QgsRasterLayer]:
-        """Return the active layer if it is a raster, else the topmost raster."""
-        active = self.iface.activeLayer()
-        if isinstance(active, QgsRasterLayer):
-            return active
-        return next(iter(self.layers.rasters()), None)
+        """Return the active layer if it is in the list, else the topmost raster."""
+        rasters, active = self.layers.rasters(), self.iface.activeLayer()
+        return active if active in rasters else next(iter(rasters), None)
+
+    def _project_cleared(self) -> None:
+        """Take no results into another project, nor show those of the last."""
+        self._project_is_same = False
+        self.areas.clear()
 
     def _rasters_changed(self) -> None:
-        self.bands.clear_choices()
+        self.bands.keep_choices(self.layers.ticked_keys())
+        # What is shown is about the rasters that were ticked before, and a plan may never come.
+        self._show_model()
+        self.planLabel.clear()
+        self.confirmButton.setVisible(False)
         layer = self.layers.first_ticked_layer()
         if layer is not None and layer.crs().isValid():
             # In the raster's own CRS a drawn area meets its pixels; a project may have none at all.
@@ -185,13 +196,15 @@ class MMEarthDock(QgsDockWidget, FORM):
             return
         spec = self.spec()
         if spec is None:
-            self.planLabel.clear()
             self._say(self.tr("Tick at least one raster layer."))
-            self._refresh_run()
+            return
+        if self.backend.status in NEEDS_BUTTON:
+            button = self.backendButton.text()
+            self._say(self.tr("First press the button “{}” above.").format(escape(button)))
             return
         if self.backend.status not in (Status.running, Status.stopped):
-            self._refresh_run()
-            return
+            return  # it is on its way, and tells when it is ready
+        rasters = self.layers.ticked_keys()
         candidates = [(spec["model"], spec["product"])]
         if not self._model_is_users:
             every = range(self.modelCombo.count())
@@ -202,25 +215,33 @@ class MMEarthDock(QgsDockWidget, FORM):
             ready = self._with_copies(spec)
             return _first_that_fits(shared.backend().client(), ready, candidates)
 
+        def done(answer):
+            self._planned(*answer, rasters)
+
         task = tasks.Task(
-            self.tr("Looking at the rasters"), work, self._planned, self._plan_failed, hidden=True
+            self.tr("Looking at the rasters"), work, done, self._plan_failed, hidden=True
         )
         self._plan_task = tasks.start(task)
         self._say(self.tr("Looking at the rasters…"))
 
-    def _planned(self, answer) -> None:
+    def _plan_is_stale(self) -> bool:
+        """Tell whether something changed since the plan was asked for; another is then made."""
         self._plan_task = None
         if self._plan_again:
             self._plan_again = False
             self._make_plan()
+            return True
+        return self._timer.isActive()
+
+    def _planned(self, chosen: Tuple[str, str], plan: Dict[str, Any], rasters: List[str]) -> None:
+        if self._plan_is_stale():
             return
-        chosen, plan = answer
         if chosen != self._chosen():
             self.modelCombo.setCurrentIndex(self.modelCombo.findData("/".join(chosen)))
             self._show_model()
         self._plan = plan
         if plan["bands"]:
-            self.bands.show_plan(plan)
+            self.bands.show_plan(plan, rasters)
         self.confirmButton.setVisible(self.bands.has_suggestions())
         self.planLabel.setText(words.effort(plan))
         problems = plan["errors"] or plan["warnings"]
@@ -228,8 +249,8 @@ class MMEarthDock(QgsDockWidget, FORM):
         self._refresh_run()
 
     def _plan_failed(self, error: LinkError) -> None:
-        self._plan_task = None
-        self._show_error(error)
+        if not self._plan_is_stale():
+            self._show_error(error)
 
     def _with_copies(self, spec: Dict[str, Any]) -> Dict[str, Any]:
         """Write copies of layers without a file; called in a task's thread."""
@@ -279,6 +300,7 @@ class MMEarthDock(QgsDockWidget, FORM):
         task = tasks.Task(
             f"{title}: {raster}", work, done, self._job_failed, progress=self._show_progress
         )
+        self._project_is_same = True
         self._job = tasks.start(task)
         self.progressBar.setValue(0)
         self.areas.clear()
@@ -286,8 +308,12 @@ class MMEarthDock(QgsDockWidget, FORM):
         self._refresh_run()
 
     def _output_folder(self) -> Path:
-        """Return where results go: the chosen folder, the saved project's, or a temporary one."""
-        chosen = self.folderWidget.filePath()
+        """Return where results go.
+
+        That is the folder chosen here, that of the settings, the saved project's, or a temporary
+        one; the settings may have changed since the panel was opened.
+        """
+        chosen = self.folderWidget.filePath() or settings.read("output_folder")
         if chosen:
             return Path(chosen)
         project = QgsProject.instance().absolutePath()
@@ -295,6 +321,7 @@ class MMEarthDock(QgsDockWidget, FORM):
 
     def _show_progress(self, share: float, stage: str, left: Optional[float]) -> None:
         self.progressBar.setValue(int(share * 100))
+        stage = escape(stage)
         self._say(f"{stage} · {words.duration(left)} {self.tr('left')}" if left else stage)
 
     def _job_done(
@@ -305,20 +332,32 @@ class MMEarthDock(QgsDockWidget, FORM):
         if result is None:
             self._say(self.tr("Cancelled. Nothing was written."))
             return
+        message = self.tr("{} is ready after {}.").format(title, words.duration(result["seconds"]))
+        where = self.tr("Saved in {}.").format(words.folder_link(folder))
+        if not self._project_is_same:
+            self._say(where, tip=str(folder))
+            message += " " + self.tr("The project was closed meanwhile; the files are in {}.")
+            self._push(message.format(folder), Qgis.MessageLevel.Success)
+            return
         layers = results.open_results(result, title)
-        results.add_to_project(layers, f"{raster} – {title} ({result['model_title']})")
-        self.areas.show_result(result)
-        QTimer.singleShot(0, lambda: self.scrollArea.ensureWidgetVisible(self.copyButton))
-        where = self.tr("Saved in {}").format(folder)
-        if not keep:
+        if layers:
+            results.add_to_project(layers, f"{raster} – {title} ({result['model_title']})")
+        self.areas.show_result(result, f"{raster} – {title}")
+        QTimer.singleShot(0, self._scroll_to_areas)
+        problems = list(result["warnings"])
+        if len(layers) < len(list(filter(None, result["outputs"].values()))):
+            lost = self.tr("Not every result could be opened as a layer.")
+            advice = self.tr("Look whether its file is still in the folder.")
+            problems.append({"message": lost, "advice": advice})
+        elif not keep:
             where = self.tr(
                 "Temporary files: save the project or choose a folder of results to keep the next."
             )
-        self._say(f"{where} {words.problems(result['warnings'])}".strip())
-        message = self.tr("{} is ready after {}.").format(title, words.duration(result["seconds"]))
-        self.iface.messageBar().pushMessage(
-            "MMEarth", message, Qgis.MessageLevel.Success, MESSAGE_SECONDS
-        )
+        self._say(f"{where} {words.problems(problems)}".strip(), tip=str(folder))
+        self._push(message, Qgis.MessageLevel.Success)
+
+    def _scroll_to_areas(self) -> None:
+        self.scrollArea.ensureWidgetVisible(self.copyButton)
 
     def _job_failed(self, error: LinkError) -> None:
         self._job = None
@@ -329,19 +368,21 @@ class MMEarthDock(QgsDockWidget, FORM):
         self._show_error(error)
 
     def _show_error(self, error: LinkError) -> None:
-        self._say(words.problem(error.message, error.advice), "error")
-        self.statusLabel.setToolTip(error.details)
-        self.iface.messageBar().pushMessage(
-            "MMEarth", str(error), Qgis.MessageLevel.Critical, MESSAGE_SECONDS
-        )
+        self._say(words.problem(error.message, error.advice), "error", tip=error.details)
+        self._push(str(error), Qgis.MessageLevel.Critical)
         self.backend.refresh()
         self._refresh_run()
 
-    def _say(self, text: str, kind: str = "") -> None:
-        color = {"error": "#c62828", "warning": "#c77700"}.get(kind)
-        coloured = f'<span style="color:{color}">{text}</span>'
-        self.statusLabel.setText(coloured if color and text else text)
-        self.statusLabel.setToolTip("")
+    def _push(self, message: str, level: Qgis.MessageLevel) -> None:
+        """Show a message in QGIS's message bar."""
+        self.iface.messageBar().pushMessage("MMEarth", message, level, MESSAGE_SECONDS)
+
+    def _say(self, text: str, kind: str = "", tip: str = "") -> None:
+        """Show rich text in the status line, coloured for ``error`` or ``warning``."""
+        if kind and text:
+            text = f'<span style="color:{words.color(kind, self.statusLabel)}">{text}</span>'
+        self.statusLabel.setText(text)
+        self.statusLabel.setToolTip(tip)
 
     def _add_files(self) -> None:
         chosen, _ = QFileDialog.getOpenFileNames(self, self.tr("Raster files"))

@@ -1,9 +1,9 @@
 """The list of rasters to tick: layers of the project, files and product folders."""
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
-from qgis.core import QgsProject, QgsRasterLayer
+from qgis.core import Qgis, QgsMapLayer, QgsProject, QgsRasterLayer
 from qgis.PyQt.QtCore import QObject, Qt, pyqtSignal
 from qgis.PyQt.QtWidgets import QListWidget, QListWidgetItem
 
@@ -12,6 +12,15 @@ from ..layers.results import RESULT_PROPERTY
 
 _KEY = Qt.ItemDataRole.UserRole
 _CHECKED = Qt.CheckState.Checked
+_TYPES = {
+    Qgis.DataType.Byte: "UInt8",
+    Qgis.DataType.UInt16: "UInt16",
+    Qgis.DataType.Int16: "Int16",
+    Qgis.DataType.UInt32: "UInt32",
+    Qgis.DataType.Int32: "Int32",
+    Qgis.DataType.Float32: "Float32",
+    Qgis.DataType.Float64: "Float64",
+}
 
 
 class LayerList(QObject):
@@ -23,21 +32,29 @@ class LayerList(QObject):
         super().__init__(widget)
         self._widget = widget
         self._copies: Dict[str, str] = {}  # layer id -> copy of a layer without a file
+        self._unticked_by_user = False
         project = QgsProject.instance()
-        project.layersAdded.connect(self.refresh)
-        project.layersRemoved.connect(self.refresh)
-        widget.itemChanged.connect(lambda item: self.changed.emit())
+        root = project.layerTreeRoot()
+        self._listened = [
+            (project.layersAdded, self._added),
+            (project.layersRemoved, self.refresh),
+            (root.layerOrderChanged, self.refresh),
+            (root.nameChanged, self.refresh),
+        ]
+        for signal, slot in self._listened:
+            signal.connect(slot)
+        widget.itemChanged.connect(self._user_changed)
         self.refresh()
 
     def close(self) -> None:
         """Stop listening to the project."""
-        project = QgsProject.instance()
-        project.layersAdded.disconnect(self.refresh)
-        project.layersRemoved.disconnect(self.refresh)
+        for signal, slot in self._listened:
+            signal.disconnect(slot)
 
     def refresh(self, *_: Any) -> None:
         """List the project's rasters again; ticks and added files stay."""
-        ticked = {item.data(_KEY) for item in self._items() if item.checkState() == _CHECKED}
+        before = self._ticked_lines()
+        ticked = set(self.ticked_keys())
         files = [item.data(_KEY) for item in self._items() if not self._layer(item)]
         files = [key for key in files if Path(key).exists()]
         self._widget.blockSignals(True)
@@ -47,7 +64,7 @@ class LayerList(QObject):
         for path in files:
             self._append(path, Path(path).name, path, path in ticked)
         self._widget.blockSignals(False)
-        if ticked - {item.data(_KEY) for item in self._items()}:
+        if self._ticked_lines() != before:
             self.changed.emit()
 
     def tick_only(self, layer: Optional[QgsRasterLayer]) -> None:
@@ -68,6 +85,10 @@ class LayerList(QObject):
     def first_ticked_layer(self) -> Optional[QgsRasterLayer]:
         """Return the first ticked layer of the project, if any."""
         return next(filter(None, map(self._layer, self._ticked())), None)
+
+    def ticked_keys(self) -> List[str]:
+        """Return layer id or path of what is ticked, in the order of ``ticked_sources``."""
+        return [item.data(_KEY) for item in self._ticked()]
 
     def ticked_names(self) -> List[str]:
         """Return the names of what is ticked."""
@@ -95,6 +116,22 @@ class LayerList(QObject):
         """Keep the file that a layer was copied to."""
         self._copies[layer_id] = path
 
+    def _added(self, layers: List[QgsMapLayer]) -> None:
+        """List new layers; the first raster of an empty panel is surely what is to be mapped."""
+        self.refresh()
+        new = {layer.id() for layer in layers}
+        first = next((layer for layer in self.rasters() if layer.id() in new), None)
+        if first is not None and not self._ticked() and not self._unticked_by_user:
+            self.tick_only(first)
+
+    def _user_changed(self, item: QListWidgetItem) -> None:
+        self._unticked_by_user = item.checkState() != _CHECKED
+        self.changed.emit()
+
+    def _ticked_lines(self) -> List[Tuple[str, str]]:
+        """Return key and words of what is ticked; a plan holds until these change."""
+        return [(item.data(_KEY), item.text()) for item in self._ticked()]
+
     def _ticked(self) -> List[QListWidgetItem]:
         return [item for item in self._items() if item.checkState() == _CHECKED]
 
@@ -113,13 +150,18 @@ class LayerList(QObject):
 
     @staticmethod
     def rasters() -> List[QgsRasterLayer]:
-        """Return rasters in the order of the layer panel, without our own results."""
+        """Return rasters in the order of the layer panel, without our own results.
+
+        Background maps are left out as well: they are pictures without pixels of their own.
+        """
         project = QgsProject.instance()
         order = [layer.id() for layer in project.layerTreeRoot().layerOrder()]
         found = [
             layer
             for layer in project.mapLayers().values()
-            if isinstance(layer, QgsRasterLayer) and not layer.customProperty(RESULT_PROPERTY)
+            if isinstance(layer, QgsRasterLayer)
+            and not layer.customProperty(RESULT_PROPERTY)
+            and (stack.has_pixels(layer) or not layer.isValid())
         ]
         # A layer that is just being added is not in the panel yet; it will stand at the top.
         return sorted(found, key=lambda y: order.index(y.id()) if y.id() in order else -1)
@@ -133,20 +175,7 @@ def _describe(layer: QgsRasterLayer) -> str:
     crs = layer.crs()
     unit = "°" if crs.isGeographic() else " m"
     size = f"{layer.rasterUnitsPerPixelX():.5g}{unit}"
-    kind = str(provider.dataType(1)).rpartition(".")[2] if layer.bandCount() else ""
-    names = {
-        1: "UInt8",
-        2: "UInt16",
-        3: "Int16",
-        4: "UInt32",
-        5: "Int32",
-        6: "Float32",
-        7: "Float64",
-    }
-    try:
-        kind = names.get(int(provider.dataType(1)), kind)
-    except (TypeError, ValueError):
-        pass
+    kind = _TYPES.get(provider.dataType(1), "other type")
     bands = layer.bandCount()
     place = crs.authid() or ("no CRS" if not crs.isValid() else "own CRS")
     return f"{place} · {size} · {bands} band{'s' if bands != 1 else ''} · {kind}"

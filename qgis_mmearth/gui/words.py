@@ -1,11 +1,28 @@
 """Numbers and problems in words, for the panel."""
 
 from html import escape
+from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from qgis.PyQt.QtCore import QCoreApplication
+from qgis.PyQt.QtGui import QPalette
+from qgis.PyQt.QtWidgets import QWidget
 
 from ..link.catalog import Model, Product
+
+# Dark tones for light themes, light tones for dark ones: each reaches a contrast of 4.5:1.
+COLORS = {
+    "error": ("#b71c1c", "#ff9e9e"),
+    "warning": ("#8a5300", "#ffc266"),
+    "good": ("#1b5e20", "#8ed891"),
+}
+
+
+def color(kind: str, widget: QWidget) -> str:
+    """Return the colour of ``error``, ``warning`` or ``good`` in the theme of a widget."""
+    # QGIS's dark themes colour backgrounds by style sheet; only the text's colour can be asked.
+    text = widget.palette().color(QPalette.ColorRole.WindowText)
+    return COLORS[kind][text.lightness() > 127]
 
 
 def tr(text: str) -> str:
@@ -49,6 +66,14 @@ def problem(message: str, advice: str) -> str:
 def problems(rows: List[Dict[str, str]]) -> str:
     """Return several problems, a line each."""
     return "<br>".join(problem(row["message"], row["advice"]) for row in rows)
+
+
+def folder_link(folder: Path, length: int = 40) -> str:
+    """Return a folder's name, not too long for the panel, as a link that opens it."""
+    name = folder.name or str(folder)
+    if len(name) > length:
+        name = f"{name[: length // 2]}…{name[-length // 2 :]}"
+    return f'<a href="{escape(folder.as_uri())}">{escape(name)}</a>'
 
 
 def card(model: Model, product: Product) -> str:

@@ -51,16 +51,16 @@ def open_output(name: str, path: str, title: str, result: Result) -> Optional[Qg
     if name in ("polygons", "table"):
         source = path if name == "polygons" else _table_source(path)
         layer = QgsVectorLayer(source, title, "ogr" if name == "polygons" else "delimitedtext")
-        if name == "polygons":
-            style.style_polygons(layer, classes)
     else:
         layer = QgsRasterLayer(path, title)
-        if name == "classes":
-            style.style_classes(layer, classes)
-        else:
-            style.style_percent(layer)
     if not layer.isValid():
         return None
+    if name == "classes":
+        style.style_classes(layer, classes)
+    elif name == "polygons":
+        style.style_polygons(layer, classes)
+    elif name != "table":
+        style.style_percent(layer)
     layer.setMetadata(_metadata(layer, result))
     layer.setCustomProperty(RESULT_PROPERTY, name)
     if name != "table":
@@ -71,14 +71,15 @@ def open_output(name: str, path: str, title: str, result: Result) -> Optional[Qg
 def add_to_project(
     layers: List[QgsMapLayer], group_name: str, project: Optional[QgsProject] = None
 ) -> QgsLayerTreeGroup:
-    """Add layers to a new group at the top of the project."""
+    """Add layers, from bottom to top, to a new group at the top of the project."""
     project = project or QgsProject.instance()
     group = project.layerTreeRoot().insertGroup(0, group_name)
+    rasters = [layer for layer in layers if isinstance(layer, QgsRasterLayer)]
     for layer in layers:
         project.addMapLayer(layer, False)
         node = group.insertLayer(0, layer)
         # The map is what was asked for; what else was made is one click away.
-        shown = isinstance(layer, QgsRasterLayer) and layer is _top_raster(layers)
+        shown = layer in rasters[-1:]
         node.setItemVisibilityChecked(shown)
         node.setExpanded(shown)
     group.setExpanded(False)  # QGIS folds a new group without telling; only a change unfolds it
@@ -118,10 +119,6 @@ def _table_source(path: str) -> str:
     address = QUrl.fromLocalFile(path)
     address.setQuery("detectTypes=yes")
     return address.toString(QUrl.ComponentFormattingOption.FullyEncoded)
-
-
-def _top_raster(layers: List[QgsMapLayer]) -> QgsMapLayer:
-    return [layer for layer in layers if isinstance(layer, QgsRasterLayer)][-1]
 
 
 def _metadata(layer: QgsMapLayer, result: Result) -> QgsLayerMetadata:

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -10,11 +11,16 @@ import pytest
 from conftest import DATA, SCENE
 from osgeo import gdal
 from qgis.core import QgsProject, QgsRasterLayer, QgsRectangle, QgsVectorLayer
+from qgis.gui import QgsMessageBarItem
 from qgis.PyQt.QtCore import QEvent, Qt
-from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QDoubleSpinBox, QWidget
+from qgis.PyQt.QtGui import QColor
+from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QDoubleSpinBox, QLabel, QWidget
 
 from qgis_mmearth import settings, shared
+from qgis_mmearth.gui import dock as dock_module
 from qgis_mmearth.gui.dock import MMEarthDock
+from qgis_mmearth.gui.words import COLORS, color, folder_link
+from qgis_mmearth.link.errors import LinkError
 
 CHECKED, UNCHECKED = Qt.CheckState.Checked, Qt.CheckState.Unchecked
 
@@ -113,6 +119,7 @@ def test_three_clicks_from_layer_to_map(iface, plugin, home, corner, wait):
         layer = next(n.layer() for n in group.children() if n.name() == "Land cover")
         assert layer.renderer().type() == "paletted"
         assert dock.resultTable.isVisibleTo(dock) and dock.resultTable.rowCount() == 9
+        assert dock.resultLabel.text() == "Corner – Land cover"
         assert "Temporary files" in words(dock.statusLabel)
         assert not [w for w in QApplication.topLevelWidgets() if w.isModal() and w not in before]
         assert iface.messageBar().currentItem() is not None
@@ -148,7 +155,8 @@ def test_every_output_that_is_ticked(open_panel, corner, wait, tmp_path):
     areas = next(n.layer() for n in group.children() if n.name() == "Areas")
     assert isinstance(areas, QgsVectorLayer) and areas.featureCount() > 0
     assert len(list(folder.glob("Corner_landcover*.tif"))) == 3
-    assert str(folder) in words(dock.statusLabel)
+    assert "Saved in Ergebnisse für Zoë." in words(dock.statusLabel)
+    assert folder.as_uri() in dock.statusLabel.text() and dock.statusLabel.toolTip() == str(folder)
 
 
 def test_results_lie_beside_a_saved_project(open_panel, corner, wait, tmp_path):
@@ -311,12 +319,15 @@ def test_tree_mask_by_choice(open_panel, corner, wait):
     wait(lambda: dock.runButton.isEnabled() and dock._plan is not None)
     dock.runButton.click()
     wait(idle(dock))
-    assert QgsProject.instance().layerTreeRoot().children()[0].name() == "Corner – Tree mask (Sentinel-2 land cover)"
+    assert (
+        QgsProject.instance().layerTreeRoot().children()[0].name()
+        == "Corner – Tree mask (Sentinel-2 land cover)"
+    )
     assert dock.resultTable.rowCount() == 2
 
 
 class TestBackendButton:
-    def test_not_installed(self, open_panel, corner, monkeypatch):
+    def test_not_installed(self, open_panel, corner, wait, monkeypatch):
         monkeypatch.delenv("MMEARTH_PYTHON")
         shared.forget_backend()
         dock = open_panel()
@@ -324,6 +335,7 @@ class TestBackendButton:
         assert "not installed" in words(dock.backendLabel)
         assert not dock.runButton.isEnabled()
         assert marks(dock) == [""] * 10  # the model's bands are shown all the same
+        wait(lambda: "First press the button “Install backend”" in words(dock.statusLabel))
 
     def test_outdated(self, open_panel, home, monkeypatch):
         monkeypatch.delenv("MMEARTH_PYTHON")
@@ -352,6 +364,212 @@ class TestBackendButton:
         dock = open_panel()
         wait(lambda: shared.backend().running)
         wait(lambda: dock.backendButton.text() == "Stop backend")
+
+
+@pytest.fixture
+def unnamed_pair(small_scene, tmp_path):
+    """Two layers whose bands have no names: only by hand can they be told apart."""
+    layers = []
+    for name in ("first", "second"):
+        path = tmp_path / f"{name}.tif"
+        gdal.Translate(str(path), str(small_scene))
+        dataset = gdal.Open(str(path), gdal.GA_Update)
+        for index in range(1, dataset.RasterCount + 1):
+            dataset.GetRasterBand(index).SetDescription("")
+        del dataset
+        layers.append(add(path, name))
+    return layers
+
+
+class TestBandsByHand:
+    def choose_from_second(self, dock, wait):
+        """Assign B02 to band 3 of the raster "second"; return a function that looks it up."""
+        for row in range(dock.layersWidget.count()):
+            dock.layersWidget.item(row).setCheckState(CHECKED)
+        wait(lambda: dock.layers.ticked_names() and dock._plan is not None)
+        number = dock.layers.ticked_names().index("second")
+        combo = dock.bandTable.cellWidget(0, 2)
+        index = combo.findData(f"{number}:3")
+        combo.setCurrentIndex(index)
+        combo.activated.emit(index)
+
+        def look_up():
+            spec = dock.spec()
+            (choice,) = spec["bands"]
+            return Path(spec["inputs"][choice["input"]]["path"]).stem, choice["index"]
+
+        assert look_up() == ("second", 3)
+        return look_up
+
+    def test_stay_with_their_raster_when_a_layer_is_added(self, open_panel, unnamed_pair, wait):
+        dock = open_panel()
+        look_up = self.choose_from_second(dock, wait)
+        root = QgsProject.instance().layerTreeRoot()
+        first = root.findLayer(unnamed_pair[0].id())
+        root.insertChildNode(0, first.clone())
+        root.removeChildNode(first)
+        add(SCENE, "another")
+        assert dock.layers.ticked_names() == ["first", "second"]
+        assert look_up() == ("second", 3)
+
+    def test_another_order_is_planned_anew(self, open_panel, unnamed_pair, wait):
+        dock = open_panel()
+        self.choose_from_second(dock, wait)
+        wait(lambda: dock._plan is not None)
+        root = QgsProject.instance().layerTreeRoot()
+        before = dock.layers.ticked_keys()
+        upper = root.children()[0]
+        root.addChildNode(upper.clone())
+        root.removeChildNode(upper)
+        assert dock.layers.ticked_keys() == before[::-1]
+        assert dock._plan is None
+
+    def test_go_with_their_raster(self, open_panel, unnamed_pair, wait):
+        dock = open_panel()
+        self.choose_from_second(dock, wait)
+        QgsProject.instance().removeMapLayer(unnamed_pair[1].id())
+        assert dock.spec()["bands"] == []
+
+
+def test_a_failed_plan_does_not_hide_the_next(open_panel, corner, wait, monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+    real = dock_module._first_that_fits
+
+    def slow_then_real(*arguments):
+        if begun.is_set():
+            return real(*arguments)
+        begun.set()
+        go_on.wait(30)
+        raise LinkError("A raster cannot be opened.")
+
+    monkeypatch.setattr(dock_module, "_first_that_fits", slow_then_real)
+    dock = open_panel()
+    wait(begun.is_set)
+    add(SCENE, "Second")
+    dock.layersWidget.item(0).setCheckState(CHECKED)
+    dock.layersWidget.item(0).setCheckState(UNCHECKED)
+    wait(lambda: not dock._timer.isActive())
+    go_on.set()
+    wait(ready(dock))
+    assert "cannot be opened" not in words(dock.statusLabel)
+
+
+class TestWhatIsListed:
+    def test_background_maps_are_not(self, open_panel, corner):
+        source = "type=xyz&url=file:///nowhere/{z}/{x}/{y}.png&zmax=3&zmin=0"
+        background = QgsRasterLayer(source, "Streets", "wms")
+        assert background.isValid()
+        QgsProject.instance().addMapLayer(background)
+        from qgis.utils import iface
+
+        iface.setActiveLayer(background)
+        dock = open_panel()
+        assert dock.layersWidget.count() == 1
+        assert dock.layers.ticked_names() == ["Corner"]
+
+    def test_a_scene_added_to_the_open_panel_is_ticked(self, open_panel, small_scene, wait):
+        dock = open_panel()
+        add(small_scene, "Late")
+        assert dock.layers.ticked_names() == ["Late"]
+        add(SCENE, "Later")
+        assert dock.layers.ticked_names() == ["Late"]
+
+    def test_who_unticks_decides(self, open_panel, corner):
+        dock = open_panel()
+        dock.layersWidget.item(0).setCheckState(UNCHECKED)
+        add(SCENE, "Late")
+        assert dock.layers.ticked_names() == []
+
+    def test_a_new_name_is_shown(self, open_panel, corner):
+        dock = open_panel()
+        corner.setName("Renamed")
+        assert dock.layers.ticked_names() == ["Renamed"]
+
+
+def test_nothing_of_the_last_raster_stays(open_panel, corner, wait, tmp_path):
+    bare = tmp_path / "bare.tif"
+    gdal.Translate(str(bare), corner.source(), outputSRS="")
+    dock = open_panel()
+    wait(ready(dock))
+    assert marks(dock) == ["✔"] * 10
+    dock.layers.tick_only(add(bare, "Bare"))
+    assert marks(dock) == [""] * 10
+    assert dock.planLabel.text() == "" and not dock.confirmButton.isVisibleTo(dock)
+
+
+class TestNarrowPanel:
+    def test_long_words_do_not_widen_it(self, open_panel, corner, wait):
+        dock = open_panel()
+        wait(ready(dock))
+        folder = Path("/") / ("a" * 120) / ("b<b>" * 60)
+        dock._say(f"Saved in {folder_link(folder)}.")
+        dock.planLabel.setText("c" * 300)
+        QApplication.processEvents()
+        assert dock.minimumSizeHint().width() <= 280
+        dock.resize(280, 800)
+        assert dock.width() == 280
+        assert "b&lt;b&gt;" in dock.statusLabel.text() and "…" in words(dock.statusLabel)
+
+    def test_every_band_is_seen_without_scrolling_in_the_table(self, open_panel, corner, wait):
+        dock = open_panel()
+        wait(ready(dock))
+        QApplication.processEvents()
+        table = dock.bandTable
+        height = sum(table.rowHeight(row) for row in range(table.rowCount()))
+        assert table.viewport().height() >= height
+        assert not dock.layersWidget.horizontalScrollBar().isVisibleTo(dock)
+
+
+def contrast(one, other):
+    def luminance(color):
+        parts = (color.redF(), color.greenF(), color.blueF())
+        linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(QColor(one)), luminance(QColor(other))))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize(
+    ("text", "grounds"),
+    [("#000000", ("#ffffff", "#f7f7f7", "#efefef")), ("#aaaaaa", ("#323232", "#222222"))],
+)
+@pytest.mark.parametrize("kind", COLORS)
+def test_colours_can_be_read(text, grounds, kind):
+    """On the default theme and on Night Mapping, which change text by style sheet."""
+    label = QLabel()
+    label.setStyleSheet(f"color: {text}")
+    label.ensurePolished()
+    assert min(contrast(color(kind, label), ground) for ground in grounds) >= 4.5
+
+
+class TestWhereResultsGo:
+    def test_the_setting_counts_when_it_is_changed_later(self, open_panel, tmp_path):
+        dock = open_panel()
+        settings.write("output_folder", str(tmp_path))
+        assert dock._output_folder() == tmp_path
+        dock.folderWidget.setFilePath(str(tmp_path / "other"))
+        assert dock._output_folder() == tmp_path / "other"
+
+    def test_not_into_another_project(self, iface, open_panel, corner, wait, tmp_path):
+        dock = open_panel()
+        dock.folderWidget.setFilePath(str(tmp_path))
+        wait(ready(dock))
+        dock.runButton.click()
+        QgsProject.instance().clear()
+        wait(idle(dock))
+        assert not QgsProject.instance().mapLayers()
+        told = [item.text() for item in iface.messageBar().findChildren(QgsMessageBarItem)]
+        assert any(str(tmp_path) in text for text in told)
+        assert "Saved in" in words(dock.statusLabel)
+
+    def test_a_lost_result_is_said(self, open_panel, corner, wait, monkeypatch):
+        dock = open_panel()
+        wait(ready(dock))
+        monkeypatch.setattr(dock_module.results, "open_results", lambda *_: [])
+        dock.runButton.click()
+        wait(idle(dock))
+        assert "could be opened as a layer" in words(dock.statusLabel)
 
 
 def test_settings_page_round_trip(iface, home, tmp_path):

@@ -60,6 +60,19 @@ def test_qgis_reads_names_and_percent_without_our_style(result, tmp_path):
     assert 0 <= statistics.minimumValue and statistics.maximumValue <= 1  # the scale is applied
 
 
+def test_files_that_cannot_be_opened_are_left_out(result):
+    Path(result["outputs"]["classes"]).write_bytes(b"")
+    Path(result["outputs"]["polygons"]).unlink()
+    names = [layer.name() for layer in results.open_results(result, "Land cover")]
+    assert names == ["Probabilities", "Confidence", "Area table"]
+
+
+def test_a_group_without_rasters(result):
+    table = results.open_results({**result, "outputs": {"table": result["outputs"]["table"]}}, "x")
+    group = results.add_to_project(table, "Only a table")
+    assert [node.name() for node in group.children()] == ["Area table"]
+
+
 def test_group_on_top_with_the_map_shown(result, scene_layer):
     layers = results.open_results(result, "Land cover")
     results.add_to_project(layers, "Thailand – Land cover")

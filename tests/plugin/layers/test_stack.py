@@ -40,6 +40,22 @@ def test_a_zipped_file_keeps_its_prefix(tmp_path):
     assert gdal.Open(stack.file_of(layer)) is not None
 
 
+@pytest.mark.parametrize("place", ["file", "memory"])
+def test_a_copy_keeps_what_the_bands_are(tmp_path, place):
+    """With open options, or in QGIS's own memory, no other program can open it."""
+    source = gdal.Open(str(DATA / "terramind_l2a.tif"))
+    names = [source.GetRasterBand(i).GetDescription() for i in range(1, source.RasterCount + 1)]
+    path = str(DATA / "terramind_l2a.tif") + "|option:NUM_THREADS=2"
+    if place == "memory":
+        path = "/vsimem/scene.tif"
+        gdal.Translate(path, source)
+    layer = QgsRasterLayer(path, "scene")
+    assert layer.isValid() and stack.file_of(layer) == ""
+    copy = gdal.Open(stack.reference(layer, tmp_path)["path"])
+    assert [copy.GetRasterBand(i).GetDescription() for i in range(1, len(names) + 1)] == names
+    assert (copy.ReadAsArray() == source.ReadAsArray()).all()
+
+
 def test_a_layer_without_a_file_is_copied(tmp_path):
     """A layer of QGIS's raster calculator has no file that another program could open."""
     project = QgsProject.instance()
@@ -74,5 +90,6 @@ def virtual_layer(source):
 
 def test_a_layer_without_pixels_is_said(tmp_path):
     layer = QgsRasterLayer("type=xyz&url=file:///nowhere/{z}/{x}/{y}.png&zmax=3&zmin=0", "x", "wms")
+    assert not stack.has_pixels(layer)
     with pytest.raises(LinkError, match=r"no pixels of its own|could not be copied|cannot be read"):
         stack.reference(layer, tmp_path)

@@ -29,6 +29,24 @@ class MMEarthProvider(QgsProcessingProvider):
         """Return the icon shown in the toolbox."""
         return QIcon(str(paths.ICONS / "mmearth.svg"))
 
+    # The backend writes GeoTIFF and GeoPackage; QGIS must neither offer nor make up other files.
+
+    def supportedOutputRasterLayerExtensions(self):  # noqa: N802
+        """Return the suffixes of rasters."""
+        return ["tif", "tiff"]
+
+    def supportedOutputVectorLayerExtensions(self):  # noqa: N802
+        """Return the suffixes of polygons."""
+        return ["gpkg"]
+
+    def defaultVectorFileExtension(self, hasGeometry=True):  # noqa: N802, N803
+        """Return the suffix of temporary polygons, whatever QGIS's own settings prefer."""
+        return "gpkg"
+
+    def supportsNonFileBasedOutput(self):  # noqa: N802
+        """Tell that results are files, not tables of a database."""
+        return False
+
     def loadAlgorithms(self):  # noqa: N802
         """Make one instance of each algorithm."""
         for module, name in ALGORITHMS.items():

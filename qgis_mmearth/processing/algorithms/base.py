@@ -4,11 +4,15 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from qgis.core import (
+    QgsProcessing,
     QgsProcessingAlgorithm,
     QgsProcessingException,
+    QgsProcessingOutputLayerDefinition,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterExtent,
     QgsProcessingParameterMultipleLayers,
+    QgsProcessingParameterRasterDestination,
+    QgsProcessingParameterVectorDestination,
     QgsProcessingUtils,
     QgsRasterLayer,
 )
@@ -35,9 +39,7 @@ class RastersParameter(QgsProcessingParameterMultipleLayers):
 
     def clone(self):
         """Return a copy that is of this class too."""
-        return RastersParameter(
-            self.name(), self.description(), self.layerType(), self.defaultValue()
-        )
+        return RastersParameter(self)
 
 
 class MappingAlgorithm(QgsProcessingAlgorithm):
@@ -71,7 +73,7 @@ class MappingAlgorithm(QgsProcessingAlgorithm):
 
     def helpUrl(self):  # noqa: N802
         """Return the page of the manual."""
-        return paths.MANUAL.as_uri()
+        return f"{paths.MANUAL.as_uri()}#processing"
 
     def shortHelpString(self):  # noqa: N802
         """Return what the algorithm does, each parameter, and an example."""
@@ -87,12 +89,8 @@ class MappingAlgorithm(QgsProcessingAlgorithm):
 
     def add_input_parameters(self):
         """Add the rasters and the area."""
-        self.addParameter(
-            RastersParameter(self.INPUT, self.tr("Rasters of the scene"), SOURCE_RASTER)
-        )
-        self.addParameter(
-            QgsProcessingParameterExtent(self.EXTENT, self.tr("Area to map"), optional=True)
-        )
+        self.add(RastersParameter(self.INPUT, self.tr("Rasters of the scene"), SOURCE_RASTER))
+        self.add(QgsProcessingParameterExtent(self.EXTENT, self.tr("Area to map"), optional=True))
 
     def add(self, parameter: QgsProcessingParameterDefinition) -> None:
         """Add a parameter with its help, which the dialog shows as a tooltip."""
@@ -108,18 +106,12 @@ class MappingAlgorithm(QgsProcessingAlgorithm):
         raise NotImplementedError
 
     def prepareAlgorithm(self, parameters, context, feedback):  # noqa: N802
-        """Read layers into plain values, in the main thread."""
-        scratch = Path(QgsProcessingUtils.tempFolder())
-        try:
-            self._inputs = [
-                {"path": str(product_folder(item)), "label": ""}
-                if product_folder(item)
-                else stack.reference(self._layer(item, context), scratch)
-                for item in self._input_values(parameters, context)
-            ]
-        except LinkError as error:
-            raise QgsProcessingException(str(error)) from error
-        if not self._inputs:
+        """Take products and clones of layers along, in the main thread."""
+        self._sources = [
+            product_folder(item) or self._layer(item).clone()
+            for item in self._input_values(parameters, context)
+        ]
+        if not self._sources:
             raise QgsProcessingException(
                 self.tr("No raster is chosen. Choose at least one raster layer or file.")
             )
@@ -128,13 +120,7 @@ class MappingAlgorithm(QgsProcessingAlgorithm):
     def processAlgorithm(self, parameters, context, feedback):  # noqa: N802
         """Run the job in the backend, in Processing's thread."""
         outputs = self.outputs_of(parameters, context)
-        spec = {
-            "kind": "segment",
-            "inputs": self._inputs,
-            "extent": self._extent(parameters, context),
-            "outputs": outputs,
-            **self.request(parameters, context),
-        }
+        scratch = Path(QgsProcessingUtils.tempFolder())
         said = ""
 
         def report(job):
@@ -145,6 +131,13 @@ class MappingAlgorithm(QgsProcessingAlgorithm):
                 feedback.setProgressText(said)
 
         try:
+            spec = {
+                "kind": "segment",
+                "inputs": [_reference(source, scratch) for source in self._sources],
+                "extent": self._extent(parameters, context),
+                "outputs": outputs,
+                **self.request(parameters, context),
+            }
             job = shared.backend().run_job(spec, report, feedback.isCanceled)
         except LinkError as error:
             feedback.pushDebugInfo(error.details)
@@ -167,8 +160,11 @@ class MappingAlgorithm(QgsProcessingAlgorithm):
 
     def destination(self, name, parameters, context) -> str:
         """Return the full path of an output, empty if it is not wanted."""
-        value = self.parameterAsOutputLayer(parameters, name, context)
-        return str(Path(value).resolve()) if value else ""
+        return _full_path(self.parameterAsOutputLayer(parameters, name, context))
+
+    def file_destination(self, name, parameters, context) -> str:
+        """Return the full path of an output that is no layer, empty if it is not wanted."""
+        return _full_path(self.parameterAsFileOutput(parameters, name, context))
 
     def _input_values(self, parameters, context) -> List[Any]:
         raw = _as_list(parameters.get(self.INPUT))
@@ -178,10 +174,12 @@ class MappingAlgorithm(QgsProcessingAlgorithm):
         plain = {**parameters, self.INPUT: [item for item in raw if not product_folder(item)]}
         return [*self.parameterAsLayerList(plain, self.INPUT, context), *mixed]
 
-    def _layer(self, item, context) -> QgsRasterLayer:
+    def _layer(self, item) -> QgsRasterLayer:
         if isinstance(item, QgsRasterLayer):
             return item
-        raise LinkError(f"{item} is no raster layer.", "Choose raster layers or files.")
+        raise QgsProcessingException(
+            self.tr("{} is no raster layer. Choose raster layers or files.").format(item.name())
+        )
 
     def _extent(self, parameters, context):
         if not parameters.get(self.EXTENT):
@@ -197,8 +195,49 @@ class MappingAlgorithm(QgsProcessingAlgorithm):
         """Check what can be checked at once, in words."""
         if not _as_list(parameters.get(self.INPUT)):
             return False, self.tr("No raster is chosen. Choose at least one raster layer or file.")
-        good, words = super().checkParameterValues(parameters, context)
-        return good, words
+        for item in _as_list(parameters.get(self.INPUT)):
+            words = self._input_problem(item, context)
+            if words:
+                return False, words
+        for definition in self.destinationParameterDefinitions():
+            words = self._destination_problem(definition, parameters)
+            if words:
+                return False, words
+        return super().checkParameterValues(parameters, context)
+
+    def _input_problem(self, item, context) -> str:
+        """Return what is wrong with an input that is given as text; empty if nothing is."""
+        if not isinstance(item, str) or product_folder(item):
+            return ""
+        layer = QgsProcessingUtils.mapLayerFromString(
+            item, context, True, QgsProcessingUtils.LayerHint.Raster
+        )
+        if layer is not None:
+            return ""
+        if Path(item).exists():
+            return self.tr("{} cannot be opened as a raster. Is the file whole?").format(item)
+        return self.tr("{} does not exist. Choose raster layers or files.").format(item)
+
+    def _destination_problem(self, definition, parameters) -> str:
+        """Return what is wrong with the file of an output; empty if nothing is."""
+        value = parameters.get(definition.name())
+        if isinstance(value, QgsProcessingOutputLayerDefinition):
+            value = value.sink.staticValue()
+        suffixes = {
+            QgsProcessingParameterRasterDestination.typeName():
+                self.provider().supportedOutputRasterLayerExtensions(),
+            QgsProcessingParameterVectorDestination.typeName():
+                self.provider().supportedOutputVectorLayerExtensions(),
+        }.get(definition.type())  # fmt: skip
+        if not suffixes or not value or not isinstance(value, str):
+            return ""
+        if value == QgsProcessing.TEMPORARY_OUTPUT:
+            return ""
+        if Path(value).suffix.lower().lstrip(".") in suffixes:
+            return ""
+        return self.tr("{}: {} is no file name ending in .{}, the only format written.").format(
+            definition.description(), value, suffixes[0]
+        )
 
     def canExecute(self):  # noqa: N802
         """Tell whether the backend is installed; asking costs a look at a few files."""
@@ -219,6 +258,18 @@ def product_folder(item) -> "Path | None":
     if path.name in PRODUCT_METADATA:
         path = path.parent
     return path if path.suffix == ".SAFE" and path.is_dir() else None
+
+
+def _reference(source: "Path | QgsRasterLayer", scratch: Path) -> Dict[str, str]:
+    """Return what the backend needs to open a product folder or layer."""
+    if isinstance(source, Path):
+        return {"path": str(source), "label": ""}
+    return stack.reference(source, scratch)
+
+
+def _full_path(value: str) -> str:
+    """Return the full path of a file: the backend has a working folder of its own."""
+    return str(Path(value).resolve()) if value else ""
 
 
 def _as_list(value) -> List[Any]:

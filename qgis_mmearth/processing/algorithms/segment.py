@@ -126,6 +126,13 @@ class SegmentAlgorithm(MappingAlgorithm):
             )
         )  # fmt: skip
 
+    def checkParameterValues(self, parameters, context):  # noqa: N802
+        """Check the scale too: 0 would make every pixel the same."""
+        scale = parameters.get(self.SCALE)
+        if scale is not None and self.parameterAsDouble(parameters, self.SCALE, context) <= 0:
+            return False, self.tr("Scale must be greater than 0; leave it empty if unsure.")
+        return super().checkParameterValues(parameters, context)
+
     def request(self, parameters, context):
         """Return model, product, bands and radiometry."""
         scale = offset = None
@@ -135,7 +142,7 @@ class SegmentAlgorithm(MappingAlgorithm):
             offset = self.parameterAsDouble(parameters, self.OFFSET, context)
         radiometry = None
         if scale is not None or offset is not None:
-            radiometry = {"scale": scale or 0.0001, "offset": offset or 0.0}
+            radiometry = {"scale": scale, "offset": offset or 0.0}
         return {
             "model": self.parameterAsEnumString(parameters, self.MODEL, context),
             "product": self.parameterAsString(parameters, self.PRODUCT, context) or None,
@@ -153,7 +160,7 @@ class SegmentAlgorithm(MappingAlgorithm):
             "polygons": self.POLYGONS,
         }
         files = {key: self.destination(name, parameters, context) for key, name in names.items()}
-        table = self.parameterAsFileOutput(parameters, self.TABLE, context)
+        table = self.file_destination(self.TABLE, parameters, context)
         return {key: path for key, path in {**files, "table": table}.items() if path}
 
     def answer(self, outputs, result):

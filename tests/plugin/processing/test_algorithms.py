@@ -23,6 +23,8 @@ from qgis.core import (
     QgsRasterLayer,
 )
 
+from qgis_mmearth.compat import FLAG_ADVANCED, SOURCE_RASTER
+from qgis_mmearth.processing.algorithms.base import RastersParameter
 from qgis_mmearth.processing.algorithms.segment import parse_bands
 from qgis_mmearth.processing.provider import ALGORITHMS
 
@@ -67,6 +69,7 @@ class TestAlgorithmContract:
             assert parameter.name() == parameter.name().upper()
             text = found.HELP[parameter.name()]
             assert len(text) > 20 and text in found.shortHelpString()
+            assert parameter.help() == text  # the dialog's tooltip
 
     def test_no_help_without_a_parameter(self, name):
         found = algorithm(name)
@@ -229,6 +232,80 @@ class TestSegment:
         parameters = {"INPUT": TILE, "OUTPUT": "TEMPORARY_OUTPUT", "SCALE": "0.0001",
                       "OFFSET": "0.0", "MINIMUM_AREA": "0.5"}  # fmt: skip
         assert Path(processing.run("mmearth:segment", parameters)["OUTPUT"]).exists()
+
+
+class TestWhatIsRefused:
+    @pytest.mark.parametrize("name", ALGORITHMS)
+    @pytest.mark.parametrize("file", ["map.png", "map", "map.gpkg"])
+    def test_rasters_in_other_formats(self, name, home, tmp_path, file):
+        with pytest.raises(QgsProcessingException, match=r"no file name ending in \.tif"):
+            processing.run(f"mmearth:{name}", {"INPUT": TILE, "OUTPUT": str(tmp_path / file)})
+
+    @pytest.mark.parametrize(
+        "target", ["a.shp", "a.geojson", "memory:", "ogr:dbname='a.gpkg' table=\"t\""]
+    )
+    def test_polygons_in_other_formats(self, home, target):
+        parameters = {"INPUT": TILE, "OUTPUT": "TEMPORARY_OUTPUT", "POLYGONS": target}
+        with pytest.raises(QgsProcessingException, match=r"no file name ending in \.gpkg"):
+            processing.run("mmearth:segment", parameters)
+
+    @pytest.mark.parametrize("name", ALGORITHMS)
+    def test_a_missing_file_is_named(self, name, home, tmp_path):
+        missing = str(tmp_path / "missing.tif")
+        with pytest.raises(QgsProcessingException, match=r"missing\.tif does not exist"):
+            processing.run(
+                f"mmearth:{name}", {"INPUT": [TILE, missing], "OUTPUT": "TEMPORARY_OUTPUT"}
+            )
+
+    @pytest.mark.parametrize("name", ALGORITHMS)
+    def test_a_damaged_file_is_named(self, name, home, tmp_path):
+        damaged = tmp_path / "damaged.tif"
+        damaged.write_bytes(b"II*\0 and no more")
+        with pytest.raises(QgsProcessingException, match=r"damaged\.tif cannot be opened"):
+            processing.run(f"mmearth:{name}", {"INPUT": str(damaged), "OUTPUT": "TEMPORARY_OUTPUT"})
+
+    def test_scale_of_zero(self, home):
+        parameters = {"INPUT": TILE, "OUTPUT": "TEMPORARY_OUTPUT", "SCALE": 0}
+        with pytest.raises(QgsProcessingException, match="greater than 0"):
+            processing.run("mmearth:segment", parameters)
+
+
+def test_temporary_polygons_are_a_geopackage(home):
+    """QGIS's settings may prefer another format."""
+    provider = QgsApplication.processingRegistry().providerById("mmearth")
+    assert provider.defaultVectorFileExtension(True) == "gpkg"
+    assert not provider.supportsNonFileBasedOutput()
+    parameters = {"INPUT": TILE, "OUTPUT": "TEMPORARY_OUTPUT", "POLYGONS": "TEMPORARY_OUTPUT"}
+    assert processing.run("mmearth:segment", parameters)["POLYGONS"].endswith(".gpkg")
+
+
+def test_names_of_files_without_a_folder(home, tmp_path, monkeypatch):
+    """As in the example: the backend has another working folder than qgis_process."""
+    monkeypatch.chdir(tmp_path)
+    names = {"OUTPUT": "m.tif", "TABLE": "t.csv"}
+    result = processing.run("mmearth:segment", {"INPUT": TILE, **names})
+    assert result == {name: str(tmp_path / file) for name, file in names.items()}
+    assert (tmp_path / "t.csv").is_file()
+
+
+def test_offset_alone_leaves_the_scale_to_the_files():
+    found = algorithm("segment")
+    context = QgsProcessingContext()
+    parameters = {"MODEL": "landcover-s2", "OFFSET": -0.1}
+    assert found.request(parameters, context)["radiometry"] == {"scale": None, "offset": -0.1}
+    assert found.request({"MODEL": "landcover-s2"}, context)["radiometry"] is None
+
+
+def test_copies_of_the_rasters_parameter_are_whole():
+    original = RastersParameter("INPUT", "Rasters", SOURCE_RASTER)
+    original.setHelp("Rasters of a scene.")
+    original.setFlags(original.flags() | FLAG_ADVANCED)
+    original.setMinimumNumberInputs(2)
+    original.setMetadata({"key": "value"})
+    copy = original.clone()
+    assert isinstance(copy, RastersParameter) and copy.description() == "Rasters"
+    assert (copy.help(), copy.flags()) == (original.help(), original.flags())
+    assert (copy.minimumNumberInputs(), copy.metadata()) == (2, {"key": "value"})
 
 
 def test_tree_mask_is_the_product_of_the_model(home, tmp_path):

@@ -164,8 +164,9 @@ def _to_geographic(wkt: str) -> Transformer:
     try:
         return Transformer.from_crs(wkt, "EPSG:4326", always_xy=True)
     except ProjError as error:
+        name = _name(CRS.from_wkt(wkt))
         raise InputError(
-            f"A raster's coordinate reference system ({_name(CRS.from_wkt(wkt))}) has no place on Earth.",
+            f"A raster's coordinate reference system ({name}) has no place on Earth.",
             "Georeference the raster in a system of the Earth.",
         ) from error
 

@@ -147,7 +147,7 @@ def _evidence(
         if source.input not in silent:
             return False
         orders = [order for order in sensor.orders if len(order) == source.count]
-        return any(order[source.index - 1] == band.name for order in orders)
+        return any(order[source.position - 1] == band.name for order in orders)
 
     return [
         (MatchState.exact, "name", by_name),

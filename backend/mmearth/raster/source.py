@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -25,6 +26,9 @@ from mmearth.raster.grid import Grid
 
 logging.getLogger("rasterio").setLevel(logging.ERROR)  # GDAL's own words reach no user
 
+# What software writes that knows no names: the place in the file, not a band of the sensor.
+_PLACE = re.compile(r"band[\s_]*\d+", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class BandSource:
@@ -45,7 +49,8 @@ class BandSource:
         masked: true if the dataset holds a mask or alpha band.
         scale: quantity = stored value x scale + offset, if the file or product states it.
         offset: see ``scale``.
-        count: number of bands of the input, for matching by position.
+        position: place among the spectral bands of the input, from 1.
+        count: number of spectral bands of the input.
     """
 
     input: int
@@ -61,6 +66,7 @@ class BandSource:
     masked: bool
     scale: float | None
     offset: float
+    position: int
     count: int
 
     def reference(self) -> SourceBand:
@@ -138,7 +144,7 @@ def _bands_of(number: int, item: RasterInput) -> list[BandSource]:
                 bands.append(
                     _describe(number, len(bands) + 1, dataset, 1, item, product, image.band)
                 )
-        return [replace(band, count=len(bands)) for band in bands]
+        return _numbered(bands)
     with open_raster(item.path) as dataset:
         if dataset.count == 0:
             raise RasterReadError(
@@ -151,7 +157,14 @@ def _bands_of(number: int, item: RasterInput) -> list[BandSource]:
             if dataset.colorinterp[index - 1] != ColorInterp.alpha
         ]
         described = [_describe(number, i, dataset, i, item, product, None) for i in spectral]
-        return [replace(band, count=len(spectral)) for band in described]
+        return _numbered(described)
+
+
+def _numbered(bands: list[BandSource]) -> list[BandSource]:
+    return [
+        replace(band, position=position, count=len(bands))
+        for position, band in enumerate(bands, start=1)
+    ]
 
 
 def _describe(
@@ -167,7 +180,8 @@ def _describe(
     stem = Path(dataset.name).stem
     single = dataset.count == 1
     # File and layer names speak of a band only where the file holds a single one.
-    hints = [product_band, description, *([stem, item.label] if single else [])]
+    named = "" if _PLACE.fullmatch(description) else description
+    hints = [product_band, named, *([stem, item.label] if single else [])]
     scale, offset, nodata = _stated_values(dataset, band)
     if product and (known := product_band or product.band_in(description or stem)):
         # What the file states of itself wins.
@@ -192,6 +206,7 @@ def _describe(
         or MaskFlags.per_dataset in dataset.mask_flag_enums[band - 1],
         scale=scale,
         offset=offset,
+        position=1,
         count=1,
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import rasterio
+from rasterio.enums import ColorInterp
 
 from mmearth.api import BandChoice, MatchState, RasterInput
 from mmearth.errors import BandMatchError, InputError
@@ -131,3 +133,26 @@ def test_impossible_choices_are_refused(make_raster, choice) -> None:
     path = make_raster("s.tif", PIXELS, bands=WANTED)
     with pytest.raises(InputError):
         match_bands(sources(path), WANTED, S2, choices=[choice])
+
+
+def test_a_leading_alpha_band_takes_no_position(make_raster) -> None:
+    path = make_raster("s.tif", np.full((5, 8, 8), 1000, np.uint16))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.colorinterp = [ColorInterp.alpha, *[ColorInterp.undefined] * 4]
+    matches = match_bands(sources(path), WANTED, S2)
+    assert states(matches) == [MatchState.suggested] * 4
+    assert [match.source.index for match in matches] == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["Band {}", "band_{}", "BAND{}"])
+def test_numbered_bands_are_only_positions(make_raster, name) -> None:
+    path = make_raster("s.tif", PIXELS, bands=[name.format(n) for n in range(1, 5)])
+    matches = match_bands(sources(path), WANTED, S2)
+    assert states(matches) == [MatchState.suggested] * 4
+    assert [match.source.index for match in matches] == [1, 2, 3, 4]
+
+
+def test_short_names_stay_names(make_raster) -> None:
+    path = make_raster("s.tif", PIXELS, bands=["B2", "B03", "B4", "B1"])
+    matches = match_bands(sources(path), WANTED, S2)
+    assert states(matches) == [MatchState.exact] * 3 + [MatchState.missing]

@@ -12,6 +12,7 @@
     ├── ModelError                  unknown, damaged or incompatible model
     ├── JobError
     │   ├── JobNotFoundError
+    │   ├── JobOfOtherServiceError  another window has it under way
     │   ├── JobCancelled
     │   ├── WorkerDiedError         the process that computed the job ended
     │   └── OutOfMemoryError
@@ -116,6 +117,13 @@ class JobNotFoundError(JobError):
 
     code = "job_not_found"
     status = 404
+
+
+class JobOfOtherServiceError(JobError):
+    """Raised when a job that another service computes is to be stopped."""
+
+    code = "job_elsewhere"
+    status = 409
 
 
 class JobCancelled(JobError):

@@ -32,11 +32,13 @@ class RowBand:
         start: first row.
         probabilities: (K, n, W) float32, sums to 1 over classes where valid.
         valid: (n, W) bool, False where there is no data.
+        computed: tiles that went through the network since the band before; empty ones do not.
     """
 
     start: int
     probabilities: torch.Tensor
     valid: NDArray[np.bool_]
+    computed: int
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ def predict_rows(
     )
     reader.start()
     blend = _Blend(network.card.class_count, layout, first_row, network.device)
+    computed = 0
     try:
         for number in numbers:
             blend.begin(number)
@@ -103,10 +106,12 @@ def predict_rows(
                     raise batch
                 if batch.images is not None and batch.masks is not None:
                     blend.add(network.probabilities(batch.images, batch.masks), batch.columns)
+                    computed += len(batch.columns)
                 progress(number * per_row + batch.seen)
                 valid = batch.valid
             if valid.shape[0]:
-                yield blend.finish(number, valid)
+                yield blend.finish(number, valid, computed)
+                computed = 0
     finally:
         stop.set()
         while reader.is_alive():
@@ -161,7 +166,7 @@ class _Blend:
             left = column - self._first
             self._sums[:, :, left : left + tile].addcmul_(image, self._weights)
 
-    def finish(self, number: int, valid: NDArray[np.bool_]) -> RowBand:
+    def finish(self, number: int, valid: NDArray[np.bool_], computed: int) -> RowBand:
         """Return the rows that no later row of tiles touches."""
         start, stop = self._done, self._layout.finished_rows(number)
         self._done = stop
@@ -170,7 +175,7 @@ class _Blend:
         cols = slice(-self._first, -self._first + self._layout.cols.length)
         sums = self._sums[:, rows, cols]
         total = self._row_total[start:stop, None] * self._col_total[None, :]
-        return RowBand(start, (sums / total).cpu(), valid)
+        return RowBand(start, (sums / total).cpu(), valid, computed)
 
 
 def _read_ahead(

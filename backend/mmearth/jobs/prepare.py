@@ -6,7 +6,11 @@ Imports no torch, so a plan is answered in a fraction of a second.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
+import math
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +30,12 @@ from mmearth.settings import Settings
 # Before the first run on a machine nothing is measured: a cautious guess of a core's speed.
 GUESSED_FLOPS_PER_CORE = 15e9
 START_SECONDS = 4.0
+BATCH_BYTES = 256 * 2**20  # of tiles that are computed at once
+TILE_BYTES_PER_PIXEL = 2500  # of a single tile, whatever the budget; measured for a small U-Net
+LARGEST_TILE = 2048  # pixels a side
 WORKER_BYTES = 600 * 2**20  # torch and its libraries, loaded
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ def plan(spec: SegmentSpec, settings: Settings) -> Plan:
     result.tiles = ready.layout.count
     result.warnings = ready.warnings
     result.seconds, result.seconds_measured = _estimate_seconds(ready, settings)
-    result.memory_bytes = _estimate_memory(ready)
+    result.memory_bytes = _estimate_memory(ready, settings)
     return result
 
 
@@ -80,11 +89,13 @@ def _prepare(spec: SegmentSpec, settings: Settings, plan: Plan) -> Prepared:
     chosen = [_source(sources, match) for match in plan.bands]
     bands, warnings = scale_bands(chosen, sensor, spec.radiometry)
     grid = target_grid(chosen, card.resolution_m, spec.extent)
-    tile = spec.tile_size or card.tile_size
-    if tile % card.stride or tile < card.stride:
+    tile = card.tile_size if spec.tile_size is None else spec.tile_size
+    smallest = 2 * card.stride  # two tiles of one stride that overlap would be the same tile
+    if tile % card.stride or not smallest <= tile <= LARGEST_TILE:
         raise InputError(
             f"A tile of {tile} pixels does not suit this model.",
-            f"Choose a multiple of {card.stride}, or leave it empty.",
+            f"Choose a multiple of {card.stride} from {smallest} to {LARGEST_TILE}, "
+            "or leave it empty.",
         )
     layout = Layout.of(grid.height, grid.width, tile, stride=card.stride)
     warnings += _resolution_warning(chosen, card)
@@ -126,20 +137,35 @@ def _speed_key(card: ModelCard, tile: int, settings: Settings) -> str:
 
 
 def remember_speed(ready: Prepared, tiles: int, seconds: float, settings: Settings) -> None:
-    """Keep how long a tile took, for the next estimate on this machine."""
+    """Keep how long a tile took, for the next estimate on this machine.
+
+    An estimate is a courtesy: if it cannot be kept, the job has succeeded all the same.
+    """
     path = _speed_file(settings)
     speeds = _read_speeds(path)
     speeds[_speed_key(ready.card, ready.layout.rows.tile, settings)] = seconds / tiles
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(speeds, indent=1), "utf-8")
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        temporary.write_text(json.dumps(speeds, indent=1), "utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        log.warning("The speed is not kept: %s", error)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _read_speeds(path: Path) -> dict[str, float]:
+    """Return seconds a tile; whatever in the file is none is left out."""
     try:
-        return dict(json.loads(path.read_text("utf-8")))
+        found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
+    entries = found.items() if isinstance(found, dict) else ()
+    return {
+        key: float(value)
+        for key, value in entries
+        if isinstance(value, (int, float)) and 0 < value < math.inf
+    }
 
 
 def _estimate_seconds(ready: Prepared, settings: Settings) -> tuple[float, bool]:
@@ -153,8 +179,9 @@ def _estimate_seconds(ready: Prepared, settings: Settings) -> tuple[float, bool]
     return START_SECONDS + ready.layout.count * per_tile, False
 
 
-def _estimate_memory(ready: Prepared) -> int:
+def _estimate_memory(ready: Prepared, settings: Settings) -> int:
     """Return bytes: the libraries, three bands of rows, and the tiles under way."""
     tile, width = ready.layout.rows.tile, ready.grid.width
     strips = 4 * tile * width * (2 * len(ready.card.bands) + 2 * ready.card.class_count)
-    return WORKER_BYTES + strips + 256 * 2**20
+    budget = settings.memory_mb * 2**20 or BATCH_BYTES
+    return WORKER_BYTES + strips + max(budget, TILE_BYTES_PER_PIXEL * tile**2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +26,13 @@ from mmearth.models.network import Network
 from mmearth.raster import write
 from mmearth.raster.area import PixelAreas
 from mmearth.raster.polygons import PolygonClass, write_polygons
+from mmearth.raster.source import open_raster
 from mmearth.raster.stack import RasterStack
 
 __all__ = ["plan", "run"]
 
 MAPPING_SHARE = 0.95  # of the progress bar; the rest is for finishing the files
+ENDINGS = {"polygons": (".gpkg",), "table": (".csv",)}  # of other results: .tif
 _networks: dict[str, Network] = {}
 
 
@@ -44,7 +46,9 @@ def run(spec: SegmentSpec, context: JobContext) -> SegmentResult:
     """
     context.report(0.0, "Reading the rasters", None)
     targets = _targets(spec)
+    _keep_inputs(targets, [Path(item.path) for item in spec.inputs])
     ready = prepare(spec, context.settings)
+    _keep_inputs(targets, _files_read(ready))
     products = _products(spec, ready)
     pixels = ready.grid.width * ready.grid.height
     bytes_needed = pixels * sum(len(layer.bands) for layer in products.values())
@@ -90,11 +94,23 @@ def _targets(spec: SegmentSpec) -> dict[str, Path]:
         raise InputError(f"{relative[0]} is no full path.", "Give the whole path of each result.")
     if len(set(named.values())) < len(named):
         raise InputError("Two results have the same file name.", "Give each a name of its own.")
-    inputs = {Path(item.path).resolve() for item in spec.inputs}
-    for path in named.values():
-        if path.resolve() in inputs:
-            raise InputError(f"{path} is one of the input rasters.", "Choose another name.")
+    for name, path in named.items():
+        endings = ENDINGS.get(name, (".tif", ".tiff"))
+        if path.suffix.lower() not in endings:
+            expected = " or ".join(endings)
+            raise InputError(
+                f"Expected a name that ends with {expected}, found {path}.",
+                "Choose another name for this result.",
+            )
     return named
+
+
+def _keep_inputs(targets: dict[str, Path], inputs: Iterable[Path]) -> None:
+    """Refuse to write a result over what it is made from."""
+    read = {path.resolve() for path in inputs}
+    for path in targets.values():
+        if path.resolve() in read:
+            raise InputError(f"{path} is one of the input rasters.", "Choose another name.")
 
 
 def _products(spec: SegmentSpec, ready: Prepared) -> dict[str, write.Layer]:
@@ -142,29 +158,45 @@ def _provenance(spec: SegmentSpec, ready: Prepared) -> dict[str, str]:
 
 def _fingerprint(spec: SegmentSpec, ready: Prepared) -> str:
     """Return a name for everything that decides the pixels of a result."""
-    files = sorted({band.source.dataset for band in ready.bands})
-    stamps = [
-        (name, os.stat(name).st_mtime_ns, os.stat(name).st_size) if os.path.exists(name) else name
-        for name in files
-    ]
     wanted = {name: bool(path) for name, path in spec.outputs.model_dump().items()}
     wanted["confidence"] = wanted["confidence"] or wanted["polygons"]
     facts = (
         __version__,
-        ready.card.sha256,
+        ready.card.card_sha256,
         ready.product.model_dump(mode="json"),
-        [(b.source.dataset, b.source.band, b.scale, b.offset) for b in ready.bands],
+        # repr, because JSON has no notation for a no-data value of NaN.
+        [
+            repr((b.source.dataset, b.source.band, b.scale, b.offset))
+            + repr((b.nodata, b.all_zero_nodata, b.source.masked))
+            for b in ready.bands
+        ],
         ready.grid.info().model_dump(mode="json"),
         ready.layout.rows.tile,
         (wanted["confidence"], wanted["probabilities"]),
-        stamps,
+        [_stamp(file) for file in _files_read(ready)],
     )
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
+def _files_read(ready: Prepared) -> list[Path]:
+    """Return all files that pixels come from: rasters, what a VRT refers to, masks, no-data."""
+    files = set()
+    for name in {band.source.dataset for band in ready.bands}:
+        files.add(Path(name))
+        with open_raster(name) as dataset:
+            files.update(Path(file) for file in dataset.files)
+    beside = {Path(f"{file}{ending}") for file in files for ending in write.SIDECARS}
+    return sorted(file for file in files | beside if file.exists())
+
+
+def _stamp(file: Path) -> tuple[str, int, int]:
+    facts = file.stat()
+    return str(file), facts.st_mtime_ns, facts.st_size
+
+
 def _network(ready: Prepared, context: JobContext) -> Network:
     """Load the model, or take the one that is loaded; only one is kept."""
-    key = ready.card.sha256
+    key = ready.card.card_sha256
     if key not in _networks:
         _networks.clear()
         _networks[key] = Network(ready.card, context.settings)
@@ -185,11 +217,12 @@ def _map(
         if start + layout.rows.tile <= work.rows_done
     )
     clock = _Clock(context, layout.count, skipped)
+    computed = 0
     for band in predict_rows(
         RasterStack(ready.bands, ready.grid),
         network,
         layout,
-        batch_size=network.batch_size(),
+        batch_size=network.batch_size(layout.rows.tile),
         first_row=work.rows_done,
         progress=clock.tick,
         cancelled=context.is_cancelled,
@@ -198,7 +231,7 @@ def _map(
         for name in products:
             write.write_rows(work.path(name), band.start, rows[name])
         work.mark(band.start + band.valid.shape[0])
-    computed = layout.count - skipped
+        computed += band.computed
     if computed > 1:
         remember_speed(ready, computed, clock.seconds, context.settings)
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -24,7 +25,7 @@ WEIGHTS_NAME = "model.safetensors"
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Normalisation(_Part):
@@ -36,7 +37,7 @@ class Normalisation(_Part):
     function: Literal["identity", "log1p"] = "identity"
     gain: float = 1.0
     mean: tuple[float, ...]
-    std: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
 
 
 class NetworkConfig(_Part):
@@ -100,14 +101,14 @@ class ModelCard(_Part):
     sensor: str
     levels: tuple[str, ...]
     quantity: str
-    bands: tuple[str, ...]
+    bands: tuple[str, ...] = Field(min_length=1)
     normalisation: Normalisation
-    resolution_m: float
-    tile_size: int
-    stride: int
-    temperature: float
+    resolution_m: float = Field(gt=0)
+    tile_size: int = Field(gt=0)
+    stride: int = Field(gt=0)
+    temperature: float = Field(gt=0)
     network: NetworkConfig
-    classes: tuple[ClassRow, ...]
+    classes: tuple[ClassRow, ...] = Field(min_length=1)
     products: tuple[Product, ...] = Field(min_length=1)
     accuracy: tuple[Accuracy, ...] = ()
     limits: tuple[str, ...] = ()
@@ -122,16 +123,32 @@ class ModelCard(_Part):
             raise ValueError(f"{count} bands need {count} means and standard deviations")
         if self.tile_size % self.stride:
             raise ValueError(f"tile size {self.tile_size} is no multiple of {self.stride}")
-        names = {row.name for row in self.classes}
+        _unique("bands", self.bands)
+        _unique("products", [product.id for product in self.products])
+        names = [row.name for row in self.classes]
+        for rows in (self.classes, *(product.classes for product in self.products)):
+            _unique("names of classes", [row.name for row in rows])
+            _unique("values of classes", [row.value for row in rows])
         for product in self.products:
-            if unknown := set(product.members) - names:
+            found = [row.name for row in product.classes]
+            if unknown := set(product.members) - set(names):
                 raise ValueError(f"product {product.id} has unknown members {unknown}")
+            if product.members and len(found) != 2:
+                raise ValueError(f"product {product.id} needs 2 classes, found {len(found)}")
+            # The network's scores are told apart by their order only.
+            if not product.members and found != names:
+                raise ValueError(f"product {product.id} needs the classes {names}, found {found}")
         return self
 
     @property
     def class_count(self) -> int:
         """Number of classes that the network tells apart."""
         return len(self.classes)
+
+    @cached_property
+    def card_sha256(self) -> str:
+        """SHA-256 of the card as it stands in the folder; it names the weights by theirs."""
+        return hashlib.sha256((self.folder / CARD_NAME).read_bytes()).hexdigest()
 
     @property
     def weights(self) -> Path:
@@ -195,6 +212,11 @@ class ModelCard(_Part):
         )
 
 
+def _unique(what: str, values: Sequence[object]) -> None:
+    if len(set(values)) < len(values):
+        raise ValueError(f"{what} must differ from each other, found {list(values)}")
+
+
 _REINSTALL = "Install the model, or the plugin that it came with, again."
 
 
@@ -253,7 +275,7 @@ def read_card(folder: Path) -> ModelCard:
         raise ModelError(
             f"{folder.name} is no model: it has no {CARD_NAME}.", _REINSTALL
         ) from error
-    except (KeyError, IndexError, TypeError, ValueError, ValidationError) as error:
+    except Exception as error:  # whatever is wrong with one model must not hide the others
         raise ModelError(
             f"The card of model {folder.name} cannot be read: {_short(error)}.", _REINSTALL
         ) from error
@@ -265,4 +287,4 @@ def _short(error: Exception) -> str:
         return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
     if isinstance(error, KeyError):
         return f"{error.args[0]} is missing"
-    return str(error)
+    return str(error) or type(error).__name__

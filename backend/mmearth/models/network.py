@@ -96,8 +96,12 @@ class Network:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
             return self._module(values)
 
-    def batch_size(self) -> int:
-        """Return how many tiles to compute at once, by the memory that is free now."""
+    def batch_size(self, tile: int) -> int:
+        """Return how many tiles to compute at once, by the memory that is free now.
+
+        Args:
+            tile: side of a tile in pixels.
+        """
         if self._settings.memory_mb:
             budget = self._settings.memory_mb * 2**20
         elif self.device.type == "cuda":
@@ -105,8 +109,7 @@ class Network:
         else:
             # Beyond a few tiles a CPU gains nothing, and large batches answer a cancel late.
             budget = min(int(psutil.virtual_memory().available * MEMORY_SHARE), 512 * 2**20)
-        tile = self._bytes_per_pixel * self.card.tile_size**2
-        return max(1, min(LARGEST_BATCH, budget // tile))
+        return max(1, min(LARGEST_BATCH, budget // (self._bytes_per_pixel * tile**2)))
 
     def _probe(self) -> int:
         """Measure memory per pixel: the sum of all feature maps of a small tile, an upper bound."""

@@ -35,7 +35,7 @@ def build_network(config: NetworkConfig, *, in_channels: int, classes: int) -> n
         A module from (B, in_channels, H, W) to (B, classes, H, W) float32.
 
     Raises:
-        ModelError: if the decoder or the encoder is unknown.
+        ModelError: if the decoder or the encoder is unknown, or does not take the options.
     """
     if config.decoder not in DECODERS:
         raise ModelError(
@@ -46,7 +46,13 @@ def build_network(config: NetworkConfig, *, in_channels: int, classes: int) -> n
     if family in ENCODERS:
         import_module(ENCODERS[family])
     build: Callable[..., nn.Module] = import_module(DECODERS[config.decoder]).build
-    return build(config, in_channels=in_channels, classes=classes)
+    try:
+        return build(config, in_channels=in_channels, classes=classes)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(
+            f"The network {config.decoder!r} on {config.encoder!r} cannot be built: {error}.",
+            "Update MMEarth: the model is made for a newer version.",
+        ) from error
 
 
 def installed_models(folders: Iterable[Path]) -> list[ModelCard]:
@@ -72,8 +78,12 @@ def find_model(model_id: str, folders: Iterable[Path]) -> ModelCard:
         ModelError: if there is none, or it is damaged.
     """
     folders = list(folders)
+    cards = installed_models(folders)
+    for card in cards:
+        if card.id == model_id:
+            return card
     for folder in folders:
-        if (folder / model_id / CARD_NAME).is_file() and Path(model_id).name == model_id:
-            return read_card(folder / model_id)
-    known = ", ".join(card.id for card in installed_models(folders)) or "none"
+        if Path(model_id).name == model_id and (folder / model_id / CARD_NAME).is_file():
+            read_card(folder / model_id)  # says what is wrong with it
+    known = ", ".join(card.id for card in cards) or "none"
     raise ModelError(f"No model {model_id!r} is installed.", f"Installed models: {known}.")

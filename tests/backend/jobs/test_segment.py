@@ -11,6 +11,7 @@ import numpy as np
 import pyogrio
 import pytest
 import rasterio
+import rasterio.shutil
 from scenes import DATA, S2, scene_values
 
 from mmearth.api import (
@@ -217,6 +218,53 @@ def test_changed_input_starts_anew(settings, out, work, make_raster) -> None:
     assert len(list(work.iterdir())) == 1  # the stale one; pruned when the service starts
 
 
+def test_changed_nodata_starts_anew(settings, out, work, make_raster) -> None:
+    path = make_raster("tall.tif", scene_values(700, 80), bands=S2)
+    with pytest.raises(JobCancelled):
+        run_job(spec_of(out, path), Interrupted(settings, 0.5).context)
+    value = int(read(path)[0, 600, 40])
+    Path(f"{path}.aux.xml").write_text(
+        "<PAMDataset>"
+        + "".join(
+            f'<PAMRasterBand band="{n}"><NoDataValue>{value}</NoDataValue></PAMRasterBand>'
+            for n in range(1, 13)
+        )
+        + "</PAMDataset>"
+    )
+    run_job(spec_of(out, path), JobContext(settings))
+    assert len(list(work.iterdir())) == 1  # the one of before
+
+
+def test_models_with_the_same_weights_are_told_apart(scene, settings, out, tiny_model) -> None:
+    """The second differs by its temperature only, so it is less sure of itself."""
+    models = settings.home / "models"
+    models.unlink()
+    shutil.copytree(tiny_model.folder, models / "tiny")
+    warm = shutil.copytree(tiny_model.folder, models / "warm")
+    card = json.loads((warm / "model.json").read_text())
+    card["id"], card["properties"]["mmearth:temperature"] = "warm", 4.0
+    (warm / "model.json").write_text(json.dumps(card))
+    spec = spec_of(out, scene, outputs=("confidence",))
+    run_job(spec, JobContext(settings))
+    sure = read(out / "confidence.tif")
+    run_job(spec.model_copy(update={"model": "warm"}), JobContext(settings))
+    assert read(out / "confidence.tif").mean() < sure.mean() - 1
+
+
+def test_later_failure_leaves_earlier_results(scene, settings, out) -> None:
+    (out / "classes.tif").write_text("yesterday's")
+
+    def open_elsewhere(_share, stage, _eta) -> None:
+        if stage.startswith("Writing polygons"):
+            (out / "polygons.gpkg-wal").touch()
+
+    spec = spec_of(out, scene, outputs=("classes", "polygons"))
+    with pytest.raises(OutputError, match="open in another program"):
+        run_job(spec, JobContext(settings, open_elsewhere))
+    assert (out / "classes.tif").read_text() == "yesterday's"
+    assert {path.name for path in out.iterdir()} == {"classes.tif", "polygons.gpkg-wal"}
+
+
 def test_plan_says_everything_beforehand(scene, settings, tmp_path) -> None:
     plan = plan_job(spec_of(tmp_path, scene, outputs=()), settings)
     assert plan.ready and plan.tiles == 12
@@ -229,6 +277,36 @@ def test_plan_says_everything_beforehand(scene, settings, tmp_path) -> None:
 def test_plan_learns_the_speed_of_the_machine(scene, settings, out) -> None:
     run_job(spec_of(out, scene), JobContext(settings))
     assert plan_job(spec_of(out, scene, outputs=()), settings).seconds_measured
+
+
+def test_plan_tells_the_memory_of_large_tiles(scene, settings, tmp_path) -> None:
+    small, large = (
+        plan_job(spec_of(tmp_path, scene, outputs=(), tile_size=tile), settings).memory_bytes
+        for tile in (64, 2048)
+    )
+    assert large > small + 8 * 2**30
+
+
+@pytest.mark.parametrize("content", ["{", "7", "[1]", '{"a": null}', '{"a": {}}'])
+def test_odd_speeds_do_not_matter(scene, settings, out, content) -> None:
+    speeds = settings.home / "speed.json"
+    speeds.write_text(content)
+    assert not plan_job(spec_of(out, scene, outputs=()), settings).seconds_measured
+    speeds.unlink()
+    speeds.mkdir()  # it cannot be written either
+    if content == "{":
+        run_job(spec_of(out, scene), JobContext(settings))
+
+
+def test_empty_tiles_do_not_count_as_speed(settings, out, make_raster, monkeypatch) -> None:
+    values = scene_values(700, 80)
+    values[:, 60:] = 0
+    path = make_raster("empty.tif", values, bands=S2, nodata=0)
+    counted = []
+    monkeypatch.setattr("mmearth.jobs.segment.remember_speed", lambda *a: counted.append(a[1]))
+    run_job(spec_of(out, path), JobContext(settings))
+    tiles = plan_job(spec_of(out, path, outputs=()), settings).tiles
+    assert counted[0] == 4 and tiles > 20  # two by two
 
 
 def test_plan_collects_what_stands_in_the_way(settings, make_raster, tmp_path) -> None:
@@ -313,6 +391,24 @@ class TestBadInput:
             run_job(spec_of(out, copy), JobContext(settings))
         assert read(copy).shape[0] == 12
 
+    def test_result_over_the_source_of_a_vrt(self, settings, out, scene, tmp_path) -> None:
+        copy = Path(shutil.copy(scene, out / "classes.tif"))
+        vrt = tmp_path / "scene.vrt"
+        rasterio.shutil.copy(copy, vrt, driver="VRT")
+        with pytest.raises(InputError, match="one of the input rasters"):
+            run_job(spec_of(out, vrt), JobContext(settings))
+        assert read(copy).shape[0] == 12
+
+    @pytest.mark.parametrize(
+        ("output", "name"), [("polygons", "p.shp"), ("classes", "m.img"), ("table", "t")]
+    )
+    def test_ending_of_another_kind(self, settings, out, scene, output, name) -> None:
+        spec = spec_of(out, scene)
+        setattr(spec.outputs, output, str(out / name))
+        with pytest.raises(InputError, match=r"Expected a name that ends with \."):
+            run_job(spec, JobContext(settings))
+        assert list(out.iterdir()) == []
+
     def test_no_result_asked(self, settings, out, scene) -> None:
         self.refused(settings, out, InputError, "No result is asked for", scene, outputs=())
 
@@ -327,6 +423,10 @@ class TestBadInput:
 
     def test_odd_tile(self, settings, out, scene) -> None:
         self.refused(settings, out, InputError, "multiple of 8", scene, tile_size=65)
+
+    @pytest.mark.parametrize("tile", [8, 0, -64, 4096])
+    def test_tile_too_small_or_large(self, settings, out, scene, tile) -> None:
+        self.refused(settings, out, InputError, "does not suit", scene, tile_size=tile)
 
     def test_users_scale(self, settings, out, scene) -> None:
         nonsense = Radiometry(scale=1.0)

@@ -61,7 +61,7 @@ class TestEmbeddedModels:
 
     def test_loads(self, folder, settings) -> None:
         network = Network(read_card(folder), settings)
-        assert network.batch_size() >= 1
+        assert network.batch_size(network.card.tile_size) >= 1
 
     def test_follows_stac(self, folder) -> None:
         check_stac(json.loads((folder / "model.json").read_text("utf-8")))
@@ -169,3 +169,50 @@ def test_wrong_cards_are_refused(copy, path, value, message) -> None:
 def test_unknown_product_lists_the_known(tiny_model) -> None:
     with pytest.raises(ModelError, match="landcover, treemask"):
         tiny_model.product("gold")
+
+
+def _set(key, value):
+    def change(item) -> None:
+        item["properties"][key] = value
+
+    return change
+
+
+def _class(key, value):
+    def change(item) -> None:
+        item["properties"]["mlm:output"][0]["classification:classes"][0][key] = value
+
+    return change
+
+
+def _product(key, value):
+    def change(item) -> None:
+        item["properties"]["mmearth:products"][0][key] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _set("mmearth:stride", 0),
+        _set("mmearth:temperature", 0),
+        _set("mmearth:resolution_m", -10),
+        _set("mmearth:normalisation", {"mean": [0] * 10, "std": [0] * 10}),
+        _set("mlm:input", None),
+        _class("color_hint", 419),
+        _class("value", 2),
+        _class("name", "trees"),
+        _product("classes", []),
+        _product("members", ["trees"]),
+        lambda item: item["assets"]["model"].update({"file:checksum": None}),
+        lambda item: item["properties"]["mlm:input"][0].update({"bands": ["B02"] * 10}),
+        lambda item: item["properties"]["mlm:input"][0]["input"].update({"shape": [0]}),
+    ],
+)
+def test_damaged_cards_are_model_errors(copy, change) -> None:
+    item = json.loads((copy / "model.json").read_text())
+    change(item)
+    (copy / "model.json").write_text(json.dumps(item))
+    with pytest.raises(ModelError, match="card of model tiny cannot be read"):
+        read_card(copy)

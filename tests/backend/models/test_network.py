@@ -40,9 +40,14 @@ def test_probabilities_add_up_and_masked_pixels_are_finite(tiny_model, settings)
 
 
 def test_batch_follows_memory(tiny_model, settings) -> None:
-    small = Network(tiny_model, settings.model_copy(update={"memory_mb": 1})).batch_size()
-    large = Network(tiny_model, settings.model_copy(update={"memory_mb": 4000})).batch_size()
+    small = Network(tiny_model, settings.model_copy(update={"memory_mb": 1})).batch_size(64)
+    large = Network(tiny_model, settings.model_copy(update={"memory_mb": 4000})).batch_size(64)
     assert 1 <= small < large <= 32
+
+
+def test_batch_follows_the_size_of_tiles(tiny_model, settings) -> None:
+    network = Network(tiny_model, settings.model_copy(update={"memory_mb": 100}))
+    assert network.batch_size(64) >= 4 * network.batch_size(256)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a graphics card")

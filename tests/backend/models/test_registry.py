@@ -89,6 +89,24 @@ def test_unknown_decoder_is_said() -> None:
         build_network(config, in_channels=3, classes=2)
 
 
+@pytest.mark.parametrize(
+    ("encoder", "options"), [("nonsense99", {}), ("doubleconv-16", {"decoder_channels": [16]})]
+)
+def test_unknown_encoder_or_option_is_said(encoder, options) -> None:
+    config = NetworkConfig(
+        decoder="unet", encoder=encoder, options=options, multiply_adds_per_pixel=1
+    )
+    with pytest.raises(ModelError, match="cannot be built"):
+        build_network(config, in_channels=3, classes=2)
+
+
+def test_models_go_by_their_card_not_by_their_folder(tiny_model, tmp_path) -> None:
+    shutil.copytree(tiny_model.folder, tmp_path / "renamed")
+    assert find_model("tiny", [tmp_path]).folder == tmp_path / "renamed"
+    with pytest.raises(ModelError, match="Installed models: tiny"):
+        find_model("renamed", [tmp_path])
+
+
 def test_models_are_found(tiny_model) -> None:
     folders = [tiny_model.folder.parent]
     assert [card.id for card in installed_models(folders)] == ["tiny"]

@@ -37,6 +37,12 @@ class Settings(BaseSettings):
     idle_minutes: float = Field(15.0, gt=0, description="The service ends after so long unused.")
     token: str = Field("", description="Bearer token; empty means none is accepted.")
 
+    models: Path = Field(
+        EMBEDDED_MODELS,
+        description="Folder of models, searched after the user's own. An installed package has "
+        "none beside it, other than a checkout and the plugin.",
+    )
+
     @cached_property
     def cpu_threads(self) -> int:
         """Number of CPU threads to compute with."""
@@ -45,7 +51,7 @@ class Settings(BaseSettings):
     @property
     def model_folders(self) -> list[Path]:
         """Folders that hold models, the user's own first."""
-        return [self.home / "models", EMBEDDED_MODELS]
+        return [self.home / "models", self.models]
 
     @property
     def jobs_folder(self) -> Path:

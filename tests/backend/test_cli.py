@@ -127,6 +127,31 @@ def test_models(mmearth) -> None:
     assert "tiny" in [model["id"] for model in json.loads(out)]
 
 
+def test_home_that_cannot_be_written_to_is_words(
+    mmearth, scene, tmp_path, monkeypatch, settings
+) -> None:
+    for folder in ("work", "jobs"):  # a file where a folder should be stops root too
+        (settings.home / folder).write_text("")
+    monkeypatch.setenv("MMEARTH_TOKEN", "secret")
+    commands = [
+        ("segment", scene, "--model", "tiny", "--output", tmp_path / "m.tif"),
+        ("serve",),
+    ]
+    for command in commands:
+        code, out, err = mmearth(*command)
+        assert code == 1 and "MMEARTH_HOME" in err and "Traceback" not in err + out
+
+
+def test_models_of_another_folder(mmearth, tiny_model, tmp_path, monkeypatch) -> None:
+    other = tmp_path / "others" / "copy"
+    other.mkdir(parents=True)
+    card = (tiny_model.folder / "model.json").read_text().replace('"id": "tiny"', '"id": "other"')
+    (other / "model.json").write_text(card)
+    monkeypatch.setenv("MMEARTH_MODELS", str(other.parent))
+    _, out, _ = mmearth("models")
+    assert "other" in out and "tiny" in out and "landcover" not in out.replace("maps landcover", "")
+
+
 def test_doctor(mmearth, settings) -> None:
     code, out, _ = mmearth("doctor")
     assert code == 0 and "FAIL" not in out

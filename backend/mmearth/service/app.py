@@ -11,6 +11,7 @@ import rasterio
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from mmearth import __version__, api
 from mmearth.errors import MMEarthError
@@ -19,6 +20,8 @@ from mmearth.models.registry import find_model, installed_models
 from mmearth.service.security import Gate
 from mmearth.service.supervisor import Supervisor
 from mmearth.settings import Settings
+
+OTHER_VERSION = "The plugin and the backend are of different versions: restart the backend."
 
 
 def create_app(
@@ -47,6 +50,8 @@ def create_app(
     app.add_middleware(Gate, token=settings.token, on_request=on_request)
     app.add_exception_handler(MMEarthError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(Exception, _answer_unexpected)
 
     @app.get("/v1/health")
     def health() -> api.Health:
@@ -127,23 +132,41 @@ class ResultMissingError(MMEarthError):
     status = 409
 
 
+def _answer(status: int, code: str, message: str, advice: str = "") -> JSONResponse:
+    problem = api.Problem(code=code, message=message, advice=advice)
+    return JSONResponse(api.ErrorBody(error=problem).model_dump(), status)
+
+
 def _answer_error(_request: Request, error: Exception) -> JSONResponse:
-    problem = {
-        "code": getattr(error, "code", "error"),
-        "message": getattr(error, "message", str(error)),
-        "advice": getattr(error, "advice", ""),
-    }
-    return JSONResponse({"error": problem}, getattr(error, "status", 500))
+    if not isinstance(error, MMEarthError):
+        return _answer_unexpected(_request, error)
+    return _answer(error.status, error.code, error.message, error.advice)
+
+
+def _answer_http(request: Request, error: Exception) -> JSONResponse:
+    """Answer a path or a method that the interface does not have."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    words = f"The interface has no {request.method} {request.url.path} (HTTP status {status})."
+    return _answer(status, "request", words, OTHER_VERSION)
 
 
 def _answer_invalid(_request: Request, error: Exception) -> JSONResponse:
     found = error.errors() if isinstance(error, RequestValidationError) else []
+    if any(item["type"] == "json_invalid" for item in found):
+        return _answer(422, "request", "The request is no valid JSON.")
     words = "; ".join(
         f"{'.'.join(str(part) for part in item['loc'][1:])}: {item['msg']}" for item in found
     )
-    problem = {
-        "code": "request",
-        "message": f"The request does not fit the interface: {words}.",
-        "advice": "The plugin and the backend are of different versions: restart the backend.",
-    }
-    return JSONResponse({"error": problem}, 422)
+    return _answer(
+        422, "request", f"The request does not fit the interface: {words}.", OTHER_VERSION
+    )
+
+
+def _answer_unexpected(_request: Request, error: Exception) -> JSONResponse:
+    """Answer what nobody foresaw; the server writes it to the log."""
+    return _answer(
+        500,
+        "error",
+        f"Something went wrong that should not: {type(error).__name__}.",
+        "Please report it, with the log file of the backend.",
+    )

@@ -20,7 +20,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from mmearth import __version__, api
-from mmearth.errors import InputError
+from mmearth.errors import InputError, OutputError
 from mmearth.processes import is_alive, process_stamp
 from mmearth.service.app import create_app
 from mmearth.service.logs import log_to
@@ -44,6 +44,7 @@ def serve(settings: Settings, *, parent_pid: int | None = None, watch_stdin: boo
 
     Raises:
         InputError: if there is no token.
+        OutputError: if the folder of the backend cannot be written to.
     """
     if not settings.token:
         raise InputError(
@@ -52,8 +53,15 @@ def serve(settings: Settings, *, parent_pid: int | None = None, watch_stdin: boo
     # Standard output carries the handshake only.
     handshake = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    log_to(settings, "service")
-    supervisor = Supervisor(settings, JobStore(settings.jobs_folder, settings.work_folder))
+    try:
+        log_to(settings, "service")
+        store = JobStore(settings.jobs_folder, settings.work_folder)
+    except OSError as error:
+        raise OutputError(
+            f"The folder of the backend, {settings.home}, cannot be written to: {error}.",
+            "Make it writable, or set MMEARTH_HOME to a folder that is.",
+        ) from error
+    supervisor = Supervisor(settings, store)
     used = _LastUse()
     app = create_app(settings, supervisor, on_request=used.touch, on_shutdown=lambda: stop())
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from mmearth.api import Job, JobState, Problem
-from mmearth.errors import JobNotFoundError
+from mmearth.errors import DiskFullError, JobNotFoundError, OutputError, is_disk_full
 from mmearth.jobs.work import prune, tidy_up
 from mmearth.processes import is_alive, process_stamp
 
@@ -38,12 +38,28 @@ class JobStore:
         prune(work, time.time() - KEEP_WORK_DAYS * 86_400)
 
     def save(self, job: Job) -> None:
-        """Write a record."""
+        """Write a record.
+
+        Raises:
+            DiskFullError: if the disk of the records is full.
+            OutputError: if it cannot be written for another reason.
+        """
         folder = self._folder / job.id
-        with self._lock:
-            folder.mkdir(exist_ok=True)
-            _write(folder / OWNER, self._owner)
-            _write(folder / RECORD, job.model_dump_json(indent=1))
+        try:
+            with self._lock:
+                folder.mkdir(exist_ok=True)
+                _write(folder / OWNER, self._owner)
+                _write(folder / RECORD, job.model_dump_json(indent=1))
+        except OSError as error:
+            if is_disk_full(error):
+                raise DiskFullError(
+                    f"The disk of {self._folder} is full: the job could not be recorded.",
+                    "Free some space and run again.",
+                ) from error
+            raise OutputError(
+                f"The job could not be recorded in {self._folder}: {error}.",
+                "Make the folder writable.",
+            ) from error
 
     def get(self, job_id: str) -> Job:
         """Read a record.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -16,7 +17,13 @@ from datetime import datetime, timezone
 from typing import Any
 
 from mmearth.api import Job, JobState, Problem, SegmentSpec
-from mmearth.errors import JobError
+from mmearth.errors import (
+    JobError,
+    JobOfOtherServiceError,
+    MMEarthError,
+    OutOfMemoryError,
+    WorkerDiedError,
+)
 from mmearth.jobs.work import tidy_up
 from mmearth.service.store import JobStore
 from mmearth.settings import Settings
@@ -62,7 +69,11 @@ class Supervisor:
         return self._running is not None or bool(self._waiting)
 
     def submit(self, spec: SegmentSpec) -> Job:
-        """Queue a job."""
+        """Queue a job.
+
+        Raises:
+            OutputError: if it cannot be recorded, because the disk is full for example.
+        """
         job = Job(
             id=uuid.uuid4().hex,
             state=JobState.queued,
@@ -111,7 +122,7 @@ class Supervisor:
                     if self._worker:
                         self._worker.send({"command": "cancel"})
             elif not job.state.over:
-                raise JobError(
+                raise JobOfOtherServiceError(
                     "This job belongs to another QGIS window.", "Cancel it in that window."
                 )
             return self.get(job_id)
@@ -139,14 +150,11 @@ class Supervisor:
                 job_id = self._waiting.popleft()
                 self._running = job_id
                 self._cancel_at = None
-                self._update(
-                    job_id,
-                    state=JobState.running,
-                    stage="Starting",
-                    started=datetime.now(timezone.utc),
-                )
             try:
                 self._compute(job_id)
+            except MMEarthError as error:
+                problem = _problem(error.code, error.message, error.advice)
+                self._end(job_id, JobState.failed, error=problem)
             except Exception as error:
                 log.exception("Supervision failed")
                 self._end(job_id, JobState.failed, error=_problem("error", f"{error}"))
@@ -155,6 +163,12 @@ class Supervisor:
 
     def _compute(self, job_id: str) -> None:
         """Hand a job to the worker and follow it to its end."""
+        self._update(
+            job_id,
+            state=JobState.running,
+            stage="Starting",
+            started=datetime.now(timezone.utc),
+        )
         worker = self._ready_worker()
         spec = self._jobs[job_id].spec.model_dump(mode="json")
         worker.send({"command": "run", "spec": spec})
@@ -205,7 +219,7 @@ class Supervisor:
             self._end(job_id, JobState.cancelled)
             return
         log.error("Worker ended with %s: %s", event["exit"], event["words"])
-        self._end(job_id, JobState.failed, error=_why_died(event["exit"], event["words"]))
+        raise _why_died(event["exit"], event["words"])
 
     def _update(self, job_id: str, **changes: Any) -> None:
         with self._lock:
@@ -237,7 +251,10 @@ class Supervisor:
                 "error": error,
             }
             self._jobs[job_id] = Job.model_validate(facts)
-            self._store.save(self._jobs[job_id])
+            try:
+                self._store.save(self._jobs[job_id])
+            except MMEarthError as error:  # as long as this service lives, it knows the end
+                log.error("The end of job %s is not recorded: %s", job_id, error)
 
 
 class _WorkerProcess:
@@ -247,6 +264,7 @@ class _WorkerProcess:
         environment = {
             **os.environ,
             "MMEARTH_HOME": str(settings.home),
+            "MMEARTH_MODELS": str(settings.models),
             "GDAL_CACHEMAX": str(GDAL_CACHE_MB),
             # Threads that spin while they wait would slow down reading and the rest of the machine.
             "OMP_WAIT_POLICY": "PASSIVE",
@@ -284,7 +302,7 @@ class _WorkerProcess:
             if stdin:
                 stdin.write(json.dumps(command) + "\n")
                 stdin.flush()
-        except OSError:
+        except (OSError, ValueError):  # its end is closed, or ours because it died
             log.warning("The worker no longer listens")
 
     def next_event(self, seconds: float) -> dict[str, Any] | None:
@@ -308,34 +326,44 @@ class _WorkerProcess:
             self.kill()
 
     def _read_events(self, errors: threading.Thread) -> None:
-        for line in self._process.stdout or []:
-            self._events.put(json.loads(line))
-        code = self._process.wait()
-        errors.join(1.0)
-        self._events.put({"event": "died", "exit": code, "words": "\n".join(self._words)})
+        try:
+            for line in self._process.stdout or []:
+                self._events.put(json.loads(line))
+        except ValueError:  # killed in the middle of a line; a worker that talks so is of no use
+            log.warning("The worker's last line is cut off")
+            self._process.kill()
+        finally:
+            code = self._process.wait()
+            errors.join(1.0)
+            self._events.put({"event": "died", "exit": code, "words": "\n".join(self._words)})
+            for pipe in (self._process.stdin, self._process.stdout):
+                with contextlib.suppress(OSError):
+                    if pipe:
+                        pipe.close()
 
     def _read_errors(self) -> None:
-        for line in self._process.stderr or []:
-            self._words.append(line.rstrip())
-            log.info("worker: %s", line.rstrip())
+        if self._process.stderr is None:
+            return
+        with self._process.stderr as lines:
+            for line in lines:
+                self._words.append(line.rstrip())
+                log.info("worker: %s", line.rstrip())
 
 
 def _problem(code: str, message: str, advice: str = "") -> dict[str, str]:
     return Problem(code=code, message=message, advice=advice).model_dump()
 
 
-def _why_died(code: int, words: str) -> dict[str, str]:
+def _why_died(code: int, words: str) -> JobError:
     """Put the end of a worker in words. Negative codes are signals on Unix."""
     again = "Run it again: it goes on where it stopped."
     if code in (-9, 137):
-        return _problem(
-            "out_of_memory",
+        return OutOfMemoryError(
             "The computing process was killed, most likely because memory ran out.",
             f"Close other programs, or set a lower memory limit in the settings. {again}",
         )
     last = words.splitlines()[-1] if words else ""
-    return _problem(
-        "worker_died",
+    return WorkerDiedError(
         f"The computing process ended unexpectedly (exit code {code}). {last}".strip(),
         f"{again} If it happens again, please report it with the log file of the backend.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import time
 import numpy as np
 import pytest
 import rasterio
+from fastapi.testclient import TestClient
 from scenes import ROOT, S2, scene_values
 
 from mmearth import __version__
@@ -20,6 +22,9 @@ from mmearth.api import API_VERSION, RasterInput, SegmentOutputs, SegmentSpec
 from mmearth.errors import JobCancelled
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.registry import run_job
+from mmearth.service.app import create_app
+from mmearth.service.store import JobStore
+from mmearth.service.supervisor import Supervisor
 from service.client import TOKEN, Service, gone, wait
 
 
@@ -149,6 +154,53 @@ class TestRoutes:
         assert answer.status_code == 422
         assert next(iter(change)) in answer.json()["error"]["message"]
 
+    @pytest.mark.parametrize(
+        ("method", "path", "body", "status", "words"),
+        [
+            ("GET", "/nowhere", None, 404, "has no GET /v1/nowhere"),
+            ("PUT", "/health", "{}", 405, "has no PUT /v1/health"),
+            ("POST", "/plan", "{", 422, "no valid JSON"),
+            (
+                "POST",
+                "/plan",
+                '{"inputs": [], "model": "m", "minimum_area_ha": NaN}',
+                422,
+                "finite",
+            ),
+        ],
+    )
+    def test_whatever_fails_is_told_alike(self, service, method, path, body, status, words) -> None:
+        json_type = {"Content-Type": "application/json"}
+        answer = service.http.request(method, path, content=body, headers=json_type)
+        assert answer.status_code == status
+        error = answer.json()["error"]
+        assert set(error) == {"code", "message", "advice"} and words in error["message"]
+        assert ("versions" in error["advice"]) is (words != "no valid JSON")
+
+    def test_what_nobody_foresaw_is_told_too(self, settings, monkeypatch) -> None:
+        def broken(*_: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr("mmearth.service.app.plan_job", broken)
+        settings = settings.model_copy(update={"token": TOKEN})
+        store = JobStore(settings.jobs_folder, settings.work_folder)
+        app = create_app(settings, Supervisor(settings, store))
+        with TestClient(app, "http://127.0.0.1:80", raise_server_exceptions=False) as client:
+            answer = client.post(
+                "/v1/plan",
+                json={"inputs": [], "model": "tiny"},
+                headers={"Authorization": f"Bearer {TOKEN}", "Host": "127.0.0.1:80"},
+            )
+        assert answer.status_code == 500
+        assert "log file" in answer.json()["error"]["advice"]
+
+    def test_job_of_another_window_is_not_cancelled(self, service, long_spec, settings) -> None:
+        job_id = service.submit(long_spec)
+        with Service(settings.home) as other:
+            answer = other.http.post(f"/jobs/{job_id}/cancel", json={})
+            assert answer.status_code == 409
+            assert "another QGIS window" in answer.json()["error"]["message"]
+
     def test_job_from_beginning_to_end(self, service, spec) -> None:
         job_id = service.submit(spec)
         assert service.http.get(f"/jobs/{job_id}/results").status_code == 409
@@ -237,6 +289,45 @@ def all_is_as_it_was(folder) -> bool:
     return found == dict.fromkeys(("map.tif", "areas.csv", "areas.gpkg"), "yesterday's")
 
 
+@pytest.fixture
+def small_disk(settings):
+    """Settings whose job records lie on a disk of 64 kB, and a function that fills and frees it."""
+    settings.jobs_folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(settings.jobs_folder)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting needs root")
+
+    def fill(full: bool) -> None:
+        ballast = settings.jobs_folder / "ballast"
+        if not full:
+            return ballast.unlink()
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+
+    yield fill
+    subprocess.run(["umount", "--lazy", str(settings.jobs_folder)], check=True)
+
+
+class TestFullDisk:
+    """Of the job records."""
+
+    def test_submitting_is_answered_in_words(self, small_disk, service, spec) -> None:
+        small_disk(True)
+        answer = service.http.post("/jobs", json=spec.model_dump(mode="json"))
+        assert answer.status_code == 507
+        assert "full" in answer.json()["error"]["message"]
+
+    def test_the_queue_goes_on(self, small_disk, service, spec) -> None:
+        first, second = service.submit(spec), service.submit(spec)
+        small_disk(True)  # while the first one's process starts
+        service.wait_for(first, "succeeded")
+        job = service.wait_for(second, "failed")
+        assert job["error"]["code"] == "disk_full"
+        small_disk(False)
+        service.wait_for(service.submit(spec), "succeeded")
+
+
 class TestEndsWhileWriting:
     """Old results stay, and nothing hidden is left among them."""
 
@@ -292,6 +383,23 @@ class TestDeaths:
         os.kill(service.worker_pid(), signal.SIGSEGV)
         job = service.wait_for(job_id, "failed")
         assert job["error"]["code"] == "worker_died" and "-11" in job["error"]["message"]
+
+    def test_worker_killed_in_the_middle_of_a_line(
+        self, settings, spec, tmp_path, monkeypatch
+    ) -> None:
+        """A process that ends while it writes stands in for the worker."""
+        worker = tmp_path / "worker"
+        worker.write_text('#!/bin/sh\nread line\nprintf \'{"event": "prog\'\nexit 3\n')
+        worker.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(worker))
+        supervisor = Supervisor(settings, JobStore(settings.jobs_folder, settings.work_folder))
+        job = supervisor.submit(spec)
+        for _ in wait(10):
+            if supervisor.get(job.id).state.over:
+                break
+        supervisor.close()
+        error = supervisor.get(job.id).error
+        assert error and error.code == "worker_died" and "exit code 3" in error.message
 
     def test_killed_service_takes_its_worker_along(
         self, service, long_spec, settings, tmp_path

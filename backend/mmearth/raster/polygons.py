@@ -7,7 +7,9 @@ held whole.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +21,14 @@ import rasterio
 import rasterio.features
 import shapely
 from numpy.typing import NDArray
+from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 from rasterio.windows import Window
 from scipy import ndimage
 
+from mmearth.errors import InputError
 from mmearth.raster.area import PixelAreas
 from mmearth.raster.grid import Grid
-from mmearth.raster.write import PERCENT_NODATA, staged
+from mmearth.raster.write import PERCENT_NODATA, _explained, staged
 
 BLOCK_ROWS = 512
 BATCH = 20_000  # polygons written at once
@@ -61,13 +65,24 @@ def write_polygons(
         target: GeoPackage to write.
         grid: grid of the map.
         names: attributes by class code.
-        minimum_area_ha: smaller regions join their largest neighbour; 0 keeps all.
+        minimum_area_ha: smaller regions join their largest neighbour, if any region is larger; 0
+            keeps all.
         scratch: folder for working files.
         cancelled: raises to stop.
 
     Returns:
         Number of polygons.
+
+    Raises:
+        InputError: if the minimum area is no number.
+        DiskFullError: if a disk is full.
+        OutputError: if files cannot be written for another reason.
     """
+    if not math.isfinite(minimum_area_ha):
+        raise InputError(
+            f"The minimum area of polygons is {minimum_area_ha}, where hectares are expected.",
+            "Give a number such as 0.5, or 0 to keep all polygons.",
+        )
     if minimum_area_ha > 0:
         classes = _sieved(classes, grid, minimum_area_ha, scratch)
     numbered = scratch / "regions.tif"
@@ -90,15 +105,46 @@ class _Regions:
 
 def _sieved(classes: Path, grid: Grid, minimum_area_ha: float, scratch: Path) -> Path:
     """Return a copy whose regions below an area joined their largest neighbour."""
-    pixels = max(1, round(minimum_area_ha * 10_000 / grid.pixel_m**2))
+    # GDAL takes no size beyond the map's own.
+    pixels = min(round(minimum_area_ha * 10_000 / grid.pixel_m**2), grid.width * grid.height - 1)
+    if pixels < 2:
+        return classes
     path = scratch / "sieved.tif"
     with rasterio.open(classes) as source:
         image = source.read(1)
         profile = source.profile
     sieved = rasterio.features.sieve(image, pixels, mask=image > 0, connectivity=4)
-    with rasterio.open(path, "w", **profile) as copy:
-        copy.write(sieved, 1)
+    with _created(path, profile) as write:
+        write(sieved, Window(0, 0, grid.width, grid.height))
     return path
+
+
+@contextlib.contextmanager
+def _created(
+    path: Path, profile: dict[str, Any]
+) -> Iterator[Callable[[NDArray[Any], Window], None]]:
+    """Create an uncompressed raster of one band, and give a function that writes a window of it.
+
+    Raises:
+        DiskFullError: if the disk is full.
+        OutputError: if it cannot be written for another reason.
+    """
+
+    def write(values: NDArray[Any], window: Window) -> None:
+        with _explained(path):
+            dataset.write(values, 1, window=window)
+
+    with _explained(path):
+        dataset = rasterio.open(path, "w", **profile)
+    try:
+        yield write
+    finally:
+        dataset.close()
+    with _explained(path):
+        # GDAL writes the last rows when it closes a file, and tells no one if it cannot.
+        pixels = dataset.width * dataset.height
+        if path.stat().st_size < pixels * np.dtype(profile["dtype"]).itemsize:
+            raise OSError("the file is incomplete")
 
 
 def _number_regions(
@@ -122,7 +168,7 @@ def _number_regions(
     }  # fmt: skip
     provisional = numbered.with_suffix(".provisional.tif")
     with rasterio.open(classes) as source, rasterio.open(confidence) as sure:
-        with rasterio.open(provisional, "w", **profile) as out:
+        with _created(provisional, profile) as write:
             for start, stop in _blocks(grid.height):
                 cancelled()
                 window = Window(0, start, grid.width, stop - start)
@@ -143,18 +189,15 @@ def _number_regions(
                         count,
                     )
                 )
-                out.write(numbers.astype(np.int32), 1, window=window)
+                write(numbers.astype(np.int32), window)
                 above_value, above_number = values[-1], numbers[-1]
                 first += count
         final = joined.compact()
-        with (
-            rasterio.open(provisional) as source_numbers,
-            rasterio.open(numbered, "w", **profile) as out,
-        ):
+        with rasterio.open(provisional) as draft, _created(numbered, profile) as write:
             for start, stop in _blocks(grid.height):
                 cancelled()
                 window = Window(0, start, grid.width, stop - start)
-                out.write(final[source_numbers.read(1, window=window)], 1, window=window)
+                write(final[draft.read(1, window=window)], window)
     provisional.unlink()
     return _merge(sums, final[1:])
 
@@ -287,19 +330,23 @@ def _append(
         "pixels": regions.pixels[index],
         "confidence": regions.confidence[index].round(4),
     }
-    pyogrio.raw.write(
-        target,
-        np.array([shapely.to_wkb(_polygon(shape)) for shape, _ in found], object),
-        list(columns.values()),
-        list(columns),
-        layer=LAYER_NAME,
-        driver="GPKG",
-        geometry_type="Polygon",
-        crs=grid.info().crs,
-        append=append,
-        # Newer versions of the format make the GDAL of older QGIS warn at each opening.
-        dataset_options={"VERSION": "1.2"},
-    )
+    with _explained(target):
+        try:
+            pyogrio.raw.write(
+                target,
+                np.array([shapely.to_wkb(_polygon(shape)) for shape, _ in found], object),
+                list(columns.values()),
+                list(columns),
+                layer=LAYER_NAME,
+                driver="GPKG",
+                geometry_type="Polygon",
+                crs=grid.info().crs,
+                append=append,
+                # Newer versions of the format make the GDAL of older QGIS warn at each opening.
+                dataset_options={"VERSION": "1.2"},
+            )
+        except (DataSourceError, DataLayerError, FeatureError) as error:
+            raise OSError(str(error)) from error  # as GDAL's other errors of writing
 
 
 def _polygon(shape: dict[str, Any]) -> shapely.Polygon:

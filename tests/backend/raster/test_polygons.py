@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import numpy as np
 import pyogrio
 import pytest
@@ -12,6 +14,7 @@ from affine import Affine
 from rasterio.crs import CRS
 from scenes import UTM
 
+from mmearth.errors import DiskFullError, InputError
 from mmearth.raster import polygons, write
 from mmearth.raster.area import PixelAreas
 from mmearth.raster.grid import Grid
@@ -142,3 +145,54 @@ def test_cancelling_leaves_no_file(tmp_path) -> None:
             NAMES, scratch=tmp_path, cancelled=cancelled,
         )  # fmt: skip
     assert not list(tmp_path.glob("*.gpkg")) and not list(tmp_path.glob(".*.gpkg"))
+
+
+def test_a_minimum_beyond_the_map_finds_nothing_to_join(tmp_path) -> None:
+    values = np.ones((20, 20), np.uint8)
+    values[5:8, 5:8] = 2
+    table, _, _ = make(tmp_path, values, grid_of(values), minimum_area_ha=1e9)
+    assert sorted(table["pixels"]) == [9, 391]
+
+
+def test_a_single_pixel_can_be_below_the_minimum(tmp_path) -> None:
+    values = np.ones((1, 1), np.uint8)
+    table, _, _ = make(tmp_path, values, grid_of(values), minimum_area_ha=5.0)
+    assert list(table["pixels"]) == [1]
+
+
+@pytest.mark.parametrize("area", [float("inf"), float("nan")])
+def test_a_minimum_that_is_no_number_is_refused(tmp_path, area) -> None:
+    values = np.ones((5, 5), np.uint8)
+    with pytest.raises(InputError, match="where hectares are expected"):
+        make(tmp_path, values, grid_of(values), minimum_area_ha=area)
+
+
+@pytest.mark.parametrize("full", ["scratch", "target", "sieved"])
+def test_a_full_disk_is_said(tmp_path, small_disk, full) -> None:
+    values = np.random.default_rng(0).integers(1, 5, (600, 600)).astype(np.uint8)
+    grid = grid_of(values)
+    for kind in ("classes", "percent"):
+        write.create_working(tmp_path / f"{kind}.tif", grid, write.Layer(kind, ("b",), {}))
+        write.write_rows(tmp_path / f"{kind}.tif", 0, values[None])
+    if full == "sieved":
+        (small_disk / "ballast").write_bytes(bytes(900_000))
+    with pytest.raises(DiskFullError):
+        write_polygons(
+            tmp_path / "classes.tif", tmp_path / "percent.tif",
+            (small_disk if full == "target" else tmp_path) / "areas.gpkg", grid, NAMES,
+            minimum_area_ha=0.05 if full == "sieved" else 0.0,
+            scratch=tmp_path if full == "target" else small_disk,
+        )  # fmt: skip
+    assert not list(tmp_path.glob("**/*areas*"))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting needs root")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -10,6 +10,7 @@ import sys
 import psutil
 import pytest
 
+from mmearth.errors import DiskFullError
 from mmearth.jobs.work import Work
 from mmearth.processes import is_alive, process_stamp
 
@@ -51,6 +52,18 @@ def test_only_one_takes_over_from_the_dead(tmp_path) -> None:
     for child in children:
         child.join()
     assert [sum(turns) for turns in zip(*owned, strict=True)] == [1] * TURNS
+
+
+def test_full_disk_of_unfinished_work_is_said(tmp_path) -> None:
+    command = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(tmp_path)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting needs root")
+    try:
+        (tmp_path / "ballast").write_bytes(bytes(4 * 4096))
+        with pytest.raises(DiskFullError, match="unfinished work is full"):
+            Work(tmp_path / "work" / "1", {})
+    finally:
+        subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
 
 
 TURNS = 20

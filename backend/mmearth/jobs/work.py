@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mmearth.errors import OutputError
+from mmearth.errors import DiskFullError, OutputError, is_disk_full
 from mmearth.processes import exclusive, is_alive, process_stamp
 from mmearth.raster.write import Staging
 
@@ -33,15 +33,16 @@ class Work:
         """Take the folder, or one beside it; what an earlier run left among the results goes.
 
         Raises:
-            OutputError: if the folder cannot be written to.
+            DiskFullError: if the disk of the folder is full.
+            OutputError: if the folder cannot be written to for another reason.
         """
-        own = folder.with_name(f"{folder.name}-{os.getpid()}")
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with exclusive(_lock(folder.parent)):
-                self.folder = folder if _claim(folder) else own
-                if self.folder is own:
-                    _claim(own)
+                if not _claim(folder):
+                    folder = folder.with_name(f"{folder.name}-{os.getpid()}")
+                    _claim(folder)
+            self.folder = folder
             self._state = self.folder / ROWS_DONE
             self.rows_done = int(self._state.read_text()) if self._state.exists() else 0
             _staging(self.folder).remove()
@@ -50,6 +51,11 @@ class Work:
             (self.folder / TARGETS).write_text(json.dumps(record), "utf-8")
             os.utime(self.folder)
         except OSError as error:
+            if is_disk_full(error):
+                raise DiskFullError(
+                    f"The disk of unfinished work is full: {folder} could not be written.",
+                    "Free some space and run again.",
+                ) from error
             raise OutputError(
                 f"The folder of unfinished work cannot be written to: {error}.",
                 "Make it writable, or set MMEARTH_HOME to a folder that is.",

@@ -29,6 +29,14 @@ MARKS = {
 }
 
 
+class QuietComboBox(QComboBox):
+    """Leaves the mouse wheel to the panel: scrolling over it must not choose another band."""
+
+    def wheelEvent(self, event) -> None:  # noqa: N802
+        """Hand the event on."""
+        event.ignore()
+
+
 class BandTable(QObject):
     """Shows a plan's bands, and collects what the user assigns by hand."""
 
@@ -107,7 +115,7 @@ class BandTable(QObject):
             self._table.setCellWidget(row, 2, self._combo(row, match, sources))
 
     def _combo(self, row: int, match: Dict[str, Any], sources: List[Dict[str, Any]]) -> QComboBox:
-        combo = QComboBox()
+        combo = QuietComboBox()
         combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         combo.setAccessibleName(match["band"])
         combo.addItem("—", None)

@@ -144,7 +144,7 @@ class LayerList(QObject):
     def _append(self, key: str, name: str, details: str, ticked: bool) -> None:
         item = QListWidgetItem(f"{name}\n{details}", self._widget)
         item.setData(_KEY, key)
-        item.setToolTip(details)
+        item.setToolTip(f"{name}\n{details}")  # lines that do not fit are cut off
         item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
         item.setCheckState(_CHECKED if ticked else Qt.CheckState.Unchecked)
 

@@ -11,9 +11,8 @@ import pytest
 from conftest import DATA, SCENE
 from osgeo import gdal
 from qgis.core import QgsProject, QgsRasterLayer, QgsRectangle, QgsVectorLayer
-from qgis.gui import QgsMessageBarItem
-from qgis.PyQt.QtCore import QEvent, Qt
-from qgis.PyQt.QtGui import QColor
+from qgis.PyQt.QtCore import QEvent, QPoint, QPointF, Qt
+from qgis.PyQt.QtGui import QColor, QWheelEvent
 from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QDoubleSpinBox, QLabel, QWidget
 
 from qgis_mmearth import settings, shared
@@ -518,6 +517,20 @@ class TestNarrowPanel:
         height = sum(table.rowHeight(row) for row in range(table.rowCount()))
         assert table.viewport().height() >= height
         assert not dock.layersWidget.horizontalScrollBar().isVisibleTo(dock)
+        assert corner.name() in dock.layersWidget.item(0).toolTip()
+
+    def test_scrolling_over_the_table_chooses_no_band(self, open_panel, corner, wait):
+        dock = open_panel()
+        wait(ready(dock))
+        before = chosen(dock)
+        for row in range(dock.bandTable.rowCount()):
+            down = QPoint(0, -120)
+            event = QWheelEvent(
+                QPointF(5, 5), QPointF(5, 5), down, down, Qt.MouseButton.NoButton,
+                Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False,
+            )  # fmt: skip
+            QApplication.sendEvent(dock.bandTable.cellWidget(row, 2), event)
+        assert chosen(dock) == before and dock.spec()["bands"] == []
 
 
 def contrast(one, other):
@@ -551,16 +564,17 @@ class TestWhereResultsGo:
         dock.folderWidget.setFilePath(str(tmp_path / "other"))
         assert dock._output_folder() == tmp_path / "other"
 
-    def test_not_into_another_project(self, iface, open_panel, corner, wait, tmp_path):
+    def test_not_into_another_project(self, open_panel, corner, wait, tmp_path, monkeypatch):
+        told = []
         dock = open_panel()
+        monkeypatch.setattr(dock, "_push", lambda message, _level: told.append(message))
         dock.folderWidget.setFilePath(str(tmp_path))
         wait(ready(dock))
         dock.runButton.click()
         QgsProject.instance().clear()
         wait(idle(dock))
         assert not QgsProject.instance().mapLayers()
-        told = [item.text() for item in iface.messageBar().findChildren(QgsMessageBarItem)]
-        assert any(str(tmp_path) in text for text in told)
+        assert any(str(tmp_path) in text for text in told), words(dock.statusLabel)
         assert "Saved in" in words(dock.statusLabel)
 
     def test_a_lost_result_is_said(self, open_panel, corner, wait, monkeypatch):

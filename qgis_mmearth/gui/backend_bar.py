@@ -5,6 +5,7 @@ from typing import Optional
 
 from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 from qgis.PyQt.QtWidgets import QLabel, QPushButton
+from qgis.utils import iface
 
 from .. import shared, tasks
 from ..link.environment import State
@@ -19,6 +20,7 @@ class Status(Enum):
     missing = "missing"
     incomplete = "incomplete"
     outdated = "outdated"
+    absent = "absent"
     installing = "installing"
     stopped = "stopped"
     starting = "starting"
@@ -84,6 +86,10 @@ class BackendBar(QObject):
             self._start()
         elif status is Status.installing:
             self._task.cancel()
+        elif status is Status.absent:
+            from .settings_page import PAGE
+
+            iface.showOptionsDialog(iface.mainWindow(), PAGE)
         elif status is not Status.starting:
             self._install()
         self.refresh()
@@ -104,6 +110,10 @@ class BackendBar(QObject):
                 self.tr("The backend is from another version."),
                 self.tr("Update backend"),
             ),
+            Status.absent: (
+                self.tr("The existing Python of the settings is not there."),
+                self.tr("Open settings"),
+            ),
             Status.installing: (self._progress, self.tr("Cancel")),
             Status.stopped: (self.tr("Backend stopped"), self.tr("Start backend")),
             Status.starting: (self.tr("Backend starting…"), self.tr("Starting…")),
@@ -121,7 +131,7 @@ class BackendBar(QObject):
         """Stop watching, and an installation if there is one."""
         self._timer.stop()
         if self._task is not None:
-            self._task.cancel()
+            self._task.forget()
 
     def _start(self) -> None:
         def work(_task):

@@ -21,7 +21,7 @@ OWN_KEYS = {
     "properties", "description", "title", "name", "mmearth:sensor", "mlm:input", "bands", "license",
     "mmearth:resolution_m", "mmearth:attribution", "mmearth:accuracy", "mmearth:products", "value",
     "data", "file:size", "assets", "model", "id", "version", "classes",
-    "TMPDIR", "TEMP", "TMP",
+    "TMPDIR", "TEMP", "TMP", "creationflags", "start_new_session",
 }  # fmt: skip
 
 

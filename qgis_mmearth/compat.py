@@ -1,7 +1,5 @@
 """What differs between Qt 5 and Qt 6, and between QGIS 3.22 and 4."""
 
-from qgis.PyQt.QtCore import QT_VERSION_STR
-
 try:  # Qt 6
     from qgis.PyQt.QtGui import QAction
 except ImportError:  # Qt 5
@@ -27,6 +25,4 @@ except AttributeError:
 
     RASTER_WRITTEN = QgsRasterFileWriter.WriterError.NoError
 
-QT6 = QT_VERSION_STR.startswith("6")
-
-__all__ = ["FLAG_ADVANCED", "QT6", "RASTER_WRITTEN", "SOURCE_RASTER", "QAction"]
+__all__ = ["FLAG_ADVANCED", "RASTER_WRITTEN", "SOURCE_RASTER", "QAction"]

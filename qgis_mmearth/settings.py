@@ -6,8 +6,9 @@ is reserved for later.
 
 from pathlib import Path
 from typing import Dict
+from urllib.parse import quote
 
-from qgis.core import QgsApplication, QgsSettings
+from qgis.core import QgsNetworkAccessManager, QgsSettings
 from qgis.PyQt.QtNetwork import QNetworkProxy
 
 from .link.environment import Options, default_home
@@ -25,6 +26,8 @@ KEYS = {
     "output_folder": "",
     "remote_url": "",
 }
+# What makes no difference to the backend.
+OURS = {"output_folder", "remote_url"}
 
 
 def read(name: str):
@@ -64,17 +67,16 @@ def backend_variables() -> Dict[str, str]:
 
 
 def _proxy() -> str:
-    """Return QGIS's proxy as an address; empty if there is none."""
-    settings = QgsSettings()
-    if not settings.value("proxy/proxyEnabled", False, type=bool):
+    """Return QGIS's proxy as an address; empty if there is none, or of a kind pip cannot use."""
+    # Where QGIS keeps the proxy of its network settings; Qt's application proxy stays unset.
+    proxy = QgsNetworkAccessManager.instance().fallbackProxy()
+    kinds = QNetworkProxy.ProxyType
+    scheme = {kinds.HttpProxy: "http", kinds.Socks5Proxy: "socks5h"}.get(proxy.type())
+    if not (scheme and proxy.hostName()):
         return ""
-    proxy = QNetworkProxy.applicationProxy()
-    host, port = proxy.hostName(), proxy.port()
-    if not host:
-        return ""
-    user, secret = proxy.user(), proxy.password()
+    user, secret = (quote(text, safe="") for text in (proxy.user(), proxy.password()))
     credentials = f"{user}:{secret}@" if user else ""
-    return f"http://{credentials}{host}:{port}"
+    return f"{scheme}://{credentials}{proxy.hostName()}:{proxy.port()}"
 
 
 def temporary_folder() -> Path:
@@ -82,8 +84,3 @@ def temporary_folder() -> Path:
     from qgis.core import QgsProcessingUtils
 
     return Path(QgsProcessingUtils.tempFolder())
-
-
-def locale() -> str:
-    """Return the language of QGIS, for example ``de``."""
-    return QgsApplication.instance().locale()

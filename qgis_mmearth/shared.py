@@ -1,6 +1,7 @@
 """The one backend of this QGIS, shared by the panel and the Processing algorithms."""
 
 import atexit
+import threading
 from typing import List, Optional
 
 from . import paths, settings
@@ -8,26 +9,45 @@ from .link.backend import Backend
 from .link.catalog import Model, installed_models
 from .link.environment import Environment
 
+_lock = threading.RLock()  # algorithms ask from threads of their own
 _backend: Optional[Backend] = None
+_outdated = False
 
 
 def backend() -> Backend:
     """Return the backend as the settings describe it; it is not started by asking for it."""
     global _backend
-    if _backend is None:
-        environment = Environment(settings.home(), paths.BACKEND, settings.environment_options())
-        _backend = Backend(environment, settings.backend_variables())
-        atexit.register(forget_backend)  # qgis_process unloads no plugins
-    return _backend
+    with _lock:
+        if _outdated and not _backend.busy:
+            forget_backend()
+        if _backend is None:
+            options = settings.environment_options()
+            environment = Environment(settings.home(), paths.BACKEND, options)
+            _backend = Backend(environment, settings.backend_variables())
+            atexit.register(forget_backend)  # qgis_process unloads no plugins
+        return _backend
+
+
+def renew_backend() -> bool:
+    """Let the settings count from the next use on, but end no job for it.
+
+    Returns:
+        Whether a job runs, with the settings as they were.
+    """
+    global _outdated
+    with _lock:
+        _outdated = _backend is not None
+        return backend() is not None and _outdated
 
 
 def forget_backend() -> None:
     """Stop the backend; the next one is made from the settings as they then are."""
-    global _backend
-    if _backend is not None:
-        _backend.stop()
-        atexit.unregister(forget_backend)
-    _backend = None
+    global _backend, _outdated
+    with _lock:
+        if _backend is not None:
+            _backend.stop()
+            atexit.unregister(forget_backend)
+        _backend, _outdated = None, False
 
 
 def models() -> List[Model]:

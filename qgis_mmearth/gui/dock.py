@@ -24,7 +24,8 @@ from .layer_list import LayerList
 FORM, _ = uic.loadUiType(str(paths.GUI / "dock.ui"))
 PLAN_DELAY_MS = 250  # several changes in a row are planned once
 MESSAGE_SECONDS = 8
-NEEDS_BUTTON = (Status.missing, Status.incomplete, Status.outdated)  # before anything can run
+# Before anything can run, the button has to be pressed.
+NEEDS_BUTTON = (Status.missing, Status.incomplete, Status.outdated, Status.absent)
 
 
 class MMEarthDock(QgsDockWidget, FORM):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from qgis.core import QgsApplication
+from qgis.core import Qgis, QgsApplication
 from qgis.gui import QgsFileWidget, QgsOptionsPageWidget, QgsOptionsWidgetFactory
 from qgis.PyQt.QtCore import QCoreApplication, QUrl
 from qgis.PyQt.QtGui import QDesktopServices, QIcon
@@ -17,6 +17,7 @@ from qgis.PyQt.QtWidgets import (
     QSpinBox,
     QVBoxLayout,
 )
+from qgis.utils import iface
 
 from .. import paths, settings, shared, tasks
 from ..link.errors import LinkError
@@ -62,8 +63,8 @@ class SettingsPage(QgsOptionsPageWidget):
         layout.addStretch()
 
     def apply(self):
-        """Keep the settings; a running backend ends, and starts with them at its next use."""
-        before = {name: settings.read(name) for name in settings.KEYS}
+        """Keep the settings; they count from the backend's next use on. A running job goes on."""
+        before = _of_the_backend()
         settings.write("device", self.deviceCombo.currentData())
         settings.write("threads", self.threadsSpin.value())
         settings.write("memory_mb", self.memorySpin.value())
@@ -71,9 +72,14 @@ class SettingsPage(QgsOptionsPageWidget):
         settings.write("output_folder", self.outputWidget.filePath())
         settings.write("accelerator", self.acceleratorCombo.currentData())
         settings.write("python", self.pythonWidget.filePath())
+        settings.write("base_python", self.basePythonWidget.filePath())
         settings.write("wheels", self.wheelsWidget.filePath())
-        if before != {name: settings.read(name) for name in settings.KEYS}:
-            shared.forget_backend()
+        if before != _of_the_backend() and shared.renew_backend():
+            iface.messageBar().pushMessage(
+                "MMEarth",
+                tr("A map is being made; the new settings count from the next one on."),
+                Qgis.MessageLevel.Info,
+            )
 
     def _computing(self):
         box = QGroupBox(tr("Computing"))
@@ -109,21 +115,29 @@ class SettingsPage(QgsOptionsPageWidget):
         box = QGroupBox(tr("Backend"))
         form = QFormLayout(box)
         self.acceleratorCombo = _combo(
-            [(tr("Processor (1 GB)"), "cpu"), (tr("NVIDIA graphics card (6 GB)"), "cuda")],
+            [
+                (tr("the processor (about 1 GB)"), "cpu"),
+                (tr("an NVIDIA graphics card (about 6 GB)"), "cuda"),
+            ],
             settings.read("accelerator"),
         )
         self.pythonWidget = _file(settings.read("python"))
         self.pythonWidget.setToolTip(
             tr("A Python that has all packages; nothing is installed then")
         )
+        self.basePythonWidget = _file(settings.read("base_python"))
+        self.basePythonWidget.setToolTip(
+            tr("Python 3.10 or newer, to install the backend with; if empty, one is looked for")
+        )
         self.wheelsWidget = _file(settings.read("wheels"), folder=True)
         self.wheelsWidget.setToolTip(tr("Install from files in this folder, without a network"))
         self.remoteEdit = QLineEdit(settings.read("remote_url"))
         self.remoteEdit.setEnabled(False)
         self.remoteEdit.setPlaceholderText(tr("reserved for a later version"))
-        form.addRow(tr("Made for"), self.acceleratorCombo)
-        form.addRow(tr("Existing Python"), self.pythonWidget)
-        form.addRow(tr("Folder of wheels"), self.wheelsWidget)
+        form.addRow(tr("Install it for"), self.acceleratorCombo)
+        form.addRow(tr("Install it with (Python)"), self.basePythonWidget)
+        form.addRow(tr("Downloaded packages (no network)"), self.wheelsWidget)
+        form.addRow(tr("Use this Python instead"), self.pythonWidget)
         form.addRow(tr("Backend on another machine"), self.remoteEdit)
         buttons = QHBoxLayout()
         for text, slot in (
@@ -150,9 +164,7 @@ class SettingsPage(QgsOptionsPageWidget):
             self.messageLabel.setText(tr("Copied. Paste it into your report."))
 
         self.messageLabel.setText(tr("Checking…"))
-        tasks.start(
-            tasks.Task(tr("MMEarth diagnostics"), lambda task: report(), done, self._failed)
-        )
+        self._start(tr("MMEarth diagnostics"), lambda task: report(), done)
 
     def _reset(self):
         environment = shared.backend().environment
@@ -162,17 +174,22 @@ class SettingsPage(QgsOptionsPageWidget):
             self.messageLabel.setText(tr("Removed. The panel's button installs it again."))
 
         self.messageLabel.setText(tr("Removing…"))
-        tasks.start(
-            tasks.Task(
-                tr("Removing MMEarth's backend"),
-                lambda task: environment.reset() or True,
-                done,
-                self._failed,
-            )
+        self._start(
+            tr("Removing MMEarth's backend"), lambda task: environment.reset() or True, done
         )
+
+    def _start(self, title, work, done):
+        task = tasks.start(tasks.Task(title, work, done, self._failed))
+        # The dialog may be closed before it is done.
+        self.destroyed.connect(lambda: task.forget())
 
     def _failed(self, error: LinkError):
         self.messageLabel.setText(str(error))
+
+
+def _of_the_backend():
+    """Return the settings that make a difference to the backend."""
+    return {name: settings.read(name) for name in settings.KEYS if name not in settings.OURS}
 
 
 def _combo(entries, value):

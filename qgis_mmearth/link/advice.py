@@ -77,7 +77,7 @@ _RULES = [
         ),
     ),
     (
-        r"WinError 225|virus|WinError 5\b|Access is denied",
+        r"WinError 225|contains a virus|WinError 5\b|Access is denied",
         Advice(
             "antivirus",
             "Access was denied, often by an antivirus program.",
@@ -112,7 +112,7 @@ _RULES = [
         ),
     ),
     (
-        r"manylinux|is not a supported wheel|No matching distribution|Could not find a version",
+        r"is not a supported wheel|No matching distribution|Could not find a version",
         Advice(
             "no_wheel",
             "A package is not available for this system and Python.",
@@ -136,4 +136,5 @@ def explain(output: str) -> Advice:
 
 def scrub(text: str) -> str:
     """Remove user names and passwords from addresses, before text is shown or kept."""
-    return re.sub(r"(\w+://)[^/\s:@]+(:[^/\s@]*)?@", r"\1***@", text)
+    # Up to the last @ of a word: passwords may hold any character.
+    return re.sub(r"(\w+://)\S*@", r"\1***@", text)

@@ -27,6 +27,13 @@ class Backend:
         self._starting = threading.Lock()
         self._process: Optional[BackendProcess] = None
         self._client: Optional[Client] = None
+        self._counting = threading.Lock()
+        self._jobs = 0
+
+    @property
+    def busy(self) -> bool:
+        """True while a job is asked for or runs."""
+        return self._jobs > 0
 
     @property
     def running(self) -> bool:
@@ -66,6 +73,17 @@ class Backend:
         Raises:
             LinkError: if it cannot be run, or fails.
         """
+        with self._counting:
+            self._jobs += 1
+        try:
+            return self._run_job(spec, report, cancelled)
+        finally:
+            with self._counting:
+                self._jobs -= 1
+
+    def _run_job(
+        self, spec: dict, report: Callable[[dict], None], cancelled: Callable[[], bool]
+    ) -> dict:
         try:
             client = self.client(cancelled)
         except BackendStartError as error:

@@ -29,6 +29,8 @@ def mmearth(settings):
         return subprocess.Popen(
             [sys.executable, "-m", "mmearth", *map(str, arguments)],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            # A shell that starts the tests in the background has made them deaf to it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )  # fmt: skip
 
     def run(*arguments: str) -> tuple[int, str, str]:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from qgis.core import QgsApplication
+from qgis.core import QgsApplication, QgsProject, QgsRasterLayer
 from qgis.PyQt.QtCore import QEvent
 from qgis.PyQt.QtWidgets import QApplication, QDockWidget
 from qgis.utils import iface, plugins, startPlugin, unloadPlugin
@@ -102,6 +102,34 @@ def test_switching_off_leaves_nothing_behind():
         os.kill(pid, 0)
     reload(unload=False)
     assert QgsApplication.processingRegistry().providerById("mmearth") is not None
+
+
+@pytest.mark.parametrize("moment", ["starting", "planning", "running"])
+def test_switching_off_in_the_middle_of_something(moment, monkeypatch):
+    """No task calls back what is gone by then."""
+    errors = []
+    monkeypatch.setattr(sys, "excepthook", lambda *error: errors.append(error))
+    project = QgsProject.instance()
+    layer = QgsRasterLayer(str(ROOT / "resources/sample/thailand_20200223.tif"), "scene")
+    project.addMapLayer(layer)
+    iface.setActiveLayer(layer)
+    plugin()._actions[0].trigger()
+    dock = iface.mainWindow().findChild(QDockWidget, "MMEarthDock")
+    if moment == "planning":
+        wait_until(lambda: dock._plan_task is not None, 30)
+    if moment == "running":
+        wait_until(dock.runButton.isEnabled, 60)
+        dock.runButton.click()
+        wait_until(lambda: dock.progressBar.value() > 0, 60)
+    pid = shared().backend().pid
+    unloadPlugin("qgis_mmearth")
+    wait_until(lambda: iface.mainWindow().findChild(QDockWidget, "MMEarthDock") is None)
+    manager = QgsApplication.taskManager()
+    wait_until(lambda: not manager.activeTasks(), 30)
+    wait_until(lambda: pid is None or not Path(f"/proc/{pid}").exists(), 10)
+    project.clear()
+    reload(unload=False)
+    assert errors == []
 
 
 def test_nothing_of_the_backend_is_in_qgis():

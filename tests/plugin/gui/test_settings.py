@@ -2,10 +2,13 @@
 
 import time
 
+from qgis.core import QgsNetworkAccessManager, QgsRasterLayer
+from qgis.PyQt.QtNetwork import QNetworkProxy
 from qgis.PyQt.QtWidgets import QLabel, QPushButton
 
 from qgis_mmearth import settings, shared, tasks
 from qgis_mmearth.gui.backend_bar import BackendBar, Status
+from qgis_mmearth.gui.settings_page import SettingsPage
 
 
 def test_existing_python_that_is_not_there_is_shown(home, monkeypatch, tmp_path):
@@ -39,3 +42,54 @@ def test_bar_that_is_shut_down_hears_no_more_of_its_start(home, monkeypatch, tmp
     assert time.monotonic() - before < 2
     wait(lambda: task not in tasks._running, 5)
     assert heard == []
+
+
+def test_folder_of_results_leaves_the_backend_alone(home, tmp_path):
+    shared.backend().client()
+    pid = shared.backend().pid
+    page = SettingsPage(None)
+    page.outputWidget.setFilePath(str(tmp_path))
+    page.apply()
+    assert shared.backend().running and shared.backend().pid == pid
+
+
+def test_settings_count_from_the_next_job_on(home, small_scene, tmp_path, wait):
+    """The job that runs when they change is not lost."""
+    spec = {
+        "kind": "segment",
+        "inputs": [{"path": str(small_scene), "label": ""}],
+        "model": "landcover-s2",
+        "outputs": {"classes": str(tmp_path / "map.tif")},
+    }
+    first, ended = shared.backend(), []
+    task = tasks.Task(
+        "job", lambda task: first.run_job(spec, lambda job: None, task.isCanceled),
+        ended.append, ended.append,
+    )  # fmt: skip
+    tasks.start(task)
+    wait(lambda: first.busy and first.running)
+    page = SettingsPage(None)
+    page.threadsSpin.setValue(1)
+    page.apply()
+    assert shared.backend() is first
+    wait(lambda: ended)
+    assert ended[0]["state"] == "succeeded"
+    assert QgsRasterLayer(str(tmp_path / "map.tif"), "x").isValid()
+    assert shared.backend() is not first and not first.running
+
+
+def test_proxy_of_qgis(iface):
+    manager = QgsNetworkAccessManager.instance()
+    before, excluded = manager.fallbackProxy(), manager.excludeList()
+    kinds = QNetworkProxy.ProxyType
+    try:
+        for kind, address in (
+            (kinds.HttpProxy, "http://ann:p%40ss%2Fw@proxy.example:3128"),
+            (kinds.Socks5Proxy, "socks5h://ann:p%40ss%2Fw@proxy.example:3128"),
+            (kinds.NoProxy, ""),
+        ):
+            proxy = QNetworkProxy(kind, "proxy.example", 3128, "ann", "p@ss/w")
+            manager.setFallbackProxyAndExcludes(proxy, [], [])
+            assert settings.environment_options().proxy == address
+    finally:
+        manager.setFallbackProxyAndExcludes(before, excluded, [])

@@ -27,6 +27,7 @@ OUTPUTS = [
                 "Name or service not known')"),
     ("no_wheel", "ERROR: No matching distribution found for torch==2.13.0+cpu"),
     ("install", "Segmentation fault"),
+    ("install", "Downloading virustotal-1-py3-none-manylinux2014_x86_64.whl\nERROR: Exception: odd"),
 ]  # fmt: skip
 
 
@@ -42,6 +43,8 @@ def test_advice(code, output):
     [
         ("https://ann:secret@proxy.example:8080/", "https://***@proxy.example:8080/"),
         ("http://token@index.example/simple", "http://***@index.example/simple"),
+        ("http://ann:p@ss@proxy:3128", "http://***@proxy:3128"),
+        ("http://ann:p/w@proxy:3128", "http://***@proxy:3128"),
         ("https://index.example/simple", "https://index.example/simple"),
     ],
 )

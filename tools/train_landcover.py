@@ -102,6 +102,8 @@ LIMITS = (
     "map with your own ground truth before it goes into a report.",
     "Flooded vegetation, bare ground, grass and shrub are rare in the training places, or shade "
     "into one another; their IoU is low.",
+    "In the dry season of the tropics, as in the sample scene of Thailand, crops, grass, shrub and "
+    "flooded vegetation are often confused.",
     "Most places are European: coasts, farmland, towns and forests. Deserts, savannas, boreal and "
     "tropical rain forests were hardly shown.",
     "The teacher reads Level-1C. Level-2A tiles were mapped to an approximation of it before they "

@@ -28,7 +28,7 @@ from scipy import ndimage
 from mmearth.errors import InputError
 from mmearth.raster.area import PixelAreas
 from mmearth.raster.grid import Grid
-from mmearth.raster.write import PERCENT_NODATA, _explained, staged
+from mmearth.raster.write import PERCENT_NODATA, explained, staged
 
 BLOCK_ROWS = 512
 BATCH = 20_000  # polygons written at once
@@ -131,16 +131,16 @@ def _created(
     """
 
     def write(values: NDArray[Any], window: Window) -> None:
-        with _explained(path):
+        with explained(path):
             dataset.write(values, 1, window=window)
 
-    with _explained(path):
+    with explained(path):
         dataset = rasterio.open(path, "w", **profile)
     try:
         yield write
     finally:
         dataset.close()
-    with _explained(path):
+    with explained(path):
         # GDAL writes the last rows when it closes a file, and tells no one if it cannot.
         pixels = dataset.width * dataset.height
         if path.stat().st_size < pixels * np.dtype(profile["dtype"]).itemsize:
@@ -330,7 +330,7 @@ def _append(
         "pixels": regions.pixels[index],
         "confidence": regions.confidence[index].round(4),
     }
-    with _explained(target):
+    with explained(target):
         try:
             pyogrio.raw.write(
                 target,

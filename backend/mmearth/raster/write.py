@@ -67,7 +67,7 @@ def create_working(path: Path, grid: Grid, layer: Layer) -> None:
     Raises:
         OutputError: if it cannot be written.
     """
-    with _explained(path):
+    with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with rasterio.open(
             path,
@@ -106,7 +106,7 @@ def write_rows(path: Path, start: int, rows: NDArray[np.uint8]) -> None:
         DiskFullError: if the disk is full.
         OutputError: if they cannot be written for another reason.
     """
-    with _explained(path), rasterio.open(path, "r+") as dataset:
+    with explained(path), rasterio.open(path, "r+") as dataset:
         dataset.write(rows, window=Window(0, start, rows.shape[2], rows.shape[1]))
 
 
@@ -120,7 +120,7 @@ def publish(working: Path, target: Path, layer: Layer) -> None:
         OutputError: if it cannot be written for another reason.
     """
     with staged(target) as temporary:
-        with _explained(target):
+        with explained(target):
             rasterio.shutil.copy(
                 working,
                 temporary,
@@ -147,7 +147,7 @@ def staged(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}{target.suffix}")
     try:
         yield temporary
-        with _explained(target):
+        with explained(target):
             os.replace(temporary, target)
     finally:
         # GDAL appends endings of its own to the names of its temporary files.
@@ -182,7 +182,7 @@ class Staging:
             OutputError: if its folder cannot be made.
         """
         path = self._folder(self._targets[name]) / self._targets[name].name
-        with _explained(path):
+        with explained(path):
             path.parent.mkdir(exist_ok=True)
         return path
 
@@ -196,7 +196,7 @@ class Staging:
         try:
             for file in self._files():
                 folder = self._folder(file)
-                with _explained(file):
+                with explained(file):
                     (folder / UNDO).mkdir(parents=True, exist_ok=True)
                     if file.exists():
                         os.replace(file, folder / UNDO / file.name)
@@ -208,7 +208,7 @@ class Staging:
             self.remove()
             raise
         for folder in {self._folder(file) for file in self._files()}:
-            with _explained(folder):
+            with explained(folder):
                 os.replace(folder / UNDO, folder / "done")
         self.remove()
 
@@ -270,7 +270,7 @@ def check_writable(targets: Sequence[Path], needed_bytes: int) -> None:
                 f"The folder {folder} does not exist.", "Create it or choose another."
             )
         probe = folder / f".{uuid.uuid4().hex[:8]}.tmp"
-        with _explained(folder):
+        with explained(folder):
             probe.touch(exist_ok=False)
             probe.unlink()
         check_space(folder, needed_bytes)
@@ -296,7 +296,7 @@ def check_space(folder: Path, needed_bytes: int) -> None:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Turn errors of the file system and of GDAL into words."""
     try:
         yield
@@ -337,7 +337,7 @@ def _write_category_names(path: Path, names: Mapping[int, str]) -> None:
     categories = ElementTree.SubElement(band, "CategoryNames")
     for value in range(max(names) + 1):
         ElementTree.SubElement(categories, "Category").text = names.get(value, "")
-    with _explained(path):
+    with explained(path):
         ElementTree.ElementTree(root).write(path, encoding="utf-8")
 
 

@@ -108,7 +108,7 @@ class Network:
             budget = int(torch.cuda.mem_get_info(self.device)[0] * 0.8)
         else:
             # Beyond a few tiles a CPU gains nothing, and large batches answer a cancel late.
-            budget = min(int(psutil.virtual_memory().available * MEMORY_SHARE), 512 * 2**20)
+            budget = min(int(psutil.virtual_memory().available * MEMORY_SHARE), 256 * 2**20)
         return max(1, min(LARGEST_BATCH, budget // (self._bytes_per_pixel * tile**2)))
 
     def _probe(self) -> int:

@@ -22,6 +22,7 @@ import rasterio.features
 import shapely
 from numpy.typing import NDArray
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
+from rasterio.io import DatasetReader
 from rasterio.windows import Window
 from scipy import ndimage
 
@@ -298,21 +299,43 @@ def _write(
 ) -> None:
     written = False
     with rasterio.open(numbered) as source:
-        shapes = rasterio.features.shapes(
-            rasterio.band(source, 1), connectivity=4, transform=grid.transform
-        )
+        outlines = _outlines(source, cancelled)
         while True:
-            cancelled()
-            chunk = list(itertools.islice(shapes, BATCH))
-            if not chunk and written:
+            found = list(itertools.islice(outlines, BATCH))
+            if not found and written:
                 break
-            found = [(shape, int(number)) for shape, number in chunk if number > 0]
             _append(found, regions, target, grid, names, append=written)
             written = True
 
 
+def _outlines(
+    source: DatasetReader, cancelled: Callable[[], None]
+) -> Iterator[tuple[shapely.Polygon, int]]:
+    """Yield the outline and the number of each region of a raster of numbers.
+
+    GDAL holds all outlines of what it is given at once, so it is given some rows at a time; regions
+    that go on below wait, and are joined along the seams.
+    """
+    waiting: dict[int, list[shapely.Polygon]] = {}
+    for start, stop in _blocks(source.height):
+        cancelled()
+        window = Window(0, start, source.width, stop - start)
+        numbers = source.read(1, window=window)
+        below = set(np.unique(numbers[-1]).tolist()) if stop < source.height else set()
+        for shape, value in rasterio.features.shapes(
+            numbers, numbers > 0, connectivity=4, transform=source.window_transform(window)
+        ):
+            number, part = int(value), _polygon(shape)
+            if number in waiting or number in below:
+                waiting.setdefault(number, []).append(part)
+            else:
+                yield part, number
+        for number in [number for number in waiting if number not in below]:
+            yield shapely.union_all(waiting.pop(number)), number
+
+
 def _append(
-    found: list[tuple[dict[str, Any], int]],
+    found: list[tuple[shapely.Polygon, int]],
     regions: _Regions,
     target: Path,
     grid: Grid,
@@ -334,7 +357,7 @@ def _append(
         try:
             pyogrio.raw.write(
                 target,
-                np.array([shapely.to_wkb(_polygon(shape)) for shape, _ in found], object),
+                np.array([shapely.to_wkb(outline) for outline, _ in found], object),
                 list(columns.values()),
                 list(columns),
                 layer=LAYER_NAME,

@@ -80,6 +80,7 @@ def test_pixel_exact_whatever_the_blocks(tmp_path, monkeypatch, values, block_ro
         assert table["pixels"][table["class"] == value].sum() == (values == value).sum()
     np.testing.assert_allclose(shapely.area(geometries), table["pixels"] * 100)
     assert shapely.is_valid(geometries).all()
+    assert {shape.geom_type for shape in geometries} == {"Polygon"}
 
 
 def test_areas_are_those_of_the_ellipsoid(tmp_path) -> None:

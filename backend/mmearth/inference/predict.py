@@ -21,7 +21,7 @@ from mmearth.models.network import Network
 from mmearth.raster.stack import RasterStack
 
 # Tiles waiting for the network, in bytes: enough to bridge the reading of a band of rows.
-READ_AHEAD_BYTES = 96 * 2**20
+READ_AHEAD_BYTES = 48 * 2**20
 
 
 @dataclass(frozen=True)
@@ -224,12 +224,14 @@ class _Strip:
 
     def move(self, start: int, stop: int) -> None:
         kept = max(0, self._stop - start) if start >= self._start else 0
+        # Copies, so that the rows above are freed before the ones below are read.
+        first = self.image.shape[1] - kept
+        self.image, self.mask = self.image[:, first:].copy(), self.mask[first:].copy()
         image, mask = self._stack.read_rows(start + kept, stop)
         if kept:
-            self.image = np.concatenate([self.image[:, -kept:], image], axis=1)
-            self.mask = np.concatenate([self.mask[-kept:], mask])
-        else:
-            self.image, self.mask = image, mask
+            image = np.concatenate([self.image, image], axis=1)
+            mask = np.concatenate([self.mask, mask])
+        self.image, self.mask = image, mask
         self._start, self._stop = start, stop
 
     def rows(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:

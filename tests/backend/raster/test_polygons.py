@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import numpy as np
 import pyogrio
 import pytest
@@ -185,15 +183,3 @@ def test_a_full_disk_is_said(tmp_path, small_disk, full) -> None:
             scratch=tmp_path if full == "target" else small_disk,
         )  # fmt: skip
     assert not list(tmp_path.glob("**/*areas*"))
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of one megabyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("mounting needs root")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -584,26 +584,3 @@ class TestWhereResultsGo:
         dock.runButton.click()
         wait(idle(dock))
         assert "could be opened as a layer" in words(dock.statusLabel)
-
-
-def test_settings_page_round_trip(iface, home, tmp_path):
-    from qgis_mmearth.gui.settings_page import SettingsPageFactory
-
-    page = SettingsPageFactory().createWidget(None)
-    page.threadsSpin.setValue(3)
-    page.deviceCombo.setCurrentIndex(page.deviceCombo.findData("cpu"))
-    page.outputWidget.setFilePath(str(tmp_path))
-    page.apply()
-    assert settings.read("threads") == 3 and settings.read("device") == "cpu"
-    assert settings.backend_variables()["MMEARTH_THREADS"] == "3"
-    again = SettingsPageFactory().createWidget(None)
-    assert again.threadsSpin.value() == 3 and again.outputWidget.filePath() == str(tmp_path)
-    assert not page.remoteEdit.isEnabled()
-
-
-def test_diagnostics_hold_no_secrets(home):
-    from qgis_mmearth.gui.diagnostics import report
-
-    text = report()
-    assert "QGIS 3." in text and "ok    Models" in text
-    assert Path(settings.home()).name in text

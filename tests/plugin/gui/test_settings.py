@@ -1,6 +1,7 @@
 """The settings, and the line of the panel that depends on them."""
 
 import time
+from pathlib import Path
 
 from qgis.core import QgsNetworkAccessManager, QgsRasterLayer
 from qgis.PyQt.QtNetwork import QNetworkProxy
@@ -93,3 +94,26 @@ def test_proxy_of_qgis(iface):
             assert settings.environment_options().proxy == address
     finally:
         manager.setFallbackProxyAndExcludes(before, excluded, [])
+
+
+def test_settings_page_round_trip(iface, home, tmp_path):
+    from qgis_mmearth.gui.settings_page import SettingsPageFactory
+
+    page = SettingsPageFactory().createWidget(None)
+    page.threadsSpin.setValue(3)
+    page.deviceCombo.setCurrentIndex(page.deviceCombo.findData("cpu"))
+    page.outputWidget.setFilePath(str(tmp_path))
+    page.apply()
+    assert settings.read("threads") == 3 and settings.read("device") == "cpu"
+    assert settings.backend_variables()["MMEARTH_THREADS"] == "3"
+    again = SettingsPageFactory().createWidget(None)
+    assert again.threadsSpin.value() == 3 and again.outputWidget.filePath() == str(tmp_path)
+    assert not page.remoteEdit.isEnabled()
+
+
+def test_diagnostics_hold_no_secrets(home):
+    from qgis_mmearth.gui.diagnostics import report
+
+    text = report()
+    assert "QGIS 3." in text and "ok    Models" in text
+    assert Path(settings.home()).name in text

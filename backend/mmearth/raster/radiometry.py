@@ -6,6 +6,7 @@ nowhere else.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -67,7 +68,7 @@ def scale_bands(
         RasterReadError: if pixels cannot be read.
     """
     bands = [_unscaled(source, sensor) for source in sources]
-    samples = [_sample_of(band) for band in bands]
+    samples = _samples_of(bands)
     reflective = _reflective_inputs(bands, samples)
     scaled = [_scale(band, sensor, override, reflective) for band in bands]
     # Whether there is any data at all shows when it is mapped.
@@ -187,31 +188,43 @@ def _offset_warning(
     ]
 
 
-def _sample_of(band: ScaledBand) -> NDArray[np.float64]:
-    """Return stored numbers of a band, spread over it; (n,), empty ones left out."""
-    stated = (band.nodata, band.all_zero_nodata)
-    empty = frozenset(value for value in stated if value is not None and not np.isnan(value))
-    name = band.source.dataset
-    return _sample(name, band.source.band, empty, _stamp(name))
+def _samples_of(bands: Sequence[ScaledBand]) -> list[NDArray[np.float64]]:
+    """Return stored numbers of each band, spread over it; (n,), empty ones left out."""
+    empty_by_file: dict[str, dict[int, frozenset[float]]] = {}
+    for band in bands:
+        stated = (band.nodata, band.all_zero_nodata)
+        empty = frozenset(value for value in stated if value is not None and not np.isnan(value))
+        empty_by_file.setdefault(band.source.dataset, {})[band.source.band] = empty
+    samples = {
+        name: _samples(name, tuple(empty.items()), _stamp(name))
+        for name, empty in empty_by_file.items()
+    }
+    return [samples[band.source.dataset][band.source.band] for band in bands]
 
 
 def _stamp(name: str) -> float:
     return os.stat(name).st_mtime if os.path.exists(name) else 0.0
 
 
-@lru_cache(maxsize=512)
-def _sample(name: str, band: int, empty: frozenset[float], _modified: float) -> NDArray[np.float64]:
-    """Read about SAMPLE_SIDE² numbers of a band; none only if a denser look finds none either."""
+@lru_cache(maxsize=64)
+def _samples(
+    name: str, empty: tuple[tuple[int, frozenset[float]], ...], _modified: float
+) -> dict[int, NDArray[np.float64]]:
+    """Read about SAMPLE_SIDE² numbers a band; none only if a denser look finds none either."""
+    samples = {}
     with open_raster(name) as dataset:
         try:
-            values = _without(empty, _read_sparsely(dataset, band))
-            if not values.size:  # a small island of data lies between the windows
-                values = _without(empty, _read_decimated(dataset, band, DENSE_SIDE))
+            found = _read_sparsely(dataset, [band for band, _ in empty])
+            for band, none in empty:
+                values = _without(none, found[band])
+                if not values.size:  # a small island of data lies between the windows
+                    values = _without(none, _read_decimated(dataset, band, DENSE_SIDE))
+                samples[band] = values[:: 1 + values.size // SAMPLE_SIDE**2]
         except RasterioError as error:
             raise RasterReadError(
                 f"{name} is damaged: its pixels cannot be read.", f"GDAL says: {error}"
             ) from error
-    return values[:: 1 + values.size // SAMPLE_SIDE**2]
+    return samples
 
 
 def _without(empty: frozenset[float], values: NDArray[np.generic]) -> NDArray[np.float64]:
@@ -219,24 +232,24 @@ def _without(empty: frozenset[float], values: NDArray[np.generic]) -> NDArray[np
     return numbers[np.isfinite(numbers) & ~np.isin(numbers, list(empty))]
 
 
-def _read_sparsely(dataset: DatasetReader, band: int) -> NDArray[np.generic]:
-    """Read SAMPLE_SIDE² pixels: decimated where that is cheap, else a few windows.
+def _read_sparsely(dataset: DatasetReader, bands: list[int]) -> dict[int, NDArray[np.generic]]:
+    """Read SAMPLE_SIDE² pixels a band: decimated where that is cheap, else a few windows.
 
-    Without overviews a decimated read would decode the whole file.
+    Without overviews a decimated read would decode the whole file. Window by window, because files
+    that hold the bands pixel by pixel are decoded for all bands at once.
     """
-    if dataset.overviews(band) or dataset.width * dataset.height <= 4 * SAMPLE_SIDE**2:
-        return _read_decimated(dataset, band, SAMPLE_SIDE)
+    if dataset.overviews(bands[0]) or dataset.width * dataset.height <= 4 * SAMPLE_SIDE**2:
+        return {band: _read_decimated(dataset, band, SAMPLE_SIDE) for band in bands}
     side = SAMPLE_SIDE // 4
     rows = np.linspace(0, dataset.height - side, 4).astype(int).clip(0)
     cols = np.linspace(0, dataset.width - side, 4).astype(int).clip(0)
-    windows = [
-        Window(int(c), int(r), min(side, dataset.width), min(side, dataset.height))
-        for r in rows
-        for c in cols
-    ]
-    return np.concatenate(
-        [dataset.read(band, window=w)[read_mask(dataset, band, window=w)] for w in windows]
-    )
+    parts: dict[int, list[NDArray[np.generic]]] = {band: [] for band in bands}
+    for row, col in itertools.product(rows, cols):
+        window = Window(int(col), int(row), min(side, dataset.width), min(side, dataset.height))
+        for band in bands:
+            values = dataset.read(band, window=window)
+            parts[band].append(values[read_mask(dataset, band, window=window)])
+    return {band: np.concatenate(found) for band, found in parts.items()}
 
 
 def _read_decimated(dataset: DatasetReader, band: int, side: int) -> NDArray[np.generic]:

@@ -7,15 +7,16 @@ a machine that slows down slows both.
 
 from __future__ import annotations
 
-import itertools
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
+import torch
 
 from benchmarks import ROOT
 from benchmarks.common import large_scene, request, row
@@ -46,13 +47,21 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
         values = source.read([names.index(band) + 1 for band in ready.card.bands])
     backend = Backend(Environment(home, ROOT / "backend", Options(python=sys.executable)))
 
+    workload = network.workload(tile)
+    masks = np.ones((workload.batch_size, tile, tile), bool)
+    compute = torch.set_num_threads, (workload.threads,)
+
     def forward() -> float:
+        """Compute one row of tiles after the other; cutting them is not counted."""
         seconds = 0.0
-        for images in _batches(values, ready.layout, network.batch_size(tile)):
-            masks = np.ones((len(images), tile, tile), bool)
-            start = time.perf_counter()
-            network.probabilities(images, masks)
-            seconds += time.perf_counter() - start
+        with ThreadPoolExecutor(workload.lanes, "network", *compute) as lanes:
+            for batches in _rows_of_batches(values, ready.layout, workload.batch_size):
+                start = time.perf_counter()
+                for result in lanes.map(
+                    lambda images: network.probabilities(images, masks[: len(images)]), batches
+                ):
+                    del result
+                seconds += time.perf_counter() - start
         return seconds
 
     def job() -> float:
@@ -75,13 +84,12 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _batches(values: np.ndarray, layout: Layout, size: int) -> Iterator[np.ndarray]:
-    """Yield the job's tiles as reflectance: (B, C, tile, tile) float32."""
-    places = itertools.product(layout.rows.starts, layout.cols.starts)
-    while batch := list(itertools.islice(places, size)):
-        yield np.stack(
-            [
-                values[:, layout.rows.mirrored(top)][:, :, layout.cols.mirrored(left)]
-                for top, left in batch
-            ]
-        ).astype(np.float32) / np.float32(10_000)
+def _rows_of_batches(values: np.ndarray, layout: Layout, size: int) -> Iterator[list[np.ndarray]]:
+    """Yield the job's tiles as reflectance, a row of tiles at a time: lists of (B, C, h, w)."""
+    for top in layout.rows.starts:
+        strip = values[:, layout.rows.mirrored(top)]
+        tiles = [
+            strip[:, :, layout.cols.mirrored(left)].astype(np.float32) / np.float32(10_000)
+            for left in layout.cols.starts
+        ]
+        yield [np.stack(tiles[first : first + size]) for first in range(0, len(tiles), size)]

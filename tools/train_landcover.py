@@ -352,7 +352,7 @@ def _map(network: Network, tile: SoftTile) -> np.ndarray:
     bands = [ScaledBand(sources[name], SENSOR.scale, 0.0, None, SENSOR.nodata) for name in BANDS]
     grid = bands[0].source.grid
     layout = Layout.of(grid.height, grid.width, TILE, stride=network.card.stride)
-    parts = predict_rows(RasterStack(bands, grid), network, layout, batch_size=1)
+    parts = predict_rows(RasterStack(bands, grid), network, layout, network.workload(TILE))
     return torch.cat([part.probabilities for part in parts], dim=1).numpy()
 
 

@@ -1,14 +1,15 @@
 """From a raster stack and a network to blended probabilities, one band of rows after another.
 
-Reading runs ahead in a thread of its own, so decoding and computing overlap. Only the rows that
-tiles still contribute to are held: memory grows with the width of a scene, not with its height.
+Only the rows that tiles still contribute to are held: memory grows with the width of a scene, not
+with its height.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +17,10 @@ import torch
 from numpy.typing import NDArray
 
 from mmearth.errors import JobCancelled
+from mmearth.inference.reader import Batch, read_batches
 from mmearth.inference.tiles import Layout
-from mmearth.models.network import Network
+from mmearth.models.network import Network, Workload
 from mmearth.raster.stack import RasterStack
-
-# Tiles waiting for the network, in bytes: enough to bridge the reading of a band of rows.
-READ_AHEAD_BYTES = 48 * 2**20
 
 
 @dataclass(frozen=True)
@@ -41,23 +40,12 @@ class RowBand:
     computed: int
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Tiles of one row of tiles; ``valid`` comes with the last batch of the row."""
-
-    images: NDArray[np.float32] | None  # (B, C, tile, tile) reflectance
-    masks: NDArray[np.bool_] | None  # (B, tile, tile)
-    columns: tuple[int, ...]  # first column of each tile
-    seen: int  # tiles of this row looked at so far, empty ones too
-    valid: NDArray[np.bool_] | None  # (n, W) of the rows that are finished after this row
-
-
 def predict_rows(
     stack: RasterStack,
     network: Network,
     layout: Layout,
+    workload: Workload,
     *,
-    batch_size: int,
     first_row: int = 0,
     progress: Callable[[int], None] = lambda tiles: None,
     cancelled: Callable[[], bool] = lambda: False,
@@ -68,7 +56,7 @@ def predict_rows(
         stack: where pixels come from; opened and closed here.
         network: what computes.
         layout: tiles over the stack's grid.
-        batch_size: tiles computed at once.
+        workload: tiles computed at once.
         first_row: rows before it are skipped, to go on with an interrupted run.
         progress: called with the number of tiles done, empty and skipped ones included.
         cancelled: asked before every batch.
@@ -80,54 +68,58 @@ def predict_rows(
         JobCancelled: if ``cancelled`` says so.
         MMEarthError: whatever goes wrong in reading.
     """
-    numbers = _tile_rows(layout, first_row)
     per_row = len(layout.cols.starts)
-    size = batch_size * len(network.card.bands) * layout.rows.tile * layout.cols.tile * 4
-    waiting: queue.Queue[_Batch | BaseException] = queue.Queue(max(2, READ_AHEAD_BYTES // size))
-    stop = threading.Event()
-    reader = threading.Thread(
-        target=_read_ahead,
-        args=(stack, layout, numbers, batch_size, first_row, waiting, stop),
-        name="reader",
-        daemon=True,
-    )
-    reader.start()
     blend = _Blend(network.card.class_count, layout, first_row, network.device)
+    number = None
     computed = 0
-    try:
-        for number in numbers:
-            blend.begin(number)
-            valid = None
-            while valid is None:
-                if cancelled():
-                    raise JobCancelled("Cancelled.")
-                batch = waiting.get()
-                if isinstance(batch, BaseException):
-                    raise batch
-                if batch.images is not None and batch.masks is not None:
-                    blend.add(network.probabilities(batch.images, batch.masks), batch.columns)
-                    computed += len(batch.columns)
-                progress(number * per_row + batch.seen)
-                valid = batch.valid
-            if valid.shape[0]:
-                yield blend.finish(number, valid, computed)
+    with (
+        closing(read_batches(stack, layout, workload.batch_size, first_row)) as batches,
+        closing(_compute(batches, network, workload, cancelled)) as results,
+    ):
+        for batch, probabilities in results:
+            if batch.number != number:
+                number = batch.number
+                blend.begin(number)
+            if probabilities is not None:
+                blend.add(probabilities, batch.columns)
+                computed += len(batch.columns)
+            progress(number * per_row + batch.seen)
+            if batch.valid is not None and batch.valid.shape[0]:
+                yield blend.finish(number, batch.valid, computed)
                 computed = 0
+
+
+def _compute(
+    batches: Iterable[Batch], network: Network, workload: Workload, cancelled: Callable[[], bool]
+) -> Generator[tuple[Batch, torch.Tensor | None], None, None]:
+    """Send batches through the network; results come in the order of the batches.
+
+    One batch more than there are lanes is under way, so that none idles while rows are blended and
+    written.
+    """
+    lanes = ThreadPoolExecutor(
+        workload.lanes, "network", torch.set_num_threads, (workload.threads,)
+    )
+    pending: deque[tuple[Batch, Future[torch.Tensor] | None]] = deque()
+
+    def oldest() -> tuple[Batch, torch.Tensor | None]:
+        batch, future = pending.popleft()
+        return batch, future.result() if future else None
+
+    try:
+        for batch in batches:
+            if cancelled():
+                raise JobCancelled("Cancelled.")
+            future = None
+            if batch.images is not None and batch.masks is not None:
+                future = lanes.submit(network.probabilities, batch.images, batch.masks)
+            pending.append((batch, future))
+            while len(pending) > workload.lanes + 1:
+                yield oldest()
+        while pending:
+            yield oldest()
     finally:
-        stop.set()
-        while reader.is_alive():
-            _drain(waiting)
-            reader.join(0.05)
-
-
-def _tile_rows(layout: Layout, first_row: int) -> list[int]:
-    """Rows of tiles that touch ``first_row`` or what lies below it."""
-    tile = layout.rows.tile
-    return [n for n, start in enumerate(layout.rows.starts) if start + tile > first_row]
-
-
-def _drain(waiting: queue.Queue[_Batch | BaseException]) -> None:
-    while not waiting.empty():
-        waiting.get_nowait()
+        lanes.shutdown(cancel_futures=True)
 
 
 class _Blend:
@@ -176,91 +168,3 @@ class _Blend:
         sums = self._sums[:, rows, cols]
         total = self._row_total[start:stop, None] * self._col_total[None, :]
         return RowBand(start, (sums / total).cpu(), valid, computed)
-
-
-def _read_ahead(
-    stack: RasterStack,
-    layout: Layout,
-    numbers: list[int],
-    batch_size: int,
-    first_row: int,
-    waiting: queue.Queue[_Batch | BaseException],
-    stop: threading.Event,
-) -> None:
-    def put(item: _Batch | BaseException) -> None:
-        while not stop.is_set():
-            try:
-                return waiting.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    try:
-        with stack:
-            strip = _Strip(stack)
-            done = first_row
-            for number in numbers:
-                if stop.is_set():
-                    return
-                rows = layout.rows.mirrored(layout.rows.starts[number])
-                strip.move(int(rows.min()), int(rows.max()) + 1)
-                finished = layout.finished_rows(number)
-                valid = strip.valid(done, finished)
-                done = max(done, finished)
-                for batch in _cut(strip, layout, rows, batch_size):
-                    put(batch)
-                put(_Batch(None, None, (), len(layout.cols.starts), valid))
-    except BaseException as error:  # handed to the consumer, which raises it
-        put(error)
-
-
-class _Strip:
-    """The rows of the scene that the present row of tiles shows; shared rows are read once."""
-
-    def __init__(self, stack: RasterStack) -> None:
-        self._stack = stack
-        self._start = self._stop = 0
-        self.image: NDArray[np.float32] = np.zeros((0, 0, 0), np.float32)
-        self.mask: NDArray[np.bool_] = np.zeros((0, 0), bool)
-
-    def move(self, start: int, stop: int) -> None:
-        kept = max(0, self._stop - start) if start >= self._start else 0
-        # Copies, so that the rows above are freed before the ones below are read.
-        first = self.image.shape[1] - kept
-        self.image, self.mask = self.image[:, first:].copy(), self.mask[first:].copy()
-        image, mask = self._stack.read_rows(start + kept, stop)
-        if kept:
-            image = np.concatenate([self.image, image], axis=1)
-            mask = np.concatenate([self.mask, mask])
-        self.image, self.mask = image, mask
-        self._start, self._stop = start, stop
-
-    def rows(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
-        return rows - self._start
-
-    def valid(self, start: int, stop: int) -> NDArray[np.bool_]:
-        return self.mask[max(start, self._start) - self._start : max(0, stop - self._start)].copy()
-
-
-def _cut(
-    strip: _Strip, layout: Layout, rows: NDArray[np.intp], batch_size: int
-) -> Iterator[_Batch]:
-    """Cut the tiles of one row out of a strip, in batches, leaving out those without data."""
-    held = strip.rows(rows)
-    contiguous = bool((np.diff(held) == 1).all())
-    pick: slice | NDArray[np.intp] = slice(held[0], held[-1] + 1) if contiguous else held
-    images, masks, columns = [], [], []
-    seen = 0
-    for start in layout.cols.starts:
-        seen += 1
-        cols = layout.cols.mirrored(start)
-        mask = strip.mask[pick][:, cols]
-        if not mask.any():
-            continue
-        images.append(strip.image[:, pick][:, :, cols])
-        masks.append(mask)
-        columns.append(start)
-        if len(images) == batch_size:
-            yield _Batch(np.stack(images), np.stack(masks), tuple(columns), seen, None)
-            images, masks, columns = [], [], []
-    if images:
-        yield _Batch(np.stack(images), np.stack(masks), tuple(columns), seen, None)

@@ -30,7 +30,7 @@ from mmearth.settings import Settings
 # Before the first run on a machine nothing is measured: a cautious guess of a core's speed.
 GUESSED_FLOPS_PER_CORE = 15e9
 START_SECONDS = 4.0
-BATCH_BYTES = 256 * 2**20  # of tiles that are computed at once
+LANE_BYTES = 256 * 2**20  # of tiles that are computed at once, for each core
 TILE_BYTES_PER_PIXEL = 2500  # of a single tile, whatever the budget; measured for a small U-Net
 LARGEST_TILE = 2048  # pixels a side
 WORKER_BYTES = 600 * 2**20  # torch and its libraries, loaded
@@ -183,5 +183,5 @@ def _estimate_memory(ready: Prepared, settings: Settings) -> int:
     """Return bytes: the libraries, three bands of rows, and the tiles under way."""
     tile, width = ready.layout.rows.tile, ready.grid.width
     strips = 4 * tile * width * (2 * len(ready.card.bands) + 2 * ready.card.class_count)
-    budget = settings.memory_mb * 2**20 or BATCH_BYTES
+    budget = settings.memory_mb * 2**20 or LANE_BYTES * settings.cpu_threads
     return WORKER_BYTES + strips + max(budget, TILE_BYTES_PER_PIXEL * tile**2)

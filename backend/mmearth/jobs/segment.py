@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -222,12 +222,12 @@ def _map(
         RasterStack(ready.bands, ready.grid),
         network,
         layout,
-        batch_size=network.batch_size(layout.rows.tile),
+        network.workload(layout.rows.tile),
         first_row=work.rows_done,
         progress=clock.tick,
         cancelled=context.is_cancelled,
     ):
-        rows = _quantise(band, ready.product, network)
+        rows = _quantise(band, ready.product, network, products)
         for name in products:
             write.write_rows(work.path(name), band.start, rows[name])
         work.mark(band.start + band.valid.shape[0])
@@ -255,11 +255,13 @@ class _Clock:
         )
 
 
-def _quantise(band: RowBand, product: Product, network: Network) -> dict[str, NDArray[np.uint8]]:
-    """Turn probabilities into what is stored; without data 0 or 255.
+def _quantise(
+    band: RowBand, product: Product, network: Network, wanted: Collection[str]
+) -> dict[str, NDArray[np.uint8]]:
+    """Turn probabilities into what is stored, as uint8; without data 0 or 255.
 
     Returns:
-        classes (1, n, W), confidence (1, n, W) and probabilities (K, n, W), all uint8.
+        classes (1, n, W) and, if wanted, confidence (1, n, W) and probabilities (P, n, W).
     """
     probabilities = product_probabilities(band.probabilities, product, network.card.classes)
     if product.members:
@@ -271,11 +273,12 @@ def _quantise(band: RowBand, product: Product, network: Network) -> dict[str, ND
     values = torch.tensor([row.value for row in product.classes], dtype=torch.uint8)
     classes = values[position].numpy()
     classes[~band.valid] = write.CLASS_NODATA
-    confidence = (best * 100).round().to(torch.uint8).numpy()
-    confidence[~band.valid] = write.PERCENT_NODATA
-    percent = (probabilities * 100).round().to(torch.uint8).numpy()
-    percent[:, ~band.valid] = write.PERCENT_NODATA
-    return {"classes": classes[None], "confidence": confidence[None], "probabilities": percent}
+    rows = {"classes": classes[None]}
+    for name, shares in (("confidence", best[None]), ("probabilities", probabilities)):
+        if name in wanted:
+            rows[name] = (shares * 100).round().to(torch.uint8).numpy()
+            rows[name][:, ~band.valid] = write.PERCENT_NODATA
+    return rows
 
 
 def product_probabilities(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import psutil
 import torch
@@ -17,6 +19,7 @@ from mmearth.settings import Settings
 LARGEST_BATCH = 32
 # Share of the free memory that a batch may take; other programs live on the machine too.
 MEMORY_SHARE = 0.25
+LANE_BYTES = 256 * 2**20  # of feature maps, for each core: a tile of 256 pixels of a small U-Net
 PROBE_SIDE = 64
 
 
@@ -41,6 +44,22 @@ def choose_device(settings: Settings) -> torch.device:
             "Choose 'Automatic' or 'Processor' as the device in the settings.",
         )
     return torch.device(settings.device)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is computed at once.
+
+    Attributes:
+        batch_size: tiles in a batch.
+        lanes: batches side by side, each in a thread of its own. Processors do more in lanes of one
+            core than in one batch over all cores, which wait for each other after every layer.
+        threads: cores of a lane.
+    """
+
+    batch_size: int
+    lanes: int = 1
+    threads: int = 1
 
 
 class Network:
@@ -96,20 +115,25 @@ class Network:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
             return self._module(values)
 
-    def batch_size(self, tile: int) -> int:
-        """Return how many tiles to compute at once, by the memory that is free now.
+    def workload(self, tile: int) -> Workload:
+        """Return how much to compute at once, by the memory that is free now.
 
         Args:
             tile: side of a tile in pixels.
         """
+        cores = self._settings.cpu_threads
         if self._settings.memory_mb:
             budget = self._settings.memory_mb * 2**20
         elif self.device.type == "cuda":
             budget = int(torch.cuda.mem_get_info(self.device)[0] * 0.8)
         else:
-            # Beyond a few tiles a CPU gains nothing, and large batches answer a cancel late.
-            budget = min(int(psutil.virtual_memory().available * MEMORY_SHARE), 256 * 2**20)
-        return max(1, min(LARGEST_BATCH, budget // (self._bytes_per_pixel * tile**2)))
+            budget = min(int(psutil.virtual_memory().available * MEMORY_SHARE), cores * LANE_BYTES)
+        fitting = max(1, budget // (self._bytes_per_pixel * tile**2))
+        if self.device.type != "cpu":
+            return Workload(min(LARGEST_BATCH, fitting), threads=cores)
+        # Beyond a few tiles a processor gains nothing, and large batches answer a cancel late.
+        lanes = min(cores, fitting)
+        return Workload(min(LARGEST_BATCH, fitting // lanes), lanes, cores // lanes)
 
     def _probe(self) -> int:
         """Measure memory per pixel: the sum of all feature maps of a small tile, an upper bound."""

@@ -96,10 +96,10 @@ class RasterStack:
 
     def __init__(self, bands: Sequence[ScaledBand], grid: Grid) -> None:
         self.grid = grid
-        self._bands = list(bands)
+        self.bands = list(bands)
         self._scale = np.array([band.scale for band in bands], np.float32)[:, None, None]
         self._offset = np.array([band.offset for band in bands], np.float32)[:, None, None]
-        self._groups = _group(self._bands)
+        self._groups = _group(self.bands)
         self._open = contextlib.ExitStack()
         self._readers: list[tuple[_Group, DatasetReader, tuple[int, int] | None]] = []
 
@@ -134,7 +134,7 @@ class RasterStack:
             RasterReadError: if a file is damaged.
         """
         shape = (stop - start, self.grid.width)
-        image = np.zeros((len(self._bands), *shape), np.float32)
+        image = np.zeros((len(self.bands), *shape), np.float32)
         valid = np.ones(shape, bool)
         empty = np.ones(shape, bool)  # all bands hold the value that means empty
         for group, reader, origin in self._readers:
@@ -167,7 +167,7 @@ class RasterStack:
             The dataset, and the grid's origin in it as (row, col); None if their pixels do not
             coincide.
         """
-        source = self._bands[group.positions[0]].source
+        source = self.bands[group.positions[0]].source
         dataset = opening.enter_context(open_raster(group.dataset))
         offset = self.grid.offset_of(source.grid)
         if offset is not None and source.grid.transform.almost_equals(dataset.transform):
@@ -185,7 +185,7 @@ class RasterStack:
         shape = (stop - start, self.grid.width)
         values = np.zeros((len(group.bands), *shape), np.float32)
         inside = np.zeros(shape, bool)
-        source = self._bands[group.positions[0]].source.grid
+        source = self.bands[group.positions[0]].source.grid
         shrink = self.grid.pixel_m / source.pixel_m
         side = max(1, int(PIECE_SIDE / max(1.0, shrink)))
         for top in range(0, shape[0], side):

@@ -12,15 +12,16 @@ from rasterio.errors import RasterioIOError
 
 from mmearth.api import RasterInput
 from mmearth.errors import JobCancelled, RasterReadError
-from mmearth.inference import predict
+from mmearth.inference import reader
 from mmearth.inference.predict import predict_rows
 from mmearth.inference.tiles import Layout
-from mmearth.models.network import Network
+from mmearth.models.network import Network, Workload
 from mmearth.raster.radiometry import ScaledBand
 from mmearth.raster.source import list_bands
 from mmearth.raster.stack import RasterStack
 
 CLASSES = 3
+WORKLOAD = Workload(batch_size=3, lanes=2)
 
 
 class PixelNetwork:
@@ -68,10 +69,10 @@ def stack_of(path):
     return RasterStack([ScaledBand(band, 0.0001, 0.0, 0, None)], band.grid)
 
 
-def run(path, network, *, tile=64, overlap=0.25, batch_size=3, **options):
+def run(path, network, *, tile=64, overlap=0.25, workload=WORKLOAD, **options):
     stack = stack_of(path)
     layout = Layout.of(stack.grid.height, stack.grid.width, tile, overlap=overlap)
-    parts = list(predict_rows(stack, network, layout, batch_size=batch_size, **options))
+    parts = list(predict_rows(stack, network, layout, workload, **options))
     starts = [part.start for part in parts]
     assert starts == [
         (parts[0].start if n == 0 else starts[n - 1] + parts[n - 1].valid.shape[0])
@@ -118,7 +119,7 @@ def test_the_map_does_not_depend_on_the_tile_size(make_raster, tiny_model, setti
     for tile in (256, 512):
         stack = RasterStack(bands, bands[0].source.grid)
         layout = Layout.of(700, 640, tile, stride=tiny_model.stride)
-        parts = list(predict_rows(stack, network, layout, batch_size=1))
+        parts = list(predict_rows(stack, network, layout, network.workload(tile)))
         maps.append(torch.cat([part.probabilities for part in parts], dim=1).argmax(dim=0))
         valid = np.concatenate([part.valid for part in parts])
     assert len(np.unique(maps[0])) > 1
@@ -146,12 +147,12 @@ def test_goes_on_where_it_stopped(make_raster, done) -> None:
     np.testing.assert_allclose(rest, whole[:, done:], atol=1e-6)
 
 
-def test_cancel_stops_at_the_next_batch(make_raster) -> None:
+def test_cancel_stops_after_the_batches_under_way(make_raster) -> None:
     network = PixelNetwork()
     path = make_raster("s.tif", image_of(400, 400), nodata=0)
     with pytest.raises(JobCancelled):
-        run(path, network, batch_size=1, cancelled=lambda: network.tiles >= 5)
-    assert network.tiles == 5
+        run(path, network, workload=Workload(1), cancelled=lambda: network.tiles >= 5)
+    assert 5 <= network.tiles <= 8 < Layout.of(400, 400, 64).count
 
 
 def test_a_file_that_breaks_off_is_told(make_raster) -> None:
@@ -164,7 +165,7 @@ def test_a_file_that_breaks_off_is_told(make_raster) -> None:
 
 def test_memory_does_not_grow_with_height(make_raster, monkeypatch) -> None:
     """The sums are held for one row of tiles, however many there are."""
-    monkeypatch.setattr(predict, "READ_AHEAD_BYTES", 1)
+    monkeypatch.setattr(reader, "READ_AHEAD_BYTES", 1)
     peaks = []
     for height in (300, 1500):
         path = make_raster(f"{height}.tif", image_of(height, 300), nodata=0)
@@ -172,7 +173,7 @@ def test_memory_does_not_grow_with_height(make_raster, monkeypatch) -> None:
         stack = stack_of(path)
         layout = Layout.of(height, 300, 64)
         tracemalloc.start()
-        for part in predict_rows(stack, network, layout, batch_size=2):
+        for part in predict_rows(stack, network, layout, WORKLOAD):
             del part
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()

@@ -61,7 +61,7 @@ class TestEmbeddedModels:
 
     def test_loads(self, folder, settings) -> None:
         network = Network(read_card(folder), settings)
-        assert network.batch_size(network.card.tile_size) >= 1
+        assert network.workload(network.card.tile_size).batch_size >= 1
 
     def test_follows_stac(self, folder) -> None:
         check_stac(json.loads((folder / "model.json").read_text("utf-8")))

@@ -8,7 +8,7 @@ import torch
 
 from mmearth.errors import ModelError
 from mmearth.models.card import Normalisation
-from mmearth.models.network import Network, Normaliser
+from mmearth.models.network import Network, Normaliser, Workload
 from mmearth.settings import Settings
 
 
@@ -40,14 +40,21 @@ def test_probabilities_add_up_and_masked_pixels_are_finite(tiny_model, settings)
 
 
 def test_batch_follows_memory(tiny_model, settings) -> None:
-    small = Network(tiny_model, settings.model_copy(update={"memory_mb": 1})).batch_size(64)
-    large = Network(tiny_model, settings.model_copy(update={"memory_mb": 4000})).batch_size(64)
-    assert 1 <= small < large <= 32
+    small = Network(tiny_model, settings.model_copy(update={"memory_mb": 1})).workload(64)
+    large = Network(tiny_model, settings.model_copy(update={"memory_mb": 4000})).workload(64)
+    assert small == Workload(1, lanes=1, threads=settings.cpu_threads)
+    assert 1 < large.batch_size <= 32
 
 
 def test_batch_follows_the_size_of_tiles(tiny_model, settings) -> None:
     network = Network(tiny_model, settings.model_copy(update={"memory_mb": 100}))
-    assert network.batch_size(64) >= 4 * network.batch_size(256)
+    assert network.workload(64).batch_size >= 4 * network.workload(256).batch_size
+
+
+def test_a_processor_computes_one_batch_on_each_core(tiny_model, settings) -> None:
+    plenty = settings.model_copy(update={"memory_mb": 4000, "threads": 6})
+    workload = Network(tiny_model, plenty).workload(256)
+    assert (workload.lanes, workload.threads) == (6, 1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a graphics card")

@@ -22,6 +22,8 @@ from mmearth.inference.tiles import Layout
 from mmearth.models.network import Network, Workload
 from mmearth.raster.stack import RasterStack
 
+BAND_ROWS = 64  # what becomes of finished rows takes several times their memory
+
 
 @dataclass(frozen=True)
 class RowBand:
@@ -85,7 +87,7 @@ def predict_rows(
                 computed += len(batch.columns)
             progress(number * per_row + batch.seen)
             if batch.valid is not None and batch.valid.shape[0]:
-                yield blend.finish(number, batch.valid, computed)
+                yield from blend.finish(number, batch.valid, computed)
                 computed = 0
 
 
@@ -134,7 +136,7 @@ class _Blend:
         self._first = cols.starts[0]
         width = cols.starts[-1] + cols.tile - self._first
         self._sums = torch.zeros(classes, layout.rows.tile, width, device=device)
-        self._top: int | None = None  # scene row of the first row held
+        self._top = layout.rows.starts[0]  # scene row of the first row held
         self._done = first_row
         taper = layout.rows.taper[:, None] * cols.taper[None, :]
         self._weights = torch.from_numpy(taper).to(device)
@@ -144,11 +146,9 @@ class _Blend:
     def begin(self, number: int) -> None:
         """Move on to a row of tiles."""
         start = self._layout.rows.starts[number]
-        if self._top is not None:
-            shift = start - self._top
-            kept = self._sums[:, shift:].clone()
-            self._sums.zero_()
-            self._sums[:, : kept.shape[1]] = kept
+        kept = self._sums[:, start - self._top :].clone()
+        self._sums.zero_()
+        self._sums[:, : kept.shape[1]] = kept
         self._top = start
 
     def add(self, probabilities: torch.Tensor, columns: tuple[int, ...]) -> None:
@@ -158,13 +158,18 @@ class _Blend:
             left = column - self._first
             self._sums[:, :, left : left + tile].addcmul_(image, self._weights)
 
-    def finish(self, number: int, valid: NDArray[np.bool_], computed: int) -> RowBand:
-        """Return the rows that no later row of tiles touches."""
-        start, stop = self._done, self._layout.finished_rows(number)
-        self._done = stop
-        top = self._top or 0
-        rows = slice(start - top, stop - top)
+    def finish(self, number: int, valid: NDArray[np.bool_], computed: int) -> Iterator[RowBand]:
+        """Return the rows that no later row of tiles touches, few at a time."""
+        first, last = self._done, self._layout.finished_rows(number)
+        self._done = last
         cols = slice(-self._first, -self._first + self._layout.cols.length)
-        sums = self._sums[:, rows, cols]
-        total = self._row_total[start:stop, None] * self._col_total[None, :]
-        return RowBand(start, (sums / total).cpu(), valid, computed)
+        for start in range(first, last, BAND_ROWS):
+            stop = min(last, start + BAND_ROWS)
+            sums = self._sums[:, start - self._top : stop - self._top, cols]
+            total = self._row_total[start:stop, None] * self._col_total[None, :]
+            yield RowBand(
+                start,
+                (sums / total).cpu(),
+                valid[start - first : stop - first],
+                computed if start == first else 0,
+            )

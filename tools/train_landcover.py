@@ -137,6 +137,7 @@ def main() -> None:
         crop=options.crop,
         learning_rate=options.learning_rate,
         seed=options.seed,
+        mixed=options.mixed,
     )
     wavelengths = torch.tensor([SENSOR.band(name).wavelength_nm / 1000 for name in BANDS])
     jitter = RadiometricJitter() if options.jitter else RadiometricJitter(chance=0.0)
@@ -173,12 +174,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of tiles and index.json")
     parser.add_argument("--output", type=Path, default=ROOT / "resources" / "models" / MODEL_ID)
     parser.add_argument("--encoder", choices=sorted(DECODERS), default="doubleconv-24")
-    parser.add_argument("--steps", type=int, default=7_000)
-    parser.add_argument("--batch", type=int, default=12)
-    parser.add_argument("--crop", type=int, default=80, help="pixels a side; a multiple of 16")
+    parser.add_argument("--steps", type=int, default=6_000)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--crop", type=int, default=96, help="pixels a side; a multiple of 16")
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--mixed", action="store_true", help="layers in bfloat16")
     parser.add_argument("--no-jitter", dest="jitter", action="store_false")
     parser.add_argument(
         "--hold-out", default="", help="sources to leave out of training and to measure on"
@@ -421,7 +423,9 @@ def _facts(
             f"--encoder {options.encoder} --steps {options.steps} --batch {options.batch} "
             f"--crop {options.crop} "
             f"--learning-rate {options.learning_rate:g} --seed {options.seed} "
-            f"--threads {options.threads}" + ("" if options.jitter else " --no-jitter"),
+            f"--threads {options.threads}"
+            + (" --mixed" if options.mixed else "")
+            + ("" if options.jitter else " --no-jitter"),
             "method": "distillation on soft labels (Hinton et al. 2015) with radiometric jitter",
             "teacher": "Dynamic World forward model (google/dynamicworld, Apache-2.0)",
             "seed": options.seed,

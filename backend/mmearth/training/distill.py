@@ -33,6 +33,7 @@ class Recipe:
         weight_decay: of AdamW.
         averaging: share of the average that stays at each step, once settled.
         seed: of weights, crops and changes.
+        mixed: compute layers in bfloat16; twice as fast on processors that know it.
     """
 
     steps: int
@@ -43,6 +44,7 @@ class Recipe:
     weight_decay: float = 1e-2
     averaging: float = 0.999
     seed: int = 0
+    mixed: bool = False
 
 
 def divergence(scores: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
@@ -96,7 +98,9 @@ def distill(
         images, target, valid = crops.draw(recipe.batch)
         images = jitter(images, wavelengths_um, random)
         values = normalise(images, valid).contiguous(memory_format=torch.channels_last)
-        loss = divergence(network(values), target, valid)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.mixed):
+            scores = network(values)
+        loss = divergence(scores.float(), target, valid)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -7,8 +7,8 @@ with its height.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -22,6 +22,7 @@ from mmearth.inference.tiles import Layout
 from mmearth.models.network import Network, Workload
 from mmearth.raster.stack import RasterStack
 
+LOOK_UP_SECONDS = 0.1  # while a tile is computed, so often is a cancel noticed
 BAND_ROWS = 64  # what becomes of finished rows takes several times their memory
 
 
@@ -61,7 +62,7 @@ def predict_rows(
         workload: tiles computed at once.
         first_row: rows before it are skipped, to go on with an interrupted run.
         progress: called with the number of tiles done, empty and skipped ones included.
-        cancelled: asked before every batch.
+        cancelled: asked time and again.
 
     Yields:
         Bands of rows from ``first_row`` to the last, without gaps.
@@ -76,7 +77,7 @@ def predict_rows(
     computed = 0
     with (
         closing(read_batches(stack, layout, workload.batch_size, first_row)) as batches,
-        closing(_compute(batches, network, workload, cancelled)) as results,
+        closing(compute(batches, network, workload, cancelled)) as results,
     ):
         for batch, probabilities in results:
             if batch.number != number:
@@ -91,14 +92,47 @@ def predict_rows(
                 computed = 0
 
 
-def _compute(
-    batches: Iterable[Batch], network: Network, workload: Workload, cancelled: Callable[[], bool]
-) -> Generator[tuple[Batch, torch.Tensor | None], None, None]:
+_Results = Generator[tuple[Batch, torch.Tensor | None], None, None]
+
+
+def compute(
+    batches: Iterator[Batch], network: Network, workload: Workload, cancelled: Callable[[], bool]
+) -> _Results:
     """Send batches through the network; results come in the order of the batches.
 
-    One batch more than there are lanes is under way, so that none idles while rows are blended and
-    written.
+    Args:
+        batches: tiles; an error that they raise is raised after the results of those before it.
+        network: what computes.
+        workload: lanes to compute in.
+        cancelled: asked time and again.
+
+    Yields:
+        A batch and its probabilities (B, K, tile, tile), None if it holds no tiles.
+
+    Raises:
+        JobCancelled: if ``cancelled`` says so.
     """
+    if network.device.type == "cpu":
+        return _side_by_side(batches, network, workload, cancelled)
+    # Graphics cards have lanes of their own, and Apple's must not be driven by two threads.
+    return _one_by_one(batches, network, cancelled)
+
+
+def _one_by_one(
+    batches: Iterator[Batch], network: Network, cancelled: Callable[[], bool]
+) -> _Results:
+    for batch in batches:
+        _stop_if(cancelled)
+        if batch.images is None or batch.masks is None:
+            yield batch, None
+        else:
+            yield batch, network.probabilities(batch.images, batch.masks)
+
+
+def _side_by_side(
+    batches: Iterator[Batch], network: Network, workload: Workload, cancelled: Callable[[], bool]
+) -> _Results:
+    """Compute in lanes, one batch more under way than there are, so that none idles meanwhile."""
     lanes = ThreadPoolExecutor(
         workload.lanes, "network", torch.set_num_threads, (workload.threads,)
     )
@@ -106,12 +140,21 @@ def _compute(
 
     def oldest() -> tuple[Batch, torch.Tensor | None]:
         batch, future = pending.popleft()
+        while future and not future.done():
+            _stop_if(cancelled)
+            wait([future], LOOK_UP_SECONDS)
         return batch, future.result() if future else None
 
     try:
-        for batch in batches:
-            if cancelled():
-                raise JobCancelled("Cancelled.")
+        failure: Exception | None = None
+        while True:
+            _stop_if(cancelled)
+            try:
+                batch = next(batches, None)
+            except Exception as error:  # what was read before it comes first
+                batch, failure = None, error
+            if batch is None:
+                break
             future = None
             if batch.images is not None and batch.masks is not None:
                 future = lanes.submit(network.probabilities, batch.images, batch.masks)
@@ -120,8 +163,16 @@ def _compute(
                 yield oldest()
         while pending:
             yield oldest()
+        if failure:
+            raise failure
     finally:
-        lanes.shutdown(cancel_futures=True)
+        # A tile under way holds nothing but the network; nobody need wait for it.
+        lanes.shutdown(wait=False, cancel_futures=True)
+
+
+def _stop_if(cancelled: Callable[[], bool]) -> None:
+    if cancelled():
+        raise JobCancelled("Cancelled.")
 
 
 class _Blend:

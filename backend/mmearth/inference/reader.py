@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ class Batch:
         number: of the row of tiles.
         seen: tiles of this row looked at so far, empty ones too.
         columns: first column of each tile.
-        images: (B, C, tile, tile) float32, reflectance; None in the last batch of a row.
+        images: (B, C, tile, tile) float32, reflectance; None if no tile of the row holds data.
         masks: (B, tile, tile) bool, False where there is no data; None with ``images``.
         valid: (n, W) bool of the rows that are finished after this row of tiles; in its last batch.
     """
@@ -53,7 +53,7 @@ def read_batches(
         first_row: rows of tiles that end above it are skipped.
 
     Yields:
-        Batches; the last of each row of tiles holds no tiles but says what is valid.
+        Batches; the last of each row of tiles says what is valid, even if the row holds no tiles.
 
     Raises:
         MMEarthError: whatever goes wrong in reading.
@@ -112,9 +112,12 @@ def _read_ahead(
                 finished = layout.finished_rows(number)
                 valid = strip.valid(done, finished)
                 done = max(done, finished)
+                last = Batch(number, 0)
                 for batch in _cut(strip, layout, number, rows, batch_size):
-                    put(batch)
-                put(Batch(number, len(layout.cols.starts), valid=valid))
+                    if last.images is not None:
+                        put(last)
+                    last = batch
+                put(replace(last, seen=len(layout.cols.starts), valid=valid))
         put(None)
     except BaseException as error:  # handed to the consumer, which raises it
         put(error)

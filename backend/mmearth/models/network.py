@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from mmearth.errors import ModelError, OutOfMemoryError
+from mmearth.models.budget import processor_budget
 from mmearth.models.card import ModelCard, Normalisation
 from mmearth.models.registry import build_network
 from mmearth.settings import Settings
 
 LARGEST_BATCH = 32
-# Share of the free memory that a batch may take; other programs live on the machine too.
-MEMORY_SHARE = 0.25
-LANE_BYTES = 256 * 2**20  # of feature maps, for each core: a tile of 256 pixels of a small U-Net
 PROBE_SIDE = 64
 
 
@@ -122,18 +120,16 @@ class Network:
             tile: side of a tile in pixels.
         """
         cores = self._settings.cpu_threads
-        if self._settings.memory_mb:
-            budget = self._settings.memory_mb * 2**20
-        elif self.device.type == "cuda":
+        if self.device.type == "cuda" and not self._settings.memory_mb:
             budget = int(torch.cuda.mem_get_info(self.device)[0] * 0.8)
         else:
-            budget = min(int(psutil.virtual_memory().available * MEMORY_SHARE), cores * LANE_BYTES)
+            budget = processor_budget(self._settings)
         fitting = max(1, budget // (self._bytes_per_pixel * tile**2))
         if self.device.type != "cpu":
             return Workload(min(LARGEST_BATCH, fitting), threads=cores)
-        # Beyond a few tiles a processor gains nothing, and large batches answer a cancel late.
+        # Larger batches gain nothing on a processor, and answer a cancel late.
         lanes = min(cores, fitting)
-        return Workload(min(LARGEST_BATCH, fitting // lanes), lanes, cores // lanes)
+        return Workload(1, lanes, math.ceil(cores / lanes))
 
     def _probe(self) -> int:
         """Measure memory per pixel: the sum of all feature maps of a small tile, an upper bound."""

@@ -268,7 +268,7 @@ class _WorkerProcess:
             "GDAL_CACHEMAX": str(GDAL_CACHE_MB),
             # Threads that spin while they wait would slow down reading and the rest of the machine.
             "OMP_WAIT_POLICY": "PASSIVE",
-            # Else glibc keeps freed memory apart for each thread: a tenth more of it at the peak.
+            # Else glibc keeps freed memory apart for each thread.
             "MALLOC_ARENA_MAX": "1",
         }
         environment.pop("MMEARTH_TOKEN", None)  # the worker talks to nobody

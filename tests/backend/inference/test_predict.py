@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 from types import SimpleNamespace
 
@@ -11,8 +12,8 @@ import torch
 from rasterio.errors import RasterioIOError
 
 from mmearth.api import RasterInput
-from mmearth.errors import JobCancelled, RasterReadError
-from mmearth.inference import reader
+from mmearth.errors import JobCancelled, OutOfMemoryError, RasterReadError
+from mmearth.inference import predict, reader
 from mmearth.inference.predict import predict_rows
 from mmearth.inference.tiles import Layout
 from mmearth.models.network import Network, Workload
@@ -153,6 +154,97 @@ def test_cancel_stops_after_the_batches_under_way(make_raster) -> None:
     with pytest.raises(JobCancelled):
         run(path, network, workload=Workload(1), cancelled=lambda: network.tiles >= 5)
     assert 5 <= network.tiles <= 8 < Layout.of(400, 400, 64).count
+
+
+class MeetingNetwork(PixelNetwork):
+    """Computes nothing before all lanes are at work."""
+
+    def __init__(self, lanes) -> None:
+        super().__init__()
+        self.meeting = threading.Barrier(lanes, timeout=60)
+        self.threads = {}
+
+    def probabilities(self, images, masks):
+        if threading.get_ident() not in self.threads:
+            self.threads[threading.get_ident()] = torch.get_num_threads()
+            self.meeting.wait()
+        return super().probabilities(images, masks)
+
+
+def test_lanes_work_side_by_side(make_raster) -> None:
+    path = make_raster("s.tif", image_of(128, 400), nodata=0)
+    network = MeetingNetwork(lanes=4)
+    run(path, network, workload=Workload(1, lanes=4, threads=1))
+    assert list(network.threads.values()) == [1, 1, 1, 1]
+
+
+class FailingNetwork(PixelNetwork):
+    def probabilities(self, images, masks):
+        if self.tiles >= 9:
+            raise OutOfMemoryError("no memory")
+        return super().probabilities(images, masks)
+
+
+def threads_end() -> bool:
+    """Give threads that are about to end a moment."""
+    for thread in threading.enumerate():
+        if thread.name.startswith(("reader", "network")):
+            thread.join(10)
+    return not any(t.name.startswith(("reader", "network")) for t in threading.enumerate())
+
+
+def test_an_error_of_the_network_is_told_and_threads_end(make_raster) -> None:
+    path = make_raster("s.tif", image_of(400, 400), nodata=0)
+    with pytest.raises(OutOfMemoryError, match="no memory"):
+        run(path, FailingNetwork())
+    assert threads_end()
+
+
+def test_threads_end_when_nobody_wants_more(make_raster) -> None:
+    stack = stack_of(make_raster("s.tif", image_of(400, 400), nodata=0))
+    parts = predict_rows(stack, PixelNetwork(), Layout.of(400, 400, 64), WORKLOAD)
+    next(parts)
+    parts.close()
+    assert threads_end()
+
+
+def test_rows_before_an_unreadable_place_are_kept(make_raster) -> None:
+    """So that a job whose disk fails goes on from there."""
+    path = make_raster("s.tif", image_of(600, 300), blockysize=16, compress="deflate")
+    stack = stack_of(path)
+    read = stack.read_rows
+
+    def fail_later(start, stop):
+        if stop > 400:
+            raise RasterReadError("rows cannot be read")
+        return read(start, stop)
+
+    stack.read_rows = fail_later
+    done = 0
+    with pytest.raises(RasterReadError, match="cannot be read"):
+        for part in predict_rows(
+            stack, PixelNetwork(), Layout.of(600, 300, 64), Workload(1, lanes=8)
+        ):
+            done = part.start + part.valid.shape[0]
+    assert done > 250
+
+
+@pytest.mark.parametrize("done", [0, 65, 200, 300])
+def test_no_data_stays_in_its_place_in_large_tiles(make_raster, done) -> None:
+    """Finished rows are handed out a few at a time."""
+    values = image_of(450, 300)
+    values[100:140, 50:90] = values[330:331, :] = 0
+    path = make_raster("s.tif", values, nodata=0)
+    stack = stack_of(path)
+    parts = list(
+        predict_rows(stack, PixelNetwork(), Layout.of(450, 300, 256), WORKLOAD, first_row=done)
+    )
+    valid = np.concatenate([part.valid for part in parts])
+    np.testing.assert_array_equal(valid, values[done:] > 0)
+    starts = [start for start in Layout.of(450, 300, 256).rows.starts if start + 256 > done]
+    columns = len(Layout.of(450, 300, 256).cols.starts)
+    assert sum(part.computed for part in parts) == len(starts) * columns
+    assert max(part.valid.shape[0] for part in parts) <= predict.BAND_ROWS
 
 
 def test_a_file_that_breaks_off_is_told(make_raster) -> None:

@@ -39,22 +39,18 @@ def test_probabilities_add_up_and_masked_pixels_are_finite(tiny_model, settings)
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(2, 64, 64))
 
 
-def test_batch_follows_memory(tiny_model, settings) -> None:
-    small = Network(tiny_model, settings.model_copy(update={"memory_mb": 1})).workload(64)
-    large = Network(tiny_model, settings.model_copy(update={"memory_mb": 4000})).workload(64)
-    assert small == Workload(1, lanes=1, threads=settings.cpu_threads)
-    assert 1 < large.batch_size <= 32
+@pytest.mark.parametrize("cores", [1, 2, 6, 16])
+def test_lanes_follow_memory_and_use_all_cores(tiny_model, settings, cores) -> None:
+    def workload(megabytes, tile=256):
+        limits = {"memory_mb": megabytes, "threads": cores}
+        return Network(tiny_model, settings.model_copy(update=limits)).workload(tile)
 
-
-def test_batch_follows_the_size_of_tiles(tiny_model, settings) -> None:
-    network = Network(tiny_model, settings.model_copy(update={"memory_mb": 100}))
-    assert network.workload(64).batch_size >= 4 * network.workload(256).batch_size
-
-
-def test_a_processor_computes_one_batch_on_each_core(tiny_model, settings) -> None:
-    plenty = settings.model_copy(update={"memory_mb": 4000, "threads": 6})
-    workload = Network(tiny_model, plenty).workload(256)
-    assert (workload.lanes, workload.threads) == (6, 1)
+    assert workload(1) == Workload(1, lanes=1, threads=cores)
+    assert workload(16_000) == Workload(1, lanes=cores, threads=1)
+    for megabytes in (20, 50, 100, 200):
+        found = workload(megabytes)
+        assert found.lanes * found.threads >= cores
+        assert found.lanes <= workload(megabytes, tile=128).lanes
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a graphics card")

@@ -120,6 +120,7 @@ class SourceBand(Schema):
     index: int
     title: str = Field(description="What the user reads in a list, for example 'scene.tif: B04'.")
     wavelength_nm: float | None = None
+    width_nm: float | None = Field(None, description="Full width at half maximum.")
 
 
 class BandMatch(Schema):
@@ -130,6 +131,10 @@ class BandMatch(Schema):
     state: MatchState
     source: SourceBand | None = None
     reason: str = Field("", description="Why, in words: 'same name', '664.6 nm', …")
+    residual_nm: float | None = Field(
+        None,
+        description="Wavelength of the source less that of the model's band, where it is stated.",
+    )
     candidates: list[SourceBand] = Field(default_factory=list)
 
 

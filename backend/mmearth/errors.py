@@ -25,6 +25,7 @@ user unchanged, so they hold no jargon and no traceback.
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 
 
 class MMEarthError(Exception):
@@ -169,3 +170,10 @@ def is_disk_full(error: BaseException) -> bool:
             return True
         seen = seen.__cause__ or seen.__context__
     return False
+
+
+def listed(names: Iterable[str], limit: int = 16) -> str:
+    """Write names into a sentence; of hundreds of bands, only the first."""
+    known = list(names)
+    more = f" and {len(known) - limit} more" if len(known) > limit else ""
+    return ", ".join(known[:limit]) + more

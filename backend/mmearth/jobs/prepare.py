@@ -17,10 +17,11 @@ from pathlib import Path
 from mmearth.api import BandMatch, Plan, Problem, SegmentSpec, SourceBand
 from mmearth.errors import InputError, MMEarthError, ModelError
 from mmearth.inference.tiles import Layout
+from mmearth.models.budget import processor_budget
 from mmearth.models.card import ModelCard, Product
 from mmearth.models.registry import find_model
 from mmearth.raster.grid import Grid
-from mmearth.raster.match import match_bands, require_all
+from mmearth.raster.match import match_bands, require_all, shared_bands
 from mmearth.raster.radiometry import ScaledBand, refuse_pictures, scale_bands
 from mmearth.raster.source import BandSource, list_bands
 from mmearth.raster.stack import NATIVE_FACTOR, target_grid
@@ -30,7 +31,6 @@ from mmearth.settings import Settings
 # Before the first run on a machine nothing is measured: a cautious guess of a core's speed.
 GUESSED_FLOPS_PER_CORE = 15e9
 START_SECONDS = 4.0
-LANE_BYTES = 256 * 2**20  # of tiles that are computed at once, for each core
 TILE_BYTES_PER_PIXEL = 2500  # of a single tile, whatever the budget; measured for a small U-Net
 LARGEST_TILE = 2048  # pixels a side
 WORKER_BYTES = 600 * 2**20  # torch and its libraries, loaded
@@ -98,7 +98,7 @@ def _prepare(spec: SegmentSpec, settings: Settings, plan: Plan) -> Prepared:
             "or leave it empty.",
         )
     layout = Layout.of(grid.height, grid.width, tile, stride=card.stride)
-    warnings += _resolution_warning(chosen, card)
+    warnings += shared_bands(plan.bands) + _resolution_warning(chosen, card)
     return Prepared(card, product, bands, grid, layout, warnings)
 
 
@@ -183,5 +183,5 @@ def _estimate_memory(ready: Prepared, settings: Settings) -> int:
     """Return bytes: the libraries, three bands of rows, and the tiles under way."""
     tile, width = ready.layout.rows.tile, ready.grid.width
     strips = 4 * tile * width * (2 * len(ready.card.bands) + 2 * ready.card.class_count)
-    budget = settings.memory_mb * 2**20 or LANE_BYTES * settings.cpu_threads
+    budget = processor_budget(settings)
     return WORKER_BYTES + strips + max(budget, TILE_BYTES_PER_PIXEL * tile**2)

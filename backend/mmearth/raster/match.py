@@ -1,18 +1,23 @@
 """Finding a model's bands among the bands of the chosen rasters.
 
-Order of evidence: the user's own choice, then name, alias, wavelength (± 15 nm). A band that is
-found only by its position in a file of a usual band order is suggested, never used unasked; of
-several bands that fit equally well none is taken. Both are shown to the user.
+Order of evidence: the user's own choice, then name, alias, wavelength. A name that the stated
+wavelength belies is none: band numbers mean other bands on other sensors. A band that is found only
+by its position in a file of a usual band order is suggested, never used unasked; of several bands
+that fit equally well none is taken. Both are shown to the user.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 
-from mmearth.api import BandChoice, BandMatch, MatchState
-from mmearth.errors import BandMatchError, InputError
+from mmearth.api import BandChoice, BandMatch, MatchState, Problem
+from mmearth.errors import BandMatchError, InputError, listed
 from mmearth.raster.source import BandSource
-from mmearth.sensors import WAVELENGTH_TOLERANCE_NM, Sensor, SensorBand
+from mmearth.raster.wavelengths import pair_by_wavelength
+from mmearth.sensors import Sensor, SensorBand
+
+_Found = dict[str, list[BandSource]]  # by name of band: the sources that fit
 
 
 def match_bands(
@@ -33,14 +38,28 @@ def match_bands(
     Raises:
         InputError: if a choice names a band that does not exist.
     """
-    chosen = {choice.band: _find(sources, choice) for choice in choices}
+    chosen: _Found = {choice.band: [_find(sources, choice)] for choice in choices}
     unknown = [name for name in chosen if name not in wanted]
     if unknown:
         raise InputError(
-            f"The model has no band {', '.join(unknown)}.", f"Its bands are {', '.join(wanted)}."
+            f"The model has no band {listed(unknown)}.", f"Its bands are {listed(wanted)}."
         )
-    silent = _silent_inputs(sources, sensor)
-    return [_match(sources, sensor.band(name), sensor, chosen.get(name), silent) for name in wanted]
+    bands = [sensor.band(name) for name in wanted]
+    named, called = _by_words(sources, sensor)
+    # A band that is found is looked for no more, and a source that has spoken is that band only.
+    words = (chosen, named, called)
+    searched = [band for band in bands if not any(found.get(band.name) for found in words)]
+    spoken = {source.key for found in words for held in found.values() for source in held}
+    near = _by_wavelength([source for source in sources if source.key not in spoken], searched)
+    placed = _by_position(sources, sensor)
+    evidence = [
+        (MatchState.exact, "chosen by you", chosen),
+        (MatchState.exact, "name", named),
+        (MatchState.likely, "common name", called),
+        (MatchState.likely, "wavelength", near),
+        (MatchState.suggested, "position", placed),
+    ]
+    return [_match(band, evidence) for band in bands]
 
 
 def require_all(matches: Sequence[BandMatch]) -> None:
@@ -61,15 +80,36 @@ def require_all(matches: Sequence[BandMatch]) -> None:
     for state, words, advice in problems:
         bands = [match for match in matches if match.state is state]
         if bands:
-            names = ", ".join(f"{match.band} ({match.title})" for match in bands)
+            names = listed(f"{match.band} ({match.title})" for match in bands)
             raise BandMatchError(
                 f"{len(bands)} of the model's {len(matches)} bands {words}: {names}.", advice
             )
 
 
+def shared_bands(matches: Sequence[BandMatch]) -> list[Problem]:
+    """Warn of bands of the rasters that are read for more than one band of the model."""
+    readers: dict[tuple[int, int], list[BandMatch]] = defaultdict(list)
+    for match in matches:
+        if match.source:
+            readers[match.source.input, match.source.index].append(match)
+    shared = [held for held in readers.values() if len(held) > 1]
+    if not shared:
+        return []
+    groups = listed((" and ".join(match.band for match in held) for held in shared), limit=5)
+    return [
+        Problem(
+            code="shared_bands",
+            message=f"{sum(map(len, shared))} of the model's {len(matches)} bands share a band of "
+            f"the raster with another: {groups}. The raster's bands lie farther apart there than "
+            "the model's, or elsewhere.",
+            advice="Prefer a raster of the model's own sensor, or a model made for this one.",
+        )
+    ]
+
+
 def _find(sources: Sequence[BandSource], choice: BandChoice) -> BandSource:
     for source in sources:
-        if (source.input, source.index) == (choice.input, choice.index):
+        if source.key == (choice.input, choice.index):
             return source
     raise InputError(
         f"Band {choice.band} is assigned to band {choice.index} of raster {choice.input + 1}, "
@@ -78,80 +118,71 @@ def _find(sources: Sequence[BandSource], choice: BandChoice) -> BandSource:
     )
 
 
-def _silent_inputs(sources: Sequence[BandSource], sensor: Sensor) -> set[int]:
-    """Return the inputs that say nothing of any of their bands; only there positions may speak."""
+def _by_words(sources: Sequence[BandSource], sensor: Sensor) -> tuple[_Found, _Found]:
+    """Return the sources of each band that say so by its name, and by a common name."""
+    named: _Found = defaultdict(list)
+    called: _Found = defaultdict(list)
+    for source in sources:
+        for find, found in ((sensor.find_by_name, named), (sensor.find_by_alias, called)):
+            band = next((band for hint in source.hints if (band := find(hint))), None)
+            if band and not sensor.contradicts(band, source.wavelength_nm):
+                found[band.name].append(source)
+    return named, called
+
+
+def _by_wavelength(sources: Sequence[BandSource], bands: Sequence[SensorBand]) -> _Found:
+    """Return the sources of each band that lie nearest to it, one of each scene.
+
+    A file of many bands is a scene of its own; files of single bands are parts of one.
+    """
+    scenes: dict[int, list[BandSource]] = defaultdict(list)
+    for source in sources:
+        scenes[source.input if source.count > 1 else -1].append(source)
+    found: _Found = defaultdict(list)
+    for scene in scenes.values():
+        for name, held in pair_by_wavelength(bands, scene).items():
+            found[name] += held
+    return found
+
+
+def _by_position(sources: Sequence[BandSource], sensor: Sensor) -> _Found:
+    """Return the sources of each band by usual orders, in files that say nothing of any band."""
     talking = {
         source.input
         for source in sources
         if source.wavelength_nm is not None
         or any(sensor.find_by_name(hint) or sensor.find_by_alias(hint) for hint in source.hints)
     }
-    return {source.input for source in sources} - talking
+    found: _Found = defaultdict(list)
+    for source in sources:
+        if source.input not in talking:
+            orders = [order for order in sensor.orders if len(order) == source.count]
+            for name in {order[source.position - 1] for order in orders}:
+                found[name].append(source)
+    return found
 
 
-def _match(
-    sources: Sequence[BandSource],
-    band: SensorBand,
-    sensor: Sensor,
-    chosen: BandSource | None,
-    silent: set[int],
-) -> BandMatch:
-    match = BandMatch(band=band.name, title=band.title, state=MatchState.missing)
-    if chosen:
-        return match.model_copy(
-            update={
-                "state": MatchState.exact,
-                "source": chosen.reference(),
-                "reason": "chosen by you",
-            }
-        )
-    for state, reason, fits in _evidence(band, sensor, silent):
-        found = [source for source in sources if fits(source)]
-        if len(found) == 1:
-            why = reason
-            if reason == "wavelength":
-                why = f"wavelength {found[0].wavelength_nm:.0f} nm"
-            return match.model_copy(
-                update={"state": state, "source": found[0].reference(), "reason": why}
+def _match(band: SensorBand, evidence: Sequence[tuple[MatchState, str, _Found]]) -> BandMatch:
+    """Believe the first evidence that there is."""
+    for state, kind, found in evidence:
+        sources = found.get(band.name, [])
+        if len(sources) > 1:
+            return BandMatch(
+                band=band.name,
+                title=band.title,
+                state=MatchState.ambiguous,
+                reason=f"{len(sources)} bands fit by {kind}",
+                candidates=[source.reference() for source in sources],
             )
-        if found:
-            return match.model_copy(
-                update={
-                    "state": MatchState.ambiguous,
-                    "reason": f"{len(found)} bands fit by {reason}",
-                    "candidates": [source.reference() for source in found],
-                }
+        if sources:
+            source = sources[0]
+            nm = source.wavelength_nm
+            return BandMatch(
+                band=band.name,
+                title=band.title,
+                state=state,
+                source=source.reference(),
+                reason=f"wavelength {nm:.0f} nm" if kind == "wavelength" else kind,
+                residual_nm=None if nm is None else round(nm - band.wavelength_nm, 2),
             )
-    return match
-
-
-def _evidence(
-    band: SensorBand, sensor: Sensor, silent: set[int]
-) -> list[tuple[MatchState, str, Callable[[BandSource], bool]]]:
-    def by_name(source: BandSource) -> bool:
-        named = (sensor.find_by_name(hint) for hint in source.hints)
-        return next((found for found in named if found), None) == band
-
-    def by_alias(source: BandSource) -> bool:
-        named = (sensor.find_by_alias(hint) for hint in source.hints)
-        return next((found for found in named if found), None) == band
-
-    def by_wavelength(source: BandSource) -> bool:
-        if source.wavelength_nm is None:
-            return False
-        distances = {b.name: abs(b.wavelength_nm - source.wavelength_nm) for b in sensor.bands}
-        nearest = min(distances, key=lambda name: distances[name])
-        return nearest == band.name and distances[nearest] <= WAVELENGTH_TOLERANCE_NM
-
-    def by_position(source: BandSource) -> bool:
-        if source.input not in silent:
-            return False
-        orders = [order for order in sensor.orders if len(order) == source.count]
-        return any(order[source.position - 1] == band.name for order in orders)
-
-    return [
-        (MatchState.exact, "name", by_name),
-        (MatchState.likely, "common name", by_alias),
-        (MatchState.likely, "wavelength", by_wavelength),
-        (MatchState.suggested, "position", by_position),
-    ]
+    return BandMatch(band=band.name, title=band.title, state=MatchState.missing)

@@ -28,7 +28,6 @@ SAMPLE_SIDE = 128  # pixels a side of the sample on which numbers are judged
 DENSE_SIDE = 1024  # of the second sample, if the first holds no data
 BRIGHTEST_REFLECTANCE = 2.5  # clouds, snow and glint exceed 1, but not this in bulk
 DARKEST_REFLECTANCE = 0.002  # the bright end of a scene that is darker holds no light at all
-OLD_OFFSET = 1000  # added to stored numbers since ESA's processing baseline 04.00
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def scale_bands(
         The bands, and warnings.
 
     Raises:
-        RadiometryError: if the numbers cannot be reflectance.
+        RadiometryError: if the numbers cannot be what the sensor measures.
         RasterReadError: if pixels cannot be read.
     """
     bands = [_unscaled(source, sensor) for source in sources]
@@ -77,8 +76,9 @@ def scale_bands(
     values = [
         sample * band.scale + band.offset for sample, band in zip(samples, scaled, strict=True)
     ]
-    _check_range(scaled, values)
-    return scaled, _offset_warning(scaled, samples, override)
+    if sensor.quantity != "radiance":  # which has no largest value
+        _check_range(scaled, values, sensor)
+    return scaled, _offset_warning(scaled, samples, sensor, override)
 
 
 def refuse_pictures(
@@ -93,12 +93,14 @@ def refuse_pictures(
         RadiometryError: if all bands are of 8 bits and nothing says what their numbers mean.
     """
     unscaled = override is None or override.scale is None
-    if unscaled and sources and all(_is_picture(source) for source in sources):
+    if unscaled and sources and all(_is_picture(source, sensor) for source in sources):
         raise _picture_error(sources[0], sensor)
 
 
-def _is_picture(source: BandSource) -> bool:
-    return source.scale is None and source.dtype in ("uint8", "int8")
+def _is_picture(source: BandSource, sensor: Sensor) -> bool:
+    """Tell whether 8 bits hold what was measured only as it looks; some sensors take no more."""
+    bytes_only = source.scale is None and source.dtype in ("uint8", "int8")
+    return bytes_only and sensor.quantity != "brightness"
 
 
 def _picture_error(source: BandSource, sensor: Sensor) -> RadiometryError:
@@ -146,44 +148,54 @@ def _as_stated(band: ScaledBand, sensor: Sensor, reflective: set[int]) -> Scaled
     source = band.source
     if source.scale is not None:
         return replace(band, scale=source.scale, offset=source.offset)
-    if _is_picture(source):
+    if _is_picture(source, sensor):
         raise _picture_error(source, sensor)
     if source.input in reflective:
         return band
     return replace(band, scale=sensor.scale, offset=sensor.offset)
 
 
-def _check_range(bands: list[ScaledBand], values: list[NDArray[np.float64]]) -> None:
+def _check_range(
+    bands: list[ScaledBand], values: list[NDArray[np.float64]], sensor: Sensor
+) -> None:
     medians = [float(np.median(value)) for value in values]
     brightest = max(float(np.percentile(value, 99)) for value in values)
     if min(medians) > BRIGHTEST_REFLECTANCE or brightest < DARKEST_REFLECTANCE:
         band = bands[0]
         raise RadiometryError(
-            "The values are no reflectance: after scaling by "
-            f"{band.scale:g} they run around {float(np.median(medians)):.3g} and up to "
+            f"The values are no {sensor.quantity}: after scaling by {band.scale:g} they run "
+            f"around {float(np.median(medians)):.3g} and up to "
             f"{brightest:.3g}, where 0 to 1 is expected.",
-            "Use reflectance (0 to 1) or Sentinel-2 numbers (0 to 10000), or state scale and "
-            "offset of the values.",
+            f"Use {sensor.quantity} (0 to 1) or {sensor.title} numbers "
+            f"({(0 - sensor.offset) / sensor.scale:.0f} to "
+            f"{(1 - sensor.offset) / sensor.scale:.0f}), "
+            "or state scale and offset of the values.",
         )
 
 
 def _offset_warning(
-    bands: list[ScaledBand], samples: list[NDArray[np.float64]], override: Radiometry | None
+    bands: list[ScaledBand],
+    samples: list[NDArray[np.float64]],
+    sensor: Sensor,
+    override: Radiometry | None,
 ) -> list[Problem]:
     """Warn if numbers look as if the offset of newer products was never removed."""
+    added = sensor.added_offset
+    if added is None:
+        return []
     stated = override or any(band.source.scale is not None for band in bands)
     if stated or not all(band.source.dtype in ("uint16", "int16") for band in bands):
         return []
     darkest = [float(np.percentile(sample, 0.5)) for sample in samples]
-    if min(darkest) < OLD_OFFSET:
+    if min(darkest) < added:
         return []
     return [
         Problem(
             code="offset",
             message=f"Even the darkest pixels hold {min(darkest):.0f}: the offset of "
-            f"{OLD_OFFSET} that newer Sentinel-2 products add seems to be still in the values.",
+            f"{added:g} that newer {sensor.title} products add seems to be still in the values.",
             advice="Use the .SAFE folder, whose metadata states the offset, or give the offset "
-            "-0.1 in the advanced settings.",
+            f"{-added * sensor.scale:g} in the advanced settings.",
         )
     ]
 
@@ -206,7 +218,7 @@ def _stamp(name: str) -> float:
     return os.stat(name).st_mtime if os.path.exists(name) else 0.0
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)  # each holds all bands of a file: megabytes
 def _samples(
     name: str, empty: tuple[tuple[int, frozenset[float]], ...], _modified: float
 ) -> dict[int, NDArray[np.float64]]:

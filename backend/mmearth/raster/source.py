@@ -1,10 +1,9 @@
-"""What a raster file says of itself: bands, names, wavelengths, scale, no-data."""
+"""What a raster file says of itself: bands, names, scale, no-data."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,11 +22,9 @@ from mmearth.api import RasterInput, SourceBand
 from mmearth.errors import InputError, MissingCrsError, RasterReadError
 from mmearth.raster import safe
 from mmearth.raster.grid import Grid
+from mmearth.raster.spectral import Spectrum, read_spectra
 
 logging.getLogger("rasterio").setLevel(logging.ERROR)  # GDAL's own words reach no user
-
-# What software writes that knows no names: the place in the file, not a band of the sensor.
-_PLACE = re.compile(r"band[\s_]*\d+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -42,6 +39,7 @@ class BandSource:
         title: what the user reads.
         hints: texts that may hold the band's name, the most telling first.
         wavelength_nm: central wavelength, if the file states one.
+        width_nm: full width at half maximum, if the file states one.
         dtype: numpy name of the stored type.
         grid: pixel grid of the dataset.
         nodata: stored value of empty pixels (NaN possible), if the file states one. Floating-point
@@ -60,6 +58,7 @@ class BandSource:
     title: str
     hints: tuple[str, ...]
     wavelength_nm: float | None
+    width_nm: float | None
     dtype: str
     grid: Grid
     nodata: float | None
@@ -69,10 +68,19 @@ class BandSource:
     position: int
     count: int
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """What tells it from all other sources: input and band."""
+        return self.input, self.index
+
     def reference(self) -> SourceBand:
         """Describe the band for the API."""
         return SourceBand(
-            input=self.input, index=self.index, title=self.title, wavelength_nm=self.wavelength_nm
+            input=self.input,
+            index=self.index,
+            title=self.title,
+            wavelength_nm=self.wavelength_nm,
+            width_nm=self.width_nm,
         )
 
 
@@ -141,8 +149,11 @@ def _bands_of(number: int, item: RasterInput) -> list[BandSource]:
         bands: list[BandSource] = []
         for image in product.images():
             with open_raster(str(image.path)) as dataset:
+                spectrum = read_spectra(dataset)[0]
                 bands.append(
-                    _describe(number, len(bands) + 1, dataset, 1, item, product, image.band)
+                    _describe(
+                        number, len(bands) + 1, dataset, 1, spectrum, item, product, image.band
+                    )
                 )
         return _numbered(bands)
     with open_raster(item.path) as dataset:
@@ -156,7 +167,10 @@ def _bands_of(number: int, item: RasterInput) -> list[BandSource]:
             for index in dataset.indexes
             if dataset.colorinterp[index - 1] != ColorInterp.alpha
         ]
-        described = [_describe(number, i, dataset, i, item, product, None) for i in spectral]
+        spectra = read_spectra(dataset)
+        described = [
+            _describe(number, i, dataset, i, spectra[i - 1], item, product, None) for i in spectral
+        ]
         return _numbered(described)
 
 
@@ -172,6 +186,7 @@ def _describe(
     index: int,
     dataset: DatasetReader,
     band: int,
+    spectrum: Spectrum,
     item: RasterInput,
     product: safe.SafeProduct | None,
     product_band: str | None,
@@ -180,8 +195,7 @@ def _describe(
     stem = Path(dataset.name).stem
     single = dataset.count == 1
     # File and layer names speak of a band only where the file holds a single one.
-    named = "" if _PLACE.fullmatch(description) else description
-    hints = [product_band, named, *([stem, item.label] if single else [])]
+    hints = [product_band, *spectrum.names, *([stem, item.label] if single else [])]
     scale, offset, nodata = _stated_values(dataset, band)
     if product and (known := product_band or product.band_in(description or stem)):
         # What the file states of itself wins.
@@ -189,7 +203,10 @@ def _describe(
             scale, offset = product.radiometry(known)
         if nodata is None:
             nodata = product.nodata
-    name = product_band or description or (stem if single else f"band {band}")
+    place = f"band {band}"
+    if spectrum.wavelength_nm:
+        place += f" ({spectrum.wavelength_nm:.0f} nm)"
+    name = product_band or description or (stem if single else place)
     source_name = item.label or Path(item.path).name
     return BandSource(
         input=number,
@@ -198,7 +215,8 @@ def _describe(
         band=band,
         title=name if name == source_name else f"{source_name}: {name}",
         hints=tuple(hint for hint in hints if hint),
-        wavelength_nm=_wavelength_nm(dataset, band),
+        wavelength_nm=spectrum.wavelength_nm,
+        width_nm=spectrum.width_nm,
         dtype=dataset.dtypes[band - 1],
         grid=Grid.of_dataset(dataset, _crs_of(dataset, item)),
         nodata=nodata,
@@ -228,31 +246,6 @@ def _crs_of(dataset: DatasetReader, item: RasterInput) -> CRS:
         "Assign one in the file itself (Raster > Projections > Assign Projection, or the "
         "Georeferencer) and try again.",
     )
-
-
-def _wavelength_nm(dataset: DatasetReader, band: int) -> float | None:
-    """Read a central wavelength from GDAL's IMAGERY domain or from ENVI-style band tags."""
-    imagery = dataset.tags(band, ns="IMAGERY").get("CENTRAL_WAVELENGTH_UM")
-    if imagery:
-        return _number(imagery, 1000.0)
-    tags = {key.lower(): value for key, value in dataset.tags(band).items()}
-    text = tags.get("wavelength") or tags.get("central_wavelength")
-    if not text:
-        return None
-    value = _number(text, 1.0)
-    unit = (tags.get("wavelength_units") or tags.get("wavelength_unit") or "").lower()
-    if value is None:
-        return None
-    # Without a unit, numbers below 100 can only be micrometres in the optical range.
-    micrometres = unit.startswith(("mic", "um", "µm")) or (not unit and value < 100)
-    return value * 1000 if micrometres else value
-
-
-def _number(text: Any, factor: float) -> float | None:
-    try:
-        return float(text) * factor
-    except (TypeError, ValueError):
-        return None
 
 
 def _name(item: RasterInput) -> str:

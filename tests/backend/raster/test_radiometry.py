@@ -7,7 +7,7 @@ import pytest
 
 from mmearth.api import Radiometry, RasterInput
 from mmearth.errors import RadiometryError
-from mmearth.raster.radiometry import scale_bands
+from mmearth.raster.radiometry import refuse_pictures, scale_bands
 from mmearth.raster.source import list_bands
 from mmearth.raster.stack import RasterStack, target_grid
 from mmearth.sensors import load_sensor
@@ -15,10 +15,11 @@ from mmearth.sensors import load_sensor
 S2 = load_sensor("sentinel-2")
 
 
-def reflectance(path, override=None):
+def reflectance(path, override=None, sensor=S2):
     """Return what the stack reads, and the warnings."""
     sources = list_bands([RasterInput(path=str(path), label="")])
-    bands, warnings = scale_bands(sources, S2, override)
+    refuse_pictures(sources, sensor, override)
+    bands, warnings = scale_bands(sources, sensor, override)
     with RasterStack(bands, target_grid(sources, 10.0)) as stack:
         image, valid = stack.read_rows(0, stack.grid.height)
     assert valid.all()
@@ -136,3 +137,35 @@ def test_a_raster_without_any_data_is_left_to_the_map(make_raster) -> None:
     values = np.full((1, 600, 600), np.nan, np.float32)
     sources = list_bands([RasterInput(path=str(make_raster("s.tif", values)), label="")])
     assert scale_bands(sources, S2)[1] == []
+
+
+def test_landsat_has_a_scale_and_an_offset_of_its_own(make_raster) -> None:
+    landsat = load_sensor("landsat-8-9")
+    path = make_raster("s.tif", np.full((1, 32, 32), 18_639, np.uint16))
+    image, warnings = reflectance(path, sensor=landsat)
+    assert image == pytest.approx(0.313, abs=5e-4)  # the example of USGS
+    assert warnings == []  # all above 1000, but no offset of Sentinel-2
+    with pytest.raises(RadiometryError, match=r"Landsat 8/9 numbers \(7273 to 43636\)"):
+        reflectance(make_raster("dark.tif", np.full((1, 32, 32), 3, np.uint16)), sensor=landsat)
+
+
+def test_aerial_pictures_are_brightness_from_0_to_1(make_raster) -> None:
+    aerial = load_sensor("aerial-rgb")
+    image, warnings = reflectance(
+        make_raster("s.tif", spread(0, 255, np.uint8, (3, 32, 32))), sensor=aerial
+    )
+    assert (image.min(), image.max()) == pytest.approx((0, 1))
+    assert warnings == []
+    with pytest.raises(RadiometryError, match=r"no brightness.*\(0 to 255\)"):
+        reflectance(make_raster("16.tif", spread(9000, 40_000, np.uint16)), sensor=aerial)
+
+
+def test_radiance_has_no_largest_value(make_raster) -> None:
+    hyperion = load_sensor("eo1-hyperion")
+    image, _ = reflectance(make_raster("s.tif", spread(900, 14_000, np.int16)), sensor=hyperion)
+    assert image.max() == 14_000
+
+
+def test_pictures_are_refused_for_hyperspectral_reflectance_too(make_raster) -> None:
+    with pytest.raises(RadiometryError, match="this model reads EnMAP reflectance"):
+        reflectance(make_raster("s.tif", spread(0, 255, np.uint8)), sensor=load_sensor("enmap"))

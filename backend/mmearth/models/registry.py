@@ -18,13 +18,24 @@ if TYPE_CHECKING:
 
 # Decoder name -> module with build(config, in_channels, classes) -> nn.Module giving class scores.
 DECODERS = {
+    "conv": "mmearth.models.decoders.conv",
+    "deeplabv3plus": "mmearth.models.decoders.deeplabv3plus",
+    "fcn": "mmearth.models.decoders.fcn",
+    "linear": "mmearth.models.decoders.linear",
+    "mmearth-unet": "mmearth.models.decoders.mmearth_unet",
     "unet": "mmearth.models.decoders.unet",
+    "upconv": "mmearth.models.decoders.upconv",
 }
 
 # Encoder family, the name up to a hyphen -> module that registers its members with
 # segmentation-models-pytorch when imported. Families that are not listed are the library's own.
 ENCODERS = {
+    "detail": "mmearth.models.encoders.detail",
     "doubleconv": "mmearth.models.encoders.doubleconv",
+    "mmearth": "mmearth.models.encoders.convnextv2",
+    "specresnet50": "mmearth.models.encoders.spectral",
+    "specvit": "mmearth.models.encoders.vit",
+    "vit": "mmearth.models.encoders.vit",
 }
 
 
@@ -42,9 +53,7 @@ def build_network(config: NetworkConfig, *, in_channels: int, classes: int) -> n
             f"Unknown decoder {config.decoder!r}; known are {', '.join(sorted(DECODERS))}.",
             "Update MMEarth: the model is made for a newer version.",
         )
-    family = config.encoder.partition("-")[0]
-    if family in ENCODERS:
-        import_module(ENCODERS[family])
+    _register(config.encoder)
     build: Callable[..., nn.Module] = import_module(DECODERS[config.decoder]).build
     try:
         return build(config, in_channels=in_channels, classes=classes)
@@ -53,6 +62,35 @@ def build_network(config: NetworkConfig, *, in_channels: int, classes: int) -> n
             f"The network {config.decoder!r} on {config.encoder!r} cannot be built: {error}.",
             "Update MMEarth: the model is made for a newer version.",
         ) from error
+
+
+def build_encoder(name: str, *, in_channels: int) -> nn.Module:
+    """Build an encoder with random weights, all of its maps in use.
+
+    Raises:
+        ModelError: if it is unknown, or does not read so many bands.
+    """
+    _register(name)
+    from mmearth.models.encoders.pyramid import deepest
+    from mmearth.models.smp import smp
+
+    try:
+        encoder: nn.Module = smp.encoders.get_encoder(
+            name, in_channels=in_channels, depth=deepest(name)
+        )
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"The encoder {name!r} for {in_channels} bands cannot be built: {error}.",
+            "Choose another encoder, or another number of bands.",
+        ) from error
+    return encoder
+
+
+def _register(encoder: str) -> None:
+    """Import the module that tells segmentation-models-pytorch of an encoder of ours."""
+    family = encoder.partition("-")[0]
+    if family in ENCODERS:
+        import_module(ENCODERS[family])
 
 
 def installed_models(folders: Iterable[Path]) -> list[ModelCard]:

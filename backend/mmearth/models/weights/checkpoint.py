@@ -1,0 +1,127 @@
+"""Reading a checkpoint in a process of its own, with nothing in it able to run.
+
+A ``.pth`` file is a pickle, and a pickle is a program. torch's restricted reader admits tensors and
+plain data only; what published files hold besides, options of their training run, is admitted as
+inert stand-ins. All of it happens in a child process, so that a file made to exhaust memory or to
+crash the reader takes nothing else with it.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle  # nosec B403 - only for the name of its error
+import subprocess  # nosec B404 - starts our own module, with a fixed list of arguments
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from mmearth.errors import MMEarthError, ModelError
+from mmearth.models.registry import build_encoder
+from mmearth.models.weights.published import encoder_state
+
+SECONDS = 600.0
+
+
+class _Inert:
+    """Takes the place of an object whose contents are of no interest."""
+
+    def __init__(self, *_arguments: object, **_options: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+
+ADMITTED = (
+    "argparse.Namespace",
+    "pathlib.PosixPath",
+    "pathlib.WindowsPath",
+    "pathlib._local.PosixPath",
+    "pathlib._local.WindowsPath",
+)
+
+
+def convert(source: Path, encoder: str, in_channels: int, target: Path) -> None:
+    """Make safetensors of an encoder out of a published file, in a child process.
+
+    Args:
+        source: ``.pth``, ``.pt``, ``.ckpt`` or ``.safetensors``.
+        encoder: name in segmentation-models-pytorch's registry, ours included.
+        in_channels: bands that the file's model reads.
+        target: written if all goes well.
+
+    Raises:
+        ModelError: if the file is not one that is known, is damaged, or holds code.
+    """
+    command = [sys.executable, "-m", __name__, str(source), encoder, str(in_channels), str(target)]
+    try:
+        done = subprocess.run(  # nosec B603 - own interpreter, no shell
+            command, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ModelError(
+            f"{source.name} was not read within {SECONDS:.0f} s.", "It may be damaged."
+        ) from error
+    if done.returncode:
+        try:
+            problem = json.loads(done.stdout.splitlines()[-1])
+        except (ValueError, IndexError):
+            raise ModelError(
+                f"{source.name} could not be read: the reader ended with {done.returncode}.",
+                "The file may be damaged, or too large for this machine's memory.",
+            ) from None
+        raise ModelError(problem["message"], problem["advice"])
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a file's weights; to be called in a child process only.
+
+    Raises:
+        ModelError: if the file is damaged, or holds more than data.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        admitted: list[Any] = [(_Inert, name) for name in ADMITTED]
+        with torch.serialization.safe_globals(admitted):
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path.name} was refused: it holds more than weights ({_reason(error)}).",
+            "Use a file from its publisher. A file that holds code could do harm.",
+        ) from error
+    except (OSError, EOFError, RuntimeError, ValueError, SafetensorError) as error:
+        raise ModelError(
+            f"{path.name} cannot be read as weights: {_reason(error)}.", "Obtain the file again."
+        ) from error
+    if not isinstance(found, dict):
+        raise ModelError(
+            f"{path.name} holds a {type(found).__name__}, expected weights by name.",
+            "Use the file that the publisher names for this model.",
+        )
+    return found
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "GLOBAL" in line or "Unsupported" in line]
+    return (telling or lines or [type(error).__name__])[0].rstrip(".")
+
+
+def main(arguments: list[str]) -> int:
+    """Convert, in the child process; a problem is told in a line of JSON."""
+    source, encoder, in_channels, target = arguments
+    try:
+        network = build_encoder(encoder, in_channels=int(in_channels))
+        state = encoder_state(read_checkpoint(Path(source)), network)
+        save_file({key: value.contiguous() for key, value in state.items()}, target)
+    except MMEarthError as error:
+        print(json.dumps({"message": error.message, "advice": error.advice}))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,146 @@
+"""Every encoder keeps the contract that decoders rest on, and computes what was published."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mmearth.errors import ModelError
+from mmearth.models.card import NetworkConfig
+from mmearth.models.registry import DECODERS, build_encoder, build_network
+
+# One of each family and shape: sizes differ in numbers only.
+ENCODERS = {
+    "detail-resnet18": 4,
+    "detail-resnet50": 4,
+    "mmearth-atto-p8": 12,
+    "mmearth-atto-p16": 12,
+    "mmearth-atto-p32": 12,
+    "mmearth-atto-p16-original": 3,
+    "mmearth-atto-p32-original": 3,
+    "specresnet50": 202,
+    "specvit-tiny": 202,
+    "vit-tiny-p16": 13,
+    "resnet18": 13,
+}
+IMAGE_FIRST = {"mmearth-atto-p16-original", "mmearth-atto-p32-original", "vit-tiny-p16", "resnet18"}
+SIDE = 64
+
+
+@pytest.mark.parametrize(("name", "bands"), ENCODERS.items())
+@pytest.mark.parametrize("ending", ["", "-full"])
+def test_feature_maps_are_at_strides_that_double(name, bands, ending) -> None:
+    if ending and name in IMAGE_FIRST:
+        pytest.skip("has one form only")
+    encoder = build_encoder(name + ending, in_channels=bands).eval()
+    image = torch.rand(1, bands, SIDE, SIDE)
+    with torch.inference_mode():
+        maps = encoder(image)
+    assert [m.shape[1] for m in maps] == list(encoder.out_channels)
+    assert SIDE // maps[-1].shape[-1] == encoder.output_stride
+    if ending:
+        assert maps[0] is image
+        maps = maps[1:]
+        assert len(maps) > 1
+    if name != "resnet18":
+        assert [m.shape[-1] for m in maps] == [SIDE >> n for n in range(len(maps))]
+
+
+DECODED = [
+    ("unet", "mmearth-atto-p8-full", 12),
+    ("unet", "mmearth-atto-p32", 12),
+    ("unet", "detail-resnet18-full", 4),
+    ("unet", "specresnet50", 202),
+    ("unet", "vit-tiny-p16", 13),
+    ("unet", "specvit-tiny", 202),
+    ("deeplabv3plus", "mmearth-atto-p8", 12),
+    ("deeplabv3plus", "mmearth-atto-p16", 12),
+    ("deeplabv3plus", "detail-resnet18", 4),
+    ("deeplabv3plus", "specresnet50", 202),
+    ("deeplabv3plus", "vit-tiny-p16", 13),
+    ("deeplabv3plus", "resnet18", 13),
+    ("mmearth-unet", "mmearth-atto-p8", 12),
+    ("mmearth-unet", "mmearth-atto-p16", 12),
+    ("mmearth-unet", "mmearth-atto-p16-original", 3),
+    ("upconv", "vit-tiny-p16", 13),
+    ("upconv", "specvit-tiny", 202),
+    ("conv", "specvit-tiny", 202),
+    ("fcn", "specresnet50-dilated", 202),
+    ("fcn", "resnet18", 13),
+    ("linear", "mmearth-atto-p8", 12),
+    ("linear", "vit-tiny-p16", 13),
+]
+
+
+def network(decoder, encoder, bands, classes=5):
+    config = NetworkConfig(decoder=decoder, encoder=encoder, multiply_adds_per_pixel=1)
+    return build_network(config, in_channels=bands, classes=classes)
+
+
+@pytest.mark.parametrize(("decoder", "encoder", "bands"), DECODED)
+def test_decoders_score_each_pixel_and_every_weight_learns(decoder, encoder, bands) -> None:
+    side = 32 if "dilated" in encoder else SIDE
+    module = network(decoder, encoder, bands).train()
+    scores = module(torch.rand(2, bands, side, side))
+    assert scores.shape == (2, 5, side, side)
+    scores.square().mean().backward()
+    idle = [name for name, weight in module.named_parameters() if weight.grad is None]
+    if decoder in ("deeplabv3plus", "fcn", "linear", "unet"):
+        # What lies behind the maps that a decoder looks at, or makes those that it leaves out.
+        idle = [name for name in idle if not name.startswith(("encoder.neck", "encoder.vit_core"))]
+    assert idle == []
+
+
+def test_every_decoder_is_tried() -> None:
+    assert {decoder for decoder, _, _ in DECODED} == set(DECODERS)
+
+
+LIBRARY = {
+    "Unet": {"decoder_channels": (64, 32, 16, 16)},
+    "UnetPlusPlus": {"decoder_channels": (64, 32, 16, 16)},
+    "Linknet": {},
+    "FPN": {"upsampling": 2},  # its finest map is at stride 2 here
+}
+
+
+@pytest.mark.parametrize("decoder", LIBRARY)
+@pytest.mark.parametrize("encoder", ["mmearth-atto-p16", "detail-resnet18", "vit-tiny-p16"])
+def test_decoders_of_the_library_take_our_encoders(decoder, encoder) -> None:
+    from mmearth.models.smp import smp
+
+    build_encoder(encoder, in_channels=3)  # registers it
+    options = {"encoder_weights": None, "encoder_depth": 4, **LIBRARY[decoder]}
+    module = getattr(smp, decoder)(encoder, in_channels=4, classes=3, **options).eval()
+    with torch.inference_mode():
+        assert module(torch.rand(1, 4, SIDE, SIDE)).shape == (1, 3, SIDE, SIDE)
+
+
+def test_misfits_are_refused_in_words() -> None:
+    with pytest.raises(ModelError, match="vision transformer"):
+        network("upconv", "resnet18", 13)
+    with pytest.raises(ModelError, match="mmearth"):
+        network("mmearth-unet", "resnet18", 12)
+    with pytest.raises(ModelError, match="strides"):
+        network("deeplabv3plus", "detail-resnet18-full", 4)
+    with pytest.raises(ModelError, match="at least 75 bands, found 10"):
+        build_encoder("specresnet50", in_channels=10)
+
+
+def test_a_transformer_reads_any_multiple_of_its_patch() -> None:
+    encoder = build_encoder("vit-tiny-p16", in_channels=13).eval()
+    with torch.inference_mode():
+        maps = encoder(torch.rand(1, 13, 48, 80))
+    assert maps[-1].shape[-2:] == (3, 5)
+
+
+def test_the_adapter_sees_each_pixel_by_itself() -> None:
+    """So strips, which save memory, change nothing."""
+    from mmearth.models.encoders import spectral
+
+    adapter = spectral.SpectralAdapter().eval()
+    cube = torch.rand(1, 202, 37, 20)
+    whole = adapter._adapt(cube)
+    with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spectral, "STRIP_BYTES", 5 * 4 * 32 * 40 * 20)  # five rows
+        strips = adapter(cube)
+    torch.testing.assert_close(strips, whole, rtol=1e-5, atol=1e-6)

@@ -46,7 +46,7 @@ locks:
 	python3 tools/lock.py
 
 model: dev
-	"$(BACKEND_PYTHON)" tools/train_landcover.py --data $(DATA)
+	"$(BACKEND_PYTHON)" tools/train_landcover.py --data $(DATA) --mixed
 
 benchmark: dev
 	"$(BACKEND_PYTHON)" -m benchmarks

@@ -46,6 +46,7 @@ SENSOR = load_sensor("sentinel-2")
 BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 LOG_GAIN = 20.0  # ln(1 + 20 r) spreads dark water and bright snow about evenly
 TILE = 256
+OVERLAP = 96  # with 64, a pixel in fifty becomes another class with tiles of 512
 
 # Names and colours of Dynamic World (Brown et al. 2022, doi:10.1038/s41597-022-01307-4).
 CLASSES = [
@@ -177,7 +178,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=6_000)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--crop", type=int, default=96, help="pixels a side; a multiple of 16")
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--mixed", action="store_true", help="layers in bfloat16")
@@ -353,7 +354,9 @@ def _map(network: Network, tile: SoftTile) -> np.ndarray:
     }
     bands = [ScaledBand(sources[name], SENSOR.scale, 0.0, None, SENSOR.nodata) for name in BANDS]
     grid = bands[0].source.grid
-    layout = Layout.of(grid.height, grid.width, TILE, stride=network.card.stride)
+    layout = Layout.of(
+        grid.height, grid.width, TILE, least=network.card.overlap, stride=network.card.stride
+    )
     parts = predict_rows(RasterStack(bands, grid), network, layout, network.workload(TILE))
     return torch.cat([part.probabilities for part in parts], dim=1).numpy()
 
@@ -405,6 +408,7 @@ def _facts(
         "resolution_m": 10.0,
         "tile_size": TILE,
         "stride": 16,
+        "overlap": OVERLAP,
         "temperature": temperature,
         "network": config,
         "classes": tuple(CLASSES),

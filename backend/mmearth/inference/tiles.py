@@ -103,6 +103,7 @@ class Layout:
         tile: int,
         *,
         overlap: float = MINIMUM_OVERLAP,
+        least: int = 0,
         stride: int = 1,
     ) -> Layout:
         """Lay tiles over a scene.
@@ -112,11 +113,12 @@ class Layout:
             width: columns of the scene.
             tile: side of a tile in pixels.
             overlap: share of a tile that neighbours have in common, 0.25 to 0.5.
+            least: pixels that they have in common at least, as far as half a tile allows.
             stride: of the network; the tile's side is a multiple of it.
         """
         if not MINIMUM_OVERLAP <= overlap <= 0.5:
             raise ValueError(f"Expected an overlap of 0.25 to 0.5 of a tile, found {overlap}.")
-        pixels = math.ceil(tile * overlap)
+        pixels = max(math.ceil(tile * overlap), min(least, tile // 2))
         return cls(Axis(height, tile, pixels, stride), Axis(width, tile, pixels, stride))
 
     @property

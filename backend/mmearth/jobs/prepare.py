@@ -97,7 +97,7 @@ def _prepare(spec: SegmentSpec, settings: Settings, plan: Plan) -> Prepared:
             f"Choose a multiple of {card.stride} from {smallest} to {LARGEST_TILE}, "
             "or leave it empty.",
         )
-    layout = Layout.of(grid.height, grid.width, tile, stride=card.stride)
+    layout = Layout.of(grid.height, grid.width, tile, least=card.overlap, stride=card.stride)
     warnings += shared_bands(plan.bands) + _resolution_warning(chosen, card)
     return Prepared(card, product, bands, grid, layout, warnings)
 

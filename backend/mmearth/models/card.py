@@ -87,6 +87,8 @@ class ModelCard(_Part):
         bands: names of the input bands, in the network's order.
         resolution_m: pixel size on the ground that the network was trained on.
         tile_size: side of a tile in pixels; a multiple of ``stride``.
+        overlap: pixels that neighbouring tiles share at least: more for a network that sees far, so
+            that what a pixel becomes does not hang on its place in a tile.
         temperature: probabilities = softmax(network output / temperature).
         limits: what the model is known to do badly, or was never shown; a sentence each.
         folder: where the card was read from.
@@ -106,6 +108,7 @@ class ModelCard(_Part):
     resolution_m: float = Field(gt=0)
     tile_size: int = Field(gt=0)
     stride: int = Field(gt=0)
+    overlap: int = Field(0, ge=0)
     temperature: float = Field(gt=0)
     network: NetworkConfig
     classes: tuple[ClassRow, ...] = Field(min_length=1)

@@ -85,3 +85,9 @@ def test_rows_finish_in_order_and_all_of_them(height: int, width: int) -> None:
 def test_bad_overlaps_are_refused(overlap: float) -> None:
     with pytest.raises(ValueError, match="overlap"):
         Layout.of(100, 100, 64, overlap=overlap)
+
+
+@pytest.mark.parametrize(("tile", "least", "expected"), [(256, 0, 64), (256, 96, 96), (64, 96, 32)])
+def test_a_network_that_sees_far_gets_more_overlap(tile, least, expected) -> None:
+    layout = Layout.of(1000, 1000, tile, least=least, stride=16)
+    assert (layout.rows.overlap, layout.cols.overlap) == (expected, expected)

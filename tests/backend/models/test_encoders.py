@@ -7,7 +7,7 @@ import torch
 
 from mmearth.errors import ModelError
 from mmearth.models.card import NetworkConfig
-from mmearth.models.registry import DECODERS, build_encoder, build_network
+from mmearth.models.registry import build_encoder, build_network
 
 # One of each family and shape: sizes differ in numbers only.
 ENCODERS = {
@@ -46,6 +46,7 @@ def test_feature_maps_are_at_strides_that_double(name, bands, ending) -> None:
         assert [m.shape[-1] for m in maps] == [SIDE >> n for n in range(len(maps))]
 
 
+# Shapes that the contract of tests/backend/models/test_registry.py does not try.
 DECODED = [
     ("unet", "mmearth-atto-p8-full", 12),
     ("unet", "mmearth-atto-p32", 12),
@@ -55,19 +56,14 @@ DECODED = [
     ("unet", "specvit-tiny", 202),
     ("deeplabv3plus", "mmearth-atto-p8", 12),
     ("deeplabv3plus", "mmearth-atto-p16", 12),
-    ("deeplabv3plus", "detail-resnet18", 4),
     ("deeplabv3plus", "specresnet50", 202),
     ("deeplabv3plus", "vit-tiny-p16", 13),
     ("deeplabv3plus", "resnet18", 13),
-    ("mmearth-unet", "mmearth-atto-p8", 12),
     ("mmearth-unet", "mmearth-atto-p16", 12),
     ("mmearth-unet", "mmearth-atto-p16-original", 3),
-    ("upconv", "vit-tiny-p16", 13),
     ("upconv", "specvit-tiny", 202),
     ("conv", "specvit-tiny", 202),
     ("fcn", "specresnet50-dilated", 202),
-    ("fcn", "resnet18", 13),
-    ("linear", "mmearth-atto-p8", 12),
     ("linear", "vit-tiny-p16", 13),
 ]
 
@@ -89,10 +85,6 @@ def test_decoders_score_each_pixel_and_every_weight_learns(decoder, encoder, ban
         # What lies behind the maps that a decoder looks at, or makes those that it leaves out.
         idle = [name for name in idle if not name.startswith(("encoder.neck", "encoder.vit_core"))]
     assert idle == []
-
-
-def test_every_decoder_is_tried() -> None:
-    assert {decoder for decoder, _, _ in DECODED} == set(DECODERS)
 
 
 LIBRARY = {

@@ -17,6 +17,13 @@ NETWORKS = [
     ("unet", "doubleconv-24", {"encoder_depth": 3, "decoder_channels": [32, 16, 8]}),
     ("unet", "doubleconv-32", {"encoder_depth": 2, "decoder_channels": [16, 8]}),
     ("unet", "resnet18", {"encoder_depth": 4, "decoder_channels": [64, 32, 16, 8]}),
+    ("unet", "mmearth-atto-p16", {}),
+    ("conv", "vit-tiny-p16", {}),
+    ("deeplabv3plus", "detail-resnet18", {}),
+    ("fcn", "resnet18", {}),
+    ("linear", "mmearth-atto-p8", {}),
+    ("mmearth-unet", "mmearth-atto-p8", {}),
+    ("upconv", "vit-tiny-p16", {}),
 ]
 
 

@@ -31,11 +31,13 @@ class _Part(BaseModel):
 class Normalisation(_Part):
     """From reflectance to what the network reads.
 
-    value = (f(reflectance) - mean) / std, with f either the identity or ln(1 + gain x reflectance)
+    value = (f(reflectance) - mean) / std, with f either the identity or ln(1 + gain x reflectance).
+    With ``clip``, reflectance is cut off at these two values first.
     """
 
     function: Literal["identity", "log1p"] = "identity"
     gain: float = 1.0
+    clip: tuple[float, float] | None = None
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
 

@@ -161,11 +161,14 @@ class Normaliser(torch.nn.Module):
         super().__init__()
         self._log = config.function == "log1p"
         self._gain = config.gain
+        self._clip = config.clip
         self.register_buffer("mean", torch.tensor(config.mean)[:, None, None])
         self.register_buffer("std", torch.tensor(config.std)[:, None, None])
 
     def forward(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Normalise. images: (B, C, H, W) reflectance; masks: (B, H, W) bool."""
+        if self._clip:
+            images = images.clamp(*self._clip)
         if self._log:
             images = torch.log1p(images.clamp_min(0) * self._gain)
         values = (images - self.mean) / self.std

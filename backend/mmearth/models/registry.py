@@ -53,7 +53,7 @@ def build_network(config: NetworkConfig, *, in_channels: int, classes: int) -> n
             f"Unknown decoder {config.decoder!r}; known are {', '.join(sorted(DECODERS))}.",
             "Update MMEarth: the model is made for a newer version.",
         )
-    _register(config.encoder)
+    register_encoder(config.encoder)
     build: Callable[..., nn.Module] = import_module(DECODERS[config.decoder]).build
     try:
         return build(config, in_channels=in_channels, classes=classes)
@@ -70,7 +70,7 @@ def build_encoder(name: str, *, in_channels: int) -> nn.Module:
     Raises:
         ModelError: if it is unknown, or does not read so many bands.
     """
-    _register(name)
+    register_encoder(name)
     from mmearth.models.encoders.pyramid import deepest
     from mmearth.models.smp import smp
 
@@ -86,7 +86,7 @@ def build_encoder(name: str, *, in_channels: int) -> nn.Module:
     return encoder
 
 
-def _register(encoder: str) -> None:
+def register_encoder(encoder: str) -> None:
     """Import the module that tells segmentation-models-pytorch of an encoder of ours."""
     family = encoder.partition("-")[0]
     if family in ENCODERS:

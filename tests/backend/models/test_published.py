@@ -1,0 +1,76 @@
+"""The list of published encoders: each can be built, and its bands are in its own order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mmearth.errors import ModelError
+from mmearth.models.card import NetworkConfig
+from mmearth.models.network import Normaliser
+from mmearth.models.published import find_published, published_models
+from mmearth.models.registry import register_encoder
+from mmearth.sensors import load_sensor
+
+MODELS = {model.id: model for model in published_models()}
+
+
+def test_names_differ() -> None:
+    assert len(MODELS) == len(published_models()) > 20
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
+def test_entry(model) -> None:
+    from mmearth.models.smp import smp
+
+    register_encoder(model.encoder)
+    assert model.encoder in smp.encoders.encoders
+    assert NetworkConfig(decoder="unet", encoder=model.encoder, multiply_adds_per_pixel=1)
+    sensor = load_sensor(model.sensor)
+    assert all(sensor.band(name) for name in model.bands)
+    for level in model.levels:
+        norm = model.normalisation(level)
+        assert len(norm.mean) == len(norm.std) == len(model.bands)
+    assert model.licence_words
+    if model.access == "download":
+        assert model.url.startswith("https://")
+    else:
+        assert model.page.startswith("https://") and model.file
+
+
+def test_two_conventions_of_band_8a_are_kept() -> None:
+    """MMEarth has it before band 8, SSL4EO-S12 after."""
+    mmearth = find_published("mmearth-all-mod-atto-1m-64-uncertainty-56-8").bands
+    ssl4eo = find_published("ssl4eo-resnet50-all-moco").bands
+    assert mmearth.index("B8A") == mmearth.index("B08") - 1
+    assert ssl4eo.index("B8A") == ssl4eo.index("B08") + 1
+    assert len(ssl4eo) == 13 and "B10" in ssl4eo and "B10" not in mmearth
+
+
+def test_published_statistics_apply_to_reflectance() -> None:
+    """The mean of MMEarth64 in Level-1C becomes 0, one deviation above it 1; no-data becomes 0."""
+    model = find_published("mmearth-all-mod-atto-1m-64-uncertainty-56-8")
+    normalise = Normaliser(model.normalisation("L1C"))
+    stored = np.array([1864.88, 1656.99, 1561.24, 1633.60, 1846.64, 2422.14, 2706.17, 2907.51,
+                       2620.48, 974.48, 2154.06, 1464.80], np.float32)  # fmt: skip
+    image = torch.from_numpy(stored / 10_000)[None, :, None, None].expand(1, 12, 1, 2)
+    mask = torch.tensor([[[True, False]]])
+    found = normalise(image, mask)
+    torch.testing.assert_close(found[..., 0], torch.zeros(1, 12, 1), atol=1e-4, rtol=0)
+    assert (normalise(torch.zeros(1, 12, 1, 2), mask)[..., 1] == 0).all()
+    assert (normalise(torch.zeros(1, 12, 1, 2), mask)[..., 0] < -0.5).all()
+
+
+def test_ssl4eo_cuts_reflectance_off_at_one() -> None:
+    normalise = Normaliser(find_published("ssl4eo-resnet50-rgb-moco").normalisation("L1C"))
+    image = torch.tensor([-0.05, 0.3, 1.7])[None, :, None, None]
+    found = normalise(image, torch.ones(1, 1, 1, dtype=torch.bool)).flatten()
+    torch.testing.assert_close(found, torch.tensor([0.0, 0.3, 1.0]))
+
+
+def test_a_level_it_was_not_trained_on_is_refused() -> None:
+    with pytest.raises(ModelError, match="not trained on level L2A"):
+        find_published("ssl4eo-resnet50-all-moco").normalisation("L2A")
+    with pytest.raises(ModelError, match="No published model"):
+        find_published("nonsense")

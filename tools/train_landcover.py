@@ -104,7 +104,8 @@ LIMITS = (
     "Flooded vegetation, bare ground, grass and shrub are rare in the training places, or shade "
     "into one another; their IoU is low.",
     "In the dry season of the tropics, as in the sample scene of Thailand, crops, grass, shrub and "
-    "flooded vegetation are often confused.",
+    "flooded vegetation are often confused; dark burnt fields may become trees or water, and "
+    "bright sand snow.",
     "Most places are European: coasts, farmland, towns and forests. Deserts, savannas, boreal and "
     "tropical rain forests were hardly shown.",
     "The teacher reads Level-1C. Level-2A tiles were mapped to an approximation of it before they "

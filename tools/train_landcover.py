@@ -27,6 +27,7 @@ from mmearth.api import RasterInput  # noqa: E402
 from mmearth.inference.predict import predict_rows  # noqa: E402
 from mmearth.inference.tiles import Layout  # noqa: E402
 from mmearth.models.card import ModelCard, NetworkConfig, Normalisation  # noqa: E402
+from mmearth.models.cost import multiply_adds_per_pixel  # noqa: E402
 from mmearth.models.network import Network, Normaliser  # noqa: E402
 from mmearth.models.registry import build_network  # noqa: E402
 from mmearth.models.save import save_model  # noqa: E402
@@ -213,24 +214,8 @@ def _config(encoder: str) -> NetworkConfig:
         decoder="unet", encoder=encoder, options=options, multiply_adds_per_pixel=1
     )
     network = build_network(plain, in_channels=len(BANDS), classes=len(CLASSES)).eval()
-    return plain.model_copy(update={"multiply_adds_per_pixel": _multiply_adds(network)})
-
-
-def _multiply_adds(network: torch.nn.Module, side: int = 64) -> float:
-    """Count multiply-adds of the convolutions, per pixel of input."""
-    total = 0
-
-    def count(module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> None:
-        nonlocal total
-        total += output.numel() * module.weight[0].numel()
-
-    convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
-    hooks = [m.register_forward_hook(count) for m in convolutions]
-    with torch.inference_mode():
-        network(torch.zeros(1, len(BANDS), side, side))
-    for hook in hooks:
-        hook.remove()
-    return round(total / side**2)
+    cost = multiply_adds_per_pixel(network, len(BANDS))
+    return plain.model_copy(update={"multiply_adds_per_pixel": cost})
 
 
 @torch.inference_mode()

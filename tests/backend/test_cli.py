@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 import rasterio
+from goldens import mmearth_file
 from scenes import ROOT, S2, scene_values
 
 
@@ -127,6 +128,24 @@ def test_models(mmearth) -> None:
     assert code == 0 and "tiny" in out and "treemask" in out
     code, out, _ = mmearth("models", "--json")
     assert "tiny" in [model["id"] for model in json.loads(out)]
+
+
+def test_a_published_encoder_is_installed_from_its_file(mmearth, scene, tmp_path) -> None:
+    name = "mmearth-all-mod-atto-1m-64-uncertainty-56-8"
+    _, out, _ = mmearth("models", "published")
+    assert name in out and "CC-BY-NC" in out and "spec_rn50_moco.pth from https://" in out
+    file = mmearth_file(tmp_path)
+    code, out, err = mmearth("models", "import", file, "--as", name, "--level", "L2A")
+    assert code == 0, err
+    assert "not for commercial use" in out
+    _, out, _ = mmearth("models")
+    assert f"{name}-l2a" in out and "an encoder, to be trained" in out
+    code, _, err = mmearth(
+        "segment", scene, "--model", f"{name}-l2a", "--output", tmp_path / "m.tif"
+    )
+    assert code == 1 and "maps nothing by itself" in err
+    code, _, err = mmearth("models", "import", tmp_path / "absent.pth", "--as", name)
+    assert code == 1 and "does not exist" in err and "Traceback" not in err
 
 
 def test_home_that_cannot_be_written_to_is_words(

@@ -85,6 +85,8 @@ class Accuracy(_Part):
 class ModelCard(_Part):
     """All that is known of a model.
 
+    A model without classes and products is an encoder, to be trained further.
+
     Attributes:
         bands: names of the input bands, in the network's order.
         resolution_m: pixel size on the ground that the network was trained on.
@@ -113,8 +115,8 @@ class ModelCard(_Part):
     overlap: int = Field(0, ge=0)
     temperature: float = Field(gt=0)
     network: NetworkConfig
-    classes: tuple[ClassRow, ...] = Field(min_length=1)
-    products: tuple[Product, ...] = Field(min_length=1)
+    classes: tuple[ClassRow, ...] = ()
+    products: tuple[Product, ...] = ()
     accuracy: tuple[Accuracy, ...] = ()
     limits: tuple[str, ...] = ()
     training: dict[str, Any] = Field(default_factory=dict)
@@ -126,6 +128,8 @@ class ModelCard(_Part):
         count = len(self.bands)
         if {len(self.normalisation.mean), len(self.normalisation.std)} != {count}:
             raise ValueError(f"{count} bands need {count} means and standard deviations")
+        if bool(self.classes) != bool(self.products):
+            raise ValueError("classes need products, and products classes")
         if self.tile_size % self.stride:
             raise ValueError(f"tile size {self.tile_size} is no multiple of {self.stride}")
         _unique("bands", self.bands)
@@ -166,6 +170,11 @@ class ModelCard(_Part):
         Raises:
             ModelError: if the model has no such product.
         """
+        if not self.products:
+            raise ModelError(
+                f"{self.title} is an encoder and maps nothing by itself.",
+                "Choose a model that maps something, or train one on this encoder.",
+            )
         if product_id is None:
             return self.products[0]
         for product in self.products:
@@ -265,7 +274,7 @@ def read_card(folder: Path) -> ModelCard:
                     title=row["title"],
                     color=f"#{row['color_hint'].lower()}",
                 )
-                for row in output["classification:classes"]
+                for row in output.get("classification:classes", ())
             ],
             # A multihash: 0x12 for SHA-256, 0x20 for its length of 32 bytes.
             sha256=item["assets"]["model"]["file:checksum"].removeprefix("1220"),

@@ -22,17 +22,15 @@ def describe(card: ModelCard) -> str:
                 ("Sensor", f"{card.sensor}, level {' or '.join(card.levels)}"),
                 ("Bands, in order", " ".join(card.bands)),
                 ("Pixel size", f"{card.resolution_m:g} m"),
-                ("Products", ", ".join(_product(card, p.id) for p in card.products)),
+                ("Products", ", ".join(_product(card, p.id) for p in card.products) or "none"),
                 ("Network", f"{card.network.decoder} on {card.network.encoder}"),
                 ("Weights (SHA-256)", f"`{card.sha256}`"),
             ],
         ),
-        "## Classes",
-        _table(
-            ("value", "class", "name in files"),
-            [(str(row.value), row.title, f"`{row.name}`") for row in card.classes],
-        ),
     ]
+    if card.classes:
+        rows = [(str(row.value), row.title, f"`{row.name}`") for row in card.classes]
+        parts += ["## Classes", _table(("value", "class", "name in files"), rows)]
     if card.accuracy:
         rows = [(row.name, f"{row.value:.3f}", row.data) for row in card.accuracy]
         parts += ["## Measured", _table(("figure", "value", "on"), rows)]

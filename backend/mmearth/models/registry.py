@@ -21,6 +21,7 @@ DECODERS = {
     "conv": "mmearth.models.decoders.conv",
     "deeplabv3plus": "mmearth.models.decoders.deeplabv3plus",
     "fcn": "mmearth.models.decoders.fcn",
+    "features": "mmearth.models.decoders.features",
     "linear": "mmearth.models.decoders.linear",
     "mmearth-unet": "mmearth.models.decoders.mmearth_unet",
     "unet": "mmearth.models.decoders.unet",

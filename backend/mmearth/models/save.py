@@ -30,17 +30,18 @@ _STANDARD = {
 
 
 def save_model(
-    folder: Path, state: Mapping[str, torch.Tensor], facts: Mapping[str, Any]
+    folder: Path, state: Mapping[str, torch.Tensor], facts: Mapping[str, Any], *, half: bool = True
 ) -> ModelCard:
     """Write a model folder, whole or not at all.
 
-    Weights are stored in half precision: half the download, and a rounding far below that of the
-    percent values of a map.
+    Weights are stored in half precision, unless told otherwise: half the download, and a rounding
+    far below that of the percent values of a map.
 
     Args:
         folder: where to; replaced if it exists.
         state: weights of the network.
         facts: fields of ``ModelCard`` except ``sha256`` and ``folder``.
+        half: whether weights are rounded to half precision.
 
     Returns:
         The card as read back.
@@ -50,7 +51,7 @@ def save_model(
     temporary.mkdir()
     try:
         weights = temporary / WEIGHTS_NAME
-        save_file({name: _compact(tensor) for name, tensor in state.items()}, weights)
+        save_file({name: _stored(tensor, half) for name, tensor in state.items()}, weights)
         card = ModelCard(**{**facts, "sha256": file_sha256(weights), "folder": folder})
         item = json.dumps(stac_item(card, weights.stat().st_size), indent=1, ensure_ascii=False)
         (temporary / CARD_NAME).write_text(item + "\n", "utf-8")
@@ -65,9 +66,9 @@ def save_model(
     return read_card(folder)
 
 
-def _compact(tensor: torch.Tensor) -> torch.Tensor:
+def _stored(tensor: torch.Tensor, half: bool) -> torch.Tensor:
     tensor = tensor.detach().cpu().contiguous()
-    return tensor.half() if tensor.is_floating_point() else tensor
+    return tensor.half() if half and tensor.is_floating_point() else tensor
 
 
 def stac_item(card: ModelCard, size: int) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def stac_item(card: ModelCard, size: int) -> dict[str, Any]:
         "end_datetime": "9999-12-31T23:59:59Z",
         "mlm:name": card.id,
         "mlm:architecture": f"{card.network.decoder} on {card.network.encoder}",
-        "mlm:tasks": ["semantic-segmentation"],
+        "mlm:tasks": [_task(card)],
         "mlm:framework": "pytorch",
         "mlm:framework_version": torch.__version__.partition("+")[0],
         "mlm:pretrained": True,
@@ -156,10 +157,27 @@ def _input(card: ModelCard) -> dict[str, Any]:
     }
 
 
+def _task(card: ModelCard) -> str:
+    return "semantic-segmentation" if card.classes else "feature-extraction"
+
+
 def _output(card: ModelCard) -> dict[str, Any]:
+    if not card.classes:
+        side = card.tile_size // card.stride
+        return {
+            "name": "features",
+            "tasks": [_task(card)],
+            "bands": [],
+            "result": {
+                "shape": [-1, -1, side, side],
+                "dim_order": ["batch", "channel", "height", "width"],
+                "data_type": "float32",
+            },
+            "post_processing_function": None,
+        }
     return {
         "name": "class scores",
-        "tasks": ["semantic-segmentation"],
+        "tasks": [_task(card)],
         "bands": [],
         "result": {
             "shape": [-1, card.class_count, card.tile_size, card.tile_size],

@@ -74,9 +74,9 @@ def create_app(
 
     @app.get("/v1/models")
     def models() -> api.ModelList:
-        """List the installed models."""
+        """List the installed models that map something."""
         cards = installed_models(settings.model_folders)
-        return api.ModelList(models=[card.info() for card in cards])
+        return api.ModelList(models=[card.info() for card in cards if card.products])
 
     @app.get("/v1/models/{model_id}")
     def model(model_id: str) -> api.ModelInfo:

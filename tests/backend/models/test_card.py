@@ -8,6 +8,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from stac import check_stac
 
 from mmearth.errors import ModelError
 from mmearth.models.card import file_sha256, read_card
@@ -73,29 +74,6 @@ def test_there_is_an_embedded_model() -> None:
 
 def test_tiny_follows_stac(tiny_model) -> None:
     check_stac(json.loads((tiny_model.folder / "model.json").read_text("utf-8")))
-
-
-def check_stac(item: dict) -> None:
-    """Check what STAC 1.1 and MLM 1.5 require of an item, by their specifications."""
-    assert item["type"] == "Feature" and item["stac_version"] == "1.1.0"
-    assert {"id", "geometry", "bbox", "properties", "links", "assets"} <= set(item)
-    properties = item["properties"]
-    assert properties["datetime"] is None
-    assert properties["start_datetime"] < properties["end_datetime"]
-    required = {"mlm:name", "mlm:architecture", "mlm:tasks", "mlm:input", "mlm:output"}
-    assert required <= set(properties)
-    (entry,) = properties["mlm:input"]
-    names = [band["name"] for band in properties["bands"]]
-    assert entry["bands"] == names
-    shape = entry["input"]["shape"]
-    assert len(shape) == len(entry["input"]["dim_order"]) and shape[1] == len(names)
-    (output,) = properties["mlm:output"]
-    assert output["result"]["shape"][1] == len(output["classification:classes"])
-    assert all(0.3 < band["eo:center_wavelength"] < 15 for band in properties["bands"])
-    asset = item["assets"]["model"]
-    assert "mlm:model" in asset["roles"]
-    assert asset["mlm:artifact_type"] == "safetensors.torch.save_file"
-    assert asset["file:checksum"].startswith("1220") and len(asset["file:checksum"]) == 68
 
 
 def test_changed_weights_are_refused(copy) -> None:

@@ -28,7 +28,8 @@ NETWORKS = [
 
 
 def test_every_decoder_is_tested() -> None:
-    assert {decoder for decoder, _, _ in NETWORKS} == set(DECODERS)
+    # "features" gives no class scores: tests/backend/models/test_imports.py.
+    assert {decoder for decoder, _, _ in NETWORKS} == set(DECODERS) - {"features"}
 
 
 @pytest.mark.parametrize(("decoder", "encoder", "options"), NETWORKS)

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
@@ -241,9 +242,8 @@ class Environment:
         try:
             for folder in ("logs", "tmp"):
                 (self.home / folder).mkdir(parents=True, exist_ok=True)
-            probe = self.home / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
+            with tempfile.TemporaryFile(dir=self.home):
+                pass
         except OSError as error:
             raise InstallError(
                 f"The folder {self.home} cannot be written to: {error.strerror}.",

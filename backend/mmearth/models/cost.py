@@ -20,8 +20,7 @@ def multiply_adds_per_pixel(network: nn.Module, bands: int, side: int = 64) -> f
 
     def count(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         nonlocal total
-        weight = module.weight
-        assert isinstance(weight, torch.Tensor)  # noqa: S101 - for mypy: all LAYERS have one
+        weight: torch.Tensor = module.weight  # type: ignore[assignment]
         transposed = isinstance(module, nn.ConvTranspose2d)
         total += (inputs[0] if transposed else output).numel() * weight[0].numel()
 

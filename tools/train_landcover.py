@@ -26,9 +26,14 @@ sys.path.insert(0, str(ROOT / "backend"))
 from mmearth.api import RasterInput  # noqa: E402
 from mmearth.inference.predict import predict_rows  # noqa: E402
 from mmearth.inference.tiles import Layout  # noqa: E402
-from mmearth.models.card import ModelCard, NetworkConfig, Normalisation  # noqa: E402
+from mmearth.models.card import (  # noqa: E402
+    ModelCard,
+    NetworkConfig,
+    Normalisation,
+    read_card,
+)
 from mmearth.models.cost import multiply_adds_per_pixel  # noqa: E402
-from mmearth.models.network import Network, Normaliser  # noqa: E402
+from mmearth.models.network import Network, Normaliser, load_weights  # noqa: E402
 from mmearth.models.registry import build_network  # noqa: E402
 from mmearth.models.save import save_model  # noqa: E402
 from mmearth.raster.radiometry import ScaledBand  # noqa: E402
@@ -133,6 +138,9 @@ def main() -> None:
     norm = _statistics(training)
     config = _config(options.encoder)
     network = build_network(config, in_channels=len(BANDS), classes=len(CLASSES))
+    start = read_card(options.start) if options.start else None
+    if start:
+        load_weights(network, start)
     normalise = Normaliser(norm)
     recipe = Recipe(
         steps=options.steps,
@@ -162,6 +170,8 @@ def main() -> None:
     temperature, threshold = _calibrate(student, normalise, calibration)
     log.write(temperature=temperature, threshold=threshold)
     facts = _facts(config, norm, temperature, threshold, options)
+    if start:
+        facts["training"]["start"] = start.training["command"]
     card = save_model(options.output, student.state_dict(), {**facts, "accuracy": ()})
     figures = measure(card, [t for t in tiles if not held_out or t.facts["source"] in held_out
                              or t.facts["split"] == "val"], held_out)  # fmt: skip
@@ -183,6 +193,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--start", type=Path, help="folder of a saved model to go on from")
     parser.add_argument("--mixed", action="store_true", help="layers in bfloat16")
     parser.add_argument("--no-jitter", dest="jitter", action="store_false")
     parser.add_argument(
@@ -414,6 +425,7 @@ def _facts(
             f"--crop {options.crop} "
             f"--learning-rate {options.learning_rate:g} --seed {options.seed} "
             f"--threads {options.threads}"
+            + (" --start START" if options.start else "")
             + (" --mixed" if options.mixed else "")
             + ("" if options.jitter else " --no-jitter"),
             "method": "distillation on soft labels (Hinton et al. 2015) with radiometric jitter",
@@ -431,7 +443,7 @@ class _Log:
         self._path = path
         self._start = time.monotonic()
         path.write_text("")
-        recorded = {k: v for k, v in vars(options).items() if k not in ("data", "output")}
+        recorded = {k: v for k, v in vars(options).items() if k not in ("data", "output", "start")}
         self.write(options=recorded, torch=torch.__version__)
 
     def write(self, **facts: Any) -> None:

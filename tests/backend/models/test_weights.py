@@ -19,7 +19,7 @@ from mmearth.errors import ModelError
 from mmearth.models.card import NetworkConfig
 from mmearth.models.registry import build_encoder, build_network
 from mmearth.models.weights.checkpoint import convert
-from mmearth.models.weights.published import encoder_state
+from mmearth.models.weights.layouts import encoder_state
 
 ROOT = Path(__file__).resolve().parents[3]
 

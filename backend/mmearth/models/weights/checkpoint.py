@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from mmearth.errors import MMEarthError, ModelError
 from mmearth.models.registry import build_encoder
-from mmearth.models.weights.published import encoder_state
+from mmearth.models.weights.layouts import encoder_state
 
 SECONDS = 600.0
 

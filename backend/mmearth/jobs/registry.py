@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
+from typing import Any
 
-from mmearth.api import Plan, SegmentResult, SegmentSpec
+from pydantic import TypeAdapter
+
+from mmearth.api import JobResult, JobSpec, Plan
 from mmearth.jobs.context import JobContext
 from mmearth.settings import Settings
 
@@ -15,17 +18,30 @@ KINDS = {
 }
 
 
-def plan_job(spec: SegmentSpec, settings: Settings) -> Plan:
+_SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
+
+
+def plan_job(spec: JobSpec, settings: Settings) -> Plan:
     """Say what a job would do, and what stands in its way."""
     plan: Callable[..., Plan] = import_module(KINDS[spec.kind]).plan
     return plan(spec, settings)
 
 
-def run_job(spec: SegmentSpec, context: JobContext) -> SegmentResult:
+def run_job(spec: JobSpec, context: JobContext) -> JobResult:
     """Do a job.
 
     Raises:
         MMEarthError: whatever stands in its way.
     """
-    run: Callable[..., SegmentResult] = import_module(KINDS[spec.kind]).run
+    run: Callable[..., JobResult] = import_module(KINDS[spec.kind]).run
     return run(spec, context)
+
+
+def read_spec(spec: Mapping[str, Any]) -> JobSpec:
+    """Read a request of any kind.
+
+    Raises:
+        pydantic.ValidationError: if it is none.
+    """
+    found: JobSpec = _SPEC.validate_python(spec)
+    return found

@@ -223,6 +223,8 @@ class ModelCard(_Part):
             size_bytes=self.weights.stat().st_size if self.weights.is_file() else 0,
             sha256=self.sha256,
             accuracy=[row.model_dump() for row in self.accuracy],
+            limits=list(self.limits),
+            levels=list(self.levels),
         )
 
 

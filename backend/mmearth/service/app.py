@@ -84,12 +84,12 @@ def create_app(
         return find_model(model_id, settings.model_folders).info()
 
     @app.post("/v1/plan")
-    def plan(spec: api.SegmentSpec) -> api.Plan:
+    def plan(spec: api.JobSpec) -> api.Plan:
         """Say what a job would do, without doing it."""
         return plan_job(spec, settings)
 
     @app.post("/v1/jobs", status_code=201)
-    def create_job(spec: api.SegmentSpec) -> api.Job:
+    def create_job(spec: api.JobSpec) -> api.Job:
         """Queue a job."""
         return supervisor.submit(spec)
 
@@ -104,7 +104,7 @@ def create_app(
         return supervisor.get(job_id)
 
     @app.get("/v1/jobs/{job_id}/results")
-    def results(job_id: str) -> api.SegmentResult:
+    def results(job_id: str) -> api.JobResult:
         """Return the results of a job that succeeded."""
         found = supervisor.get(job_id)
         if found.result is None:

@@ -16,7 +16,7 @@ from collections import deque
 from datetime import datetime, timezone
 from typing import Any
 
-from mmearth.api import Job, JobState, Problem, SegmentSpec
+from mmearth.api import Job, JobSpec, JobState, Problem
 from mmearth.errors import (
     JobError,
     JobOfOtherServiceError,
@@ -68,7 +68,7 @@ class Supervisor:
         """True if there is work left."""
         return self._running is not None or bool(self._waiting)
 
-    def submit(self, spec: SegmentSpec) -> Job:
+    def submit(self, spec: JobSpec) -> Job:
         """Queue a job.
 
         Raises:

@@ -17,10 +17,9 @@ import time
 import traceback
 from typing import Any, TextIO
 
-from mmearth.api import SegmentSpec
 from mmearth.errors import DiskFullError, JobCancelled, MMEarthError, OutOfMemoryError, is_disk_full
 from mmearth.jobs.context import JobContext
-from mmearth.jobs.registry import run_job
+from mmearth.jobs.registry import read_spec, run_job
 from mmearth.service.logs import log_to
 from mmearth.settings import Settings
 
@@ -59,7 +58,7 @@ class Worker:
     def _work(self, command: dict[str, Any]) -> None:
         context = JobContext(self._settings, self._report, self._cancelled.is_set)
         try:
-            result = run_job(SegmentSpec.model_validate(command["spec"]), context)
+            result = run_job(read_spec(command["spec"]), context)
             self._tell({"event": "succeeded", "result": result.model_dump(mode="json")})
         except JobCancelled:
             self._tell({"event": "cancelled"})

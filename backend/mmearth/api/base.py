@@ -1,0 +1,31 @@
+"""What all messages share."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Schema(BaseModel):
+    """Base of all messages: unknown fields are an error, so typing mistakes are found."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Request(Schema):
+    """Base of what is asked for: infinities and "not a number" are an error too."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class Problem(Schema):
+    """An error in words."""
+
+    code: str
+    message: str
+    advice: str = ""
+
+
+class ErrorBody(Schema):
+    """Body of every answer that is not a success."""
+
+    error: Problem

@@ -1,0 +1,99 @@
+"""Options of all commands that run a model over rasters."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from mmearth.api import BandChoice, Extent, Plan, Radiometry, RasterInput
+from mmearth.errors import InputError
+
+
+def add_mapping_options(parser: argparse.ArgumentParser) -> None:
+    """Add rasters, model, area, bands, radiometry and tile size."""
+    parser.add_argument("inputs", nargs="+", metavar="RASTER", help="file or .SAFE folder")
+    parser.add_argument("--model", required=True, help="identifier, see 'mmearth models'")
+    parser.add_argument(
+        "--extent",
+        nargs=5,
+        metavar=("XMIN", "YMIN", "XMAX", "YMAX", "CRS"),
+        help="area to map; default: all that the rasters share",
+    )
+    parser.add_argument(
+        "--band",
+        action="append",
+        default=[],
+        metavar="NAME=RASTER:BAND",
+        help="take a model band from band BAND of the RASTER-th raster, both from 1; repeatable",
+    )
+    parser.add_argument("--scale", type=float, help="reflectance = value x SCALE + OFFSET")
+    parser.add_argument(
+        "--offset", type=float, help="without --scale: in place of the offset that the file states"
+    )
+    parser.add_argument("--tile", type=int, help="tile size in pixels; default: the model's")
+    parser.add_argument("--plan", action="store_true", help="only say what would be done")
+
+
+def mapping_fields(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of ``MappingSpec`` that the options give.
+
+    Raises:
+        InputError: if an option has a value that it may not have.
+    """
+    extent = None
+    if options.extent:
+        *bounds, crs = options.extent
+        extent = Extent(bounds=tuple(_number(text, "--extent") for text in bounds), crs=crs)
+    return {
+        "inputs": [RasterInput(path=path) for path in options.inputs],
+        "model": options.model,
+        "extent": extent,
+        "bands": [_band(text) for text in options.band],
+        "radiometry": _radiometry(options),
+        "tile_size": options.tile,
+    }
+
+
+def full_path(path: str | None) -> str | None:
+    """Return the whole path of a result, as a request needs it."""
+    return str(Path(path).resolve()) if path else None
+
+
+def print_plan(plan: Plan) -> None:
+    """Print what a job would do."""
+    for match in plan.bands:
+        source = match.source.title if match.source else "-"
+        print(f"{match.band:<5} {match.state.value:<10} {source} {match.reason}".rstrip())
+    if plan.grid:
+        print(
+            f"{plan.grid.width} x {plan.grid.height} pixels of {plan.grid.pixel_m:g} m, "
+            f"{plan.tiles} tiles, about {plan.seconds or 0:,.0f} s, "
+            f"{plan.memory_bytes / 2**30:.1f} GB of memory"
+        )
+    for warning in plan.warnings:
+        print(f"Warning: {warning.message} {warning.advice}")
+    for error in plan.errors:
+        print(f"Error: {error.message} {error.advice}")
+
+
+def _radiometry(options: argparse.Namespace) -> Radiometry | None:
+    if options.scale is None and options.offset is None:
+        return None
+    return Radiometry(scale=options.scale, offset=options.offset or 0.0)
+
+
+def _number(text: str, option: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{option}: {text!r} is no number.") from None
+
+
+def _band(text: str) -> BandChoice:
+    name, _, place = text.partition("=")
+    raster, _, band = place.partition(":")
+    try:
+        return BandChoice(band=name, input=int(raster) - 1, index=int(band))
+    except ValueError:
+        raise InputError(f"--band: expected NAME=RASTER:BAND, found {text!r}.") from None

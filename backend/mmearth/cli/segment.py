@@ -1,0 +1,60 @@
+"""``mmearth segment``: map the classes of a model."""
+
+from __future__ import annotations
+
+import argparse
+
+from mmearth.api import SegmentOutputs, SegmentSpec
+from mmearth.cli.mapping import add_mapping_options, full_path, mapping_fields, print_plan
+from mmearth.cli.progress import EXIT_ERROR, follow, print_warnings
+from mmearth.settings import Settings
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    segment = commands.add_parser("segment", help="map the classes of a model over rasters")
+    add_mapping_options(segment)
+    segment.add_argument("--product", help="product of the model; default: its first")
+    segment.add_argument("--output", required=True, help="class map (GeoTIFF)")
+    segment.add_argument("--probabilities", help="probability of each class (GeoTIFF)")
+    segment.add_argument("--confidence", help="probability of the mapped class (GeoTIFF)")
+    segment.add_argument("--polygons", help="mapped areas (GeoPackage)")
+    segment.add_argument("--table", help="area of each class (CSV)")
+    segment.add_argument(
+        "--minimum-area", type=float, default=0.0, metavar="HA", help="of polygons, in hectares"
+    )
+    segment.set_defaults(run=_segment)
+
+
+def _segment(options: argparse.Namespace) -> int:
+    from mmearth.jobs import segment
+
+    settings = Settings()
+    spec = _spec(options)
+    if options.plan:
+        plan = segment.plan(spec, settings)
+        print_plan(plan)
+        return 0 if plan.ready else EXIT_ERROR
+    result = follow(lambda context: segment.run(spec, context), settings)
+    print_warnings(result.warnings)
+    for row in result.classes:
+        print(f"{row.title:<24} {row.hectares:>14,.2f} ha {row.percent:>6.2f} %")
+    for name, path in result.outputs.model_dump().items():
+        if path:
+            print(f"{name}: {path}")
+    return 0
+
+
+def _spec(options: argparse.Namespace) -> SegmentSpec:
+    return SegmentSpec(
+        **mapping_fields(options),
+        product=options.product,
+        outputs=SegmentOutputs(
+            classes=full_path(options.output),
+            probabilities=full_path(options.probabilities),
+            confidence=full_path(options.confidence),
+            polygons=full_path(options.polygons),
+            table=full_path(options.table),
+        ),
+        minimum_area_ha=options.minimum_area,
+    )

@@ -35,7 +35,7 @@ from mmearth.errors import (
     RasterReadError,
 )
 from mmearth.jobs.context import JobContext
-from mmearth.jobs.registry import KINDS, plan_job, run_job
+from mmearth.jobs.registry import plan_job, run_job
 
 EVERYTHING = ("classes", "probabilities", "confidence", "polygons", "table")
 ENDINGS = {"polygons": "gpkg", "table": "csv"}
@@ -431,22 +431,3 @@ class TestBadInput:
     def test_users_scale(self, settings, out, scene) -> None:
         nonsense = Radiometry(scale=1.0)
         self.refused(settings, out, RadiometryError, "no reflectance", scene, radiometry=nonsense)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-class TestJobContract:
-    """Rules that every job kind keeps."""
-
-    def test_kind_is_in_the_interface(self, kind) -> None:
-        assert SegmentSpec.model_fields["kind"].default == kind
-
-    def test_plans_and_runs(self, kind, scene, settings, out) -> None:
-        spec = spec_of(out, scene)
-        assert spec.kind == kind
-        assert plan_job(spec, settings).ready
-        assert run_job(spec, JobContext(settings)).kind == kind
-
-    def test_cancels_before_it_writes(self, kind, scene, settings, out) -> None:
-        with pytest.raises(JobCancelled):
-            run_job(spec_of(out, scene), JobContext(settings, is_cancelled=lambda: True))
-        assert list(out.iterdir()) == []

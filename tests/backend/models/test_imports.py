@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,11 +18,6 @@ from mmearth.models.published import find_published
 from mmearth.models.registry import build_encoder, find_model
 
 MMEARTH = "mmearth-all-mod-atto-1m-64-uncertainty-56-8"
-
-
-@pytest.fixture(autouse=True)
-def child_finds_the_backend(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[3] / "backend"))
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,13 +19,6 @@ from mmearth.models.card import NetworkConfig
 from mmearth.models.registry import build_encoder, build_network
 from mmearth.models.weights.checkpoint import convert
 from mmearth.models.weights.layouts import encoder_state
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(autouse=True)
-def child_finds_the_backend(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "backend"))
 
 
 @torch.inference_mode()

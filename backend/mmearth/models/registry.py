@@ -16,7 +16,8 @@ from mmearth.models.card import CARD_NAME, ModelCard, NetworkConfig, read_card
 if TYPE_CHECKING:
     from torch import nn
 
-# Decoder name -> module with build(config, in_channels, classes) -> nn.Module giving class scores.
+# Decoder name -> module with build(config, in_channels, classes) -> nn.Module giving scores of each
+# pixel's classes, or of its value where classes is 1; "scene" scores whole images, "features" none.
 DECODERS = {
     "conv": "mmearth.models.decoders.conv",
     "deeplabv3plus": "mmearth.models.decoders.deeplabv3plus",
@@ -24,6 +25,7 @@ DECODERS = {
     "features": "mmearth.models.decoders.features",
     "linear": "mmearth.models.decoders.linear",
     "mmearth-unet": "mmearth.models.decoders.mmearth_unet",
+    "scene": "mmearth.models.decoders.scene",
     "unet": "mmearth.models.decoders.unet",
     "upconv": "mmearth.models.decoders.upconv",
 }
@@ -48,7 +50,8 @@ def build_network(config: NetworkConfig, *, in_channels: int, classes: int) -> n
     """Build a network with random weights.
 
     Returns:
-        A module from (B, in_channels, H, W) to (B, classes, H, W) float32.
+        A module from (B, in_channels, H, W) to (B, classes, H, W) float32; to (B, classes) of the
+        decoder "scene".
 
     Raises:
         ModelError: if the decoder or the encoder is unknown, or does not take the options.

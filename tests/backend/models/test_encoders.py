@@ -95,6 +95,43 @@ def test_decoders_score_each_pixel_and_every_weight_learns(decoder, encoder, ban
     assert idle == []
 
 
+@pytest.mark.parametrize(("encoder", "bands"), ENCODERS.items())
+def test_scenes_are_labelled_and_every_weight_learns(encoder, bands) -> None:
+    module = network("scene", encoder, bands).train()
+    scores = module(torch.rand(2, bands, SIDE, SIDE))
+    assert scores.shape == (2, 5)
+    scores.square().mean().backward()
+    assert [name for name, weight in module.named_parameters() if weight.grad is None] == []
+
+
+@torch.inference_mode()
+def test_a_transformer_is_pooled_as_published() -> None:
+    """SpectralEarth: timm's transformer, with its own head, behind the adapter."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    ours = network("scene", "specvit-tiny", 202).eval()
+    adapter, core = ours.encoder.spectral_adapter, ours.encoder.vit_core
+    theirs = VisionTransformer(
+        img_size=128, patch_size=4, in_chans=128, embed_dim=192, num_heads=3, num_classes=5
+    ).eval()
+    head = {f"head.{name}": value for name, value in ours.head.state_dict().items()}
+    theirs.load_state_dict(core.state_dict() | head)
+    cube = torch.rand(1, 202, 128, 128)
+    torch.testing.assert_close(ours(cube), theirs(adapter(cube)))
+
+
+@torch.inference_mode()
+def test_a_resnet_is_pooled_as_published() -> None:
+    from torchvision.models import resnet18
+
+    ours = network("scene", "resnet18", 3).eval()
+    theirs = resnet18(num_classes=5).eval()
+    head = {"fc.weight": ours.head[3].weight, "fc.bias": ours.head[3].bias}
+    theirs.load_state_dict(ours.encoder.state_dict() | head)
+    tile = torch.rand(2, 3, 96, SIDE)
+    torch.testing.assert_close(ours(tile), theirs(tile))
+
+
 LIBRARY = {
     "Unet": {"decoder_channels": (64, 32, 16, 16)},
     "UnetPlusPlus": {"decoder_channels": (64, 32, 16, 16)},

@@ -41,6 +41,7 @@ def test_features_are_the_published_ones(imported, settings) -> None:
 def test_the_card_says_what_it_is(imported, tmp_path) -> None:
     card = find_model(f"{MMEARTH}-l1c", [tmp_path / "models"])
     assert card == imported
+    assert card.task == "features"
     assert card.levels == ("L1C",) and card.bands.index("B8A") < card.bands.index("B08")
     assert "not for commercial use" in (card.folder / "README.md").read_text("utf-8")
     assert card.network.multiply_adds_per_pixel > 1000

@@ -32,7 +32,19 @@ def test_mmearth_with_the_padding_for_classification() -> None:
     pooled = layer_norm(
         stages[-1].mean(dim=(2, 3)), (320,), norm["norm.weight"], norm["norm.bias"], 1e-6
     )
-    golden.check(pooled=pooled, **{f"stage{n}": stage for n, stage in enumerate(stages)})
+    intermediate = {f"stage{n}": stage for n, stage in enumerate(stages)}
+    golden.check(pooled=pooled, **intermediate)
+
+    config = NetworkConfig(
+        decoder="scene", encoder="mmearth-atto-p8-scene", multiply_adds_per_pixel=1
+    )
+    network = build_network(config, in_channels=12, classes=320).eval()
+    network.encoder.load_state_dict(encoder.state_dict())
+    _, _, normalise, _, linear, _ = network.head
+    normalise.load_state_dict({k.removeprefix("norm."): v for k, v in norm.items() if "norm" in k})
+    torch.nn.init.eye_(linear.weight)  # so that what is pooled shows
+    torch.nn.init.zeros_(linear.bias)
+    golden.check(**intermediate, pooled=network(image(12, 56)))
 
 
 @torch.inference_mode()

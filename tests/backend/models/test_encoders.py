@@ -132,6 +132,46 @@ def test_a_resnet_is_pooled_as_published() -> None:
     torch.testing.assert_close(ours(tile), theirs(tile))
 
 
+# Families of the libraries: usual ones, and some that lack a map at stride 2.
+LIBRARY_ENCODERS = (
+    "resnet18",
+    "mobilenet_v2",
+    "mit_b0",
+    "tu-convnextv2_atto",
+    "tu-efficientnet_lite0",
+)
+
+
+@pytest.mark.parametrize("encoder", LIBRARY_ENCODERS)
+@pytest.mark.parametrize(
+    ("decoder", "bands"),
+    [("unet", 3), ("unet", 4), ("deeplabv3plus", 4), ("fcn", 4), ("linear", 3), ("scene", 4)],
+)
+def test_encoders_of_the_libraries_read_every_band(decoder, encoder, bands) -> None:
+    module = network(decoder, encoder, bands).eval()
+    image = torch.rand(1, bands, SIDE, SIDE, requires_grad=True)
+    scores = module(image)
+    assert scores.shape == ((1, 5) if decoder == "scene" else (1, 5, SIDE, SIDE))
+    scores.square().mean().backward()
+    assert (image.grad.abs().sum(dim=(0, 2, 3)) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("decoder", "encoder", "words"),
+    [
+        ("deeplabv3plus", "densenet121", "do not support dilated mode.*Choose another encoder"),
+        ("deeplabv3plus", "tu-vgg11", "cannot be built: the two do not go together"),
+        ("unet", "tu-swin_tiny_patch4_window7_224", "images of 224 pixels a side only"),
+        ("fcn", "tu-mixer_s32_224", "images of 224 pixels a side only"),
+        ("linear", "tu-nonsense", "timm has none of that name"),
+        ("unet", "nonsense", "there is none of that name"),
+    ],
+)
+def test_what_the_libraries_cannot_do_is_refused_in_words(decoder, encoder, words) -> None:
+    with pytest.raises(ModelError, match=words):
+        network(decoder, encoder, 4)
+
+
 LIBRARY = {
     "Unet": {"decoder_channels": (64, 32, 16, 16)},
     "UnetPlusPlus": {"decoder_channels": (64, 32, 16, 16)},

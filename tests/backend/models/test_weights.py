@@ -158,6 +158,16 @@ def test_stem_weights_fit_the_stem_that_keeps_detail() -> None:
     assert all(key.startswith("layer1.0.downsample.") for key in fresh)
 
 
+def test_weights_of_photographs_are_not_adapted_to_more_bands_in_silence() -> None:
+    from torchvision.models import resnet18
+
+    photographs = resnet18().state_dict()
+    encoder = build_encoder("resnet18", in_channels=4)
+    expected = r"conv1\.weight is \(64, 3, 7, 7\), expected \(64, 4, 7, 7\)"
+    with pytest.raises(ModelError, match=expected):
+        encoder_state(photographs, encoder)
+
+
 def test_the_wrapper_of_spectral_pretraining_is_undone() -> None:
     encoder = build_encoder("specvit-tiny", in_channels=202)
     state = {k: v for k, v in encoder.state_dict().items() if not k.startswith("neck.")}

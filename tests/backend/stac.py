@@ -20,6 +20,13 @@ def check_stac(item: dict) -> None:
     (output,) = properties["mlm:output"]
     if "semantic-segmentation" in properties["mlm:tasks"]:
         assert output["result"]["shape"][1] == len(output["classification:classes"])
+    if "regression" in properties["mlm:tasks"]:
+        assert output["result"]["shape"][1] == 1 and not output.get("classification:classes")
+    if "scene-classification" in properties["mlm:tasks"]:
+        assert output["result"]["shape"] == [-1, len(output["classification:classes"])]
+    assert output["tasks"] == properties["mlm:tasks"]
+    result = output["result"]
+    assert len(result["shape"]) == len(result["dim_order"])
     assert all(0.3 < band["eo:center_wavelength"] < 15 for band in properties["bands"])
     asset = item["assets"]["model"]
     assert "mlm:model" in asset["roles"]

@@ -33,6 +33,10 @@ class ModelInfo(Schema):
     version: str
     title: str
     description: str
+    task: Literal["segmentation", "regression", "scene-labels", "features"] = Field(
+        description="Maps classes, predicts a value of each pixel, labels whole images, or is an "
+        "encoder, to be trained further."
+    )
     sensor: str
     bands: list[str]
     resolution_m: float

@@ -32,10 +32,8 @@ def _models(options: argparse.Namespace) -> int:
         print(json.dumps([card.info().model_dump() for card in cards], indent=1))
         return 0
     for card in cards:
-        products = ", ".join(product.id for product in card.products)
-        maps = f"maps {products}" if products else "an encoder, to be trained"
         print(f"{card.id}  {card.title} ({card.version})")
-        print(f"    {maps}; bands {' '.join(card.bands)} at {card.resolution_m:g} m")
+        print(f"    {card.purpose}; bands {' '.join(card.bands)} at {card.resolution_m:g} m")
         print(f"    {card.licence}")
     if not cards:
         print("No models are installed.")

@@ -23,6 +23,23 @@ from mmearth.errors import ModelError
 CARD_NAME = "model.json"
 WEIGHTS_NAME = "model.safetensors"
 
+Task = Literal["segmentation", "regression", "scene-labels", "features"]
+# What a card of each task holds of classes, products and value; the one decoder that it needs.
+_HOLDS: dict[Task, tuple[bool, bool, bool]] = {
+    "segmentation": (True, True, False),
+    "regression": (False, False, True),
+    "scene-labels": (True, False, False),
+    "features": (False, False, False),
+}
+_PARTS = ("classes", "products", "value")
+_DECODERS: dict[Task, str] = {"scene-labels": "scene", "features": "features"}
+_VERBS: dict[Task, str] = {
+    "segmentation": "map classes",
+    "regression": "predict values",
+    "scene-labels": "label whole images",
+    "features": "be trained further",
+}
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -74,6 +91,31 @@ class Product(_Part):
     classes: tuple[ClassRow, ...]
 
 
+class ContinuousValue(_Part):
+    """What a regression predicts of each pixel.
+
+    value = low + (high - low) x sigmoid(network output / temperature): it never leaves its range.
+
+    Attributes:
+        name: in files.
+        title: in words, as within a sentence.
+        unit: as it is written behind a number.
+        range: lowest and highest value, in that unit.
+    """
+
+    name: str = Field(min_length=1)
+    title: str = Field(min_length=1)
+    unit: str
+    range: tuple[float, float]
+
+    @model_validator(mode="after")
+    def _ascending(self) -> ContinuousValue:
+        low, high = self.range
+        if low >= high:
+            raise ValueError(f"the range of {self.name} must ascend, found {low:g} to {high:g}")
+        return self
+
+
 class Accuracy(_Part):
     """A measured figure and what it was measured on."""
 
@@ -85,15 +127,18 @@ class Accuracy(_Part):
 class ModelCard(_Part):
     """All that is known of a model.
 
-    A model without classes and products is an encoder, to be trained further.
-
     Attributes:
+        task: ``segmentation`` maps classes, ``regression`` predicts ``value`` of each pixel,
+            ``scene-labels`` tells which classes a whole image shows, any number of them, and
+            ``features`` is an encoder, to be trained further.
         bands: names of the input bands, in the network's order.
         resolution_m: pixel size on the ground that the network was trained on.
         tile_size: side of a tile in pixels; a multiple of ``stride``.
         overlap: pixels that neighbouring tiles share at least: more for a network that sees far, so
             that what a pixel becomes does not hang on its place in a tile.
-        temperature: probabilities = softmax(network output / temperature).
+        temperature: probabilities = softmax(network output / temperature); of labels and values
+            the sigmoid, likewise.
+        value: what a regression predicts.
         limits: what the model is known to do badly, or was never shown; a sentence each.
         folder: where the card was read from.
     """
@@ -102,6 +147,7 @@ class ModelCard(_Part):
     version: str
     title: str
     description: str
+    task: Task = "segmentation"
     licence: str
     attribution: str
     sensor: str
@@ -117,6 +163,7 @@ class ModelCard(_Part):
     network: NetworkConfig
     classes: tuple[ClassRow, ...] = ()
     products: tuple[Product, ...] = ()
+    value: ContinuousValue | None = None
     accuracy: tuple[Accuracy, ...] = ()
     limits: tuple[str, ...] = ()
     training: dict[str, Any] = Field(default_factory=dict)
@@ -128,8 +175,13 @@ class ModelCard(_Part):
         count = len(self.bands)
         if {len(self.normalisation.mean), len(self.normalisation.std)} != {count}:
             raise ValueError(f"{count} bands need {count} means and standard deviations")
-        if bool(self.classes) != bool(self.products):
-            raise ValueError("classes need products, and products classes")
+        held = (bool(self.classes), bool(self.products), self.value is not None)
+        for part, holds, wanted in zip(_PARTS, held, _HOLDS[self.task], strict=True):
+            if holds != wanted:
+                raise ValueError(f"the task {self.task} {'needs' if wanted else 'has no'} {part}")
+        for task, decoder in _DECODERS.items():
+            if (self.task == task) != (self.network.decoder == decoder):
+                raise ValueError(f"the task {task} needs the decoder {decoder}, and no other does")
         if self.tile_size % self.stride:
             raise ValueError(f"tile size {self.tile_size} is no multiple of {self.stride}")
         _unique("bands", self.bands)
@@ -154,6 +206,41 @@ class ModelCard(_Part):
         """Number of classes that the network tells apart."""
         return len(self.classes)
 
+    @property
+    def output_count(self) -> int:
+        """Number of scores that the network gives: of classes, or a single one of a value."""
+        return 1 if self.value else self.class_count
+
+    @property
+    def purpose(self) -> str:
+        """What the model does, in words that follow its title."""
+        if self.value:
+            low, high = self.value.range
+            return f"predicts {self.value.title}, {low:g} to {high:g} {self.value.unit}".rstrip()
+        return {
+            "segmentation": f"maps {', '.join(product.id for product in self.products)}",
+            "scene-labels": f"labels whole images with {self.class_count} classes",
+            "features": "is an encoder, to be trained further",
+        }[self.task]
+
+    def require(self, task: Task) -> None:
+        """Check that the model is made for a task.
+
+        Raises:
+            ModelError: if it does something else.
+        """
+        if self.task == task:
+            return
+        if self.task == "features":
+            raise ModelError(
+                f"{self.title} is an encoder and maps nothing by itself.",
+                "Choose a model that maps something, or train one on this encoder.",
+            )
+        raise ModelError(
+            f"{self.title} {self.purpose}; it does not {_VERBS[task]}.",
+            f"Choose a model made to {_VERBS[task]}.",
+        )
+
     @cached_property
     def card_sha256(self) -> str:
         """SHA-256 of the card as it stands in the folder; it names the weights by theirs."""
@@ -168,13 +255,9 @@ class ModelCard(_Part):
         """Return a product by its identifier, or the first one.
 
         Raises:
-            ModelError: if the model has no such product.
+            ModelError: if the model has no such product, or maps no classes at all.
         """
-        if not self.products:
-            raise ModelError(
-                f"{self.title} is an encoder and maps nothing by itself.",
-                "Choose a model that maps something, or train one on this encoder.",
-            )
+        self.require("segmentation")
         if product_id is None:
             return self.products[0]
         for product in self.products:
@@ -206,6 +289,7 @@ class ModelCard(_Part):
             version=self.version,
             title=self.title,
             description=self.description,
+            task=self.task,
             sensor=self.sensor,
             bands=list(self.bands),
             resolution_m=self.resolution_m,

@@ -65,6 +65,7 @@ def import_published(
             "title": f"{model.title} ({level})" if several else model.title,
             "description": f"A pretrained encoder, {model.encoder}: it maps nothing by itself, but "
             "learns from few labels.",
+            "task": "features",
             "licence": model.licence,
             "attribution": model.attribution,
             "limits": (model.licence_words,),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +63,7 @@ class Workload:
 
 
 class Network:
-    """A model loaded on a device, from reflectance to class probabilities.
+    """A model loaded on a device, from reflectance to what its task is.
 
     Computed in float32 on a CPU, because only the newest are faster in bfloat16; in mixed precision
     (bfloat16) on CUDA.
@@ -72,7 +74,7 @@ class Network:
         self.device = choose_device(settings)
         torch.set_num_threads(settings.cpu_threads)
         card.check_weights()
-        module = build_network(card.network, in_channels=len(card.bands), classes=card.class_count)
+        module = build_network(card.network, in_channels=len(card.bands), classes=card.output_count)
         load_weights(module, card)
         self._module = module.eval().to(self.device)
         self._module = self._module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -92,22 +94,55 @@ class Network:
             (B, K, H, W) float32 on this network's device, sums to 1 over K.
 
         Raises:
+            ModelError: if the model does not map classes.
             OutOfMemoryError: if the device's memory does not suffice.
         """
-        try:
-            scores = self.scores(
-                torch.from_numpy(images).to(self.device), torch.from_numpy(masks).to(self.device)
-            )
-            return torch.softmax(scores.float() / self.card.temperature, dim=1)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise _out_of_memory(self.device) from error
-        except RuntimeError as error:
-            if "can't allocate memory" in str(error):
-                raise _out_of_memory(self.device) from error
-            raise
+        self.card.require("segmentation")
+        with _memory_told(self.device):
+            return torch.softmax(self._tempered(images, masks), dim=1)
+
+    @torch.inference_mode()
+    def values(self, images: NDArray[np.float32], masks: NDArray[np.bool_]) -> torch.Tensor:
+        """Predict the value of each pixel; arguments and errors as of ``probabilities``.
+
+        Returns:
+            (B, 1, H, W) float32 on this network's device, within the range of ``card.value`` and in
+            its unit.
+        """
+        self.card.require("regression")
+        low, high = self.card.value.range  # type: ignore[union-attr]
+        with _memory_told(self.device):
+            shares = torch.sigmoid(self._tempered(images, masks))
+            # Rounding may carry the sum beyond an end.
+            return (low + (high - low) * shares).clamp(low, high)
+
+    @torch.inference_mode()
+    def scene_probabilities(
+        self, images: NDArray[np.float32], masks: NDArray[np.bool_]
+    ) -> torch.Tensor:
+        """Tell what whole images show; arguments and errors as of ``probabilities``.
+
+        Returns:
+            (B, K) float32 on this network's device: for each class the probability, from 0 to 1,
+            that the image shows it. An image may show several, or none.
+        """
+        self.card.require("scene-labels")
+        with _memory_told(self.device):
+            return torch.sigmoid(self._tempered(images, masks))
+
+    def _tempered(self, images: NDArray[np.float32], masks: NDArray[np.bool_]) -> torch.Tensor:
+        scores = self.scores(
+            torch.from_numpy(images).to(self.device), torch.from_numpy(masks).to(self.device)
+        )
+        return scores.float() / self.card.temperature
 
     def scores(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        """Compute class scores before softmax; arguments as in ``probabilities``."""
+        """Compute what the network gives, before softmax or sigmoid.
+
+        Args:
+            images: (B, C, H, W) float32, reflectance.
+            masks: (B, H, W) bool, False where there is no data.
+        """
         values = self._normalise(images, masks).contiguous(memory_format=torch.channels_last)
         mixed = self.device.type == "cuda"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
@@ -204,6 +239,19 @@ def load_weights(module: torch.nn.Module, card: ModelCard) -> None:
             "Install the model again.",
         )
     module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+
+
+@contextmanager
+def _memory_told(device: torch.device) -> Iterator[None]:
+    """Say in words that memory does not suffice."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _out_of_memory(device) from error
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error):
+            raise _out_of_memory(device) from error
+        raise
 
 
 def _out_of_memory(device: torch.device) -> OutOfMemoryError:

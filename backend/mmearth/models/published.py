@@ -22,7 +22,7 @@ else:  # Python 3.10
     import tomli as tomllib
 
 FILE = Path(__file__).with_suffix(".toml")
-STORED_PER_REFLECTANCE = 10_000.0  # statistics are of stored numbers
+STORED_PER_REFLECTANCE = 10_000.0  # statistics are of stored numbers, unless they say otherwise
 UNIT = "unit"  # statistics of models that read reflectance as it is, cut off at 0 and 1
 
 
@@ -87,9 +87,10 @@ class PublishedModel(BaseModel):
         table = _tables()["statistics"][name]
         rows = dict(zip(table["bands"], zip(table["mean"], table["std"], strict=True), strict=True))
         chosen = [rows[band] for band in self.bands]
+        divisor = table.get("divisor", STORED_PER_REFLECTANCE)
         return Normalisation(
-            mean=tuple(mean / STORED_PER_REFLECTANCE for mean, _ in chosen),
-            std=tuple(std / STORED_PER_REFLECTANCE for _, std in chosen),
+            mean=tuple(mean / divisor for mean, _ in chosen),
+            std=tuple(std / divisor for _, std in chosen),
         )
 
 

@@ -22,7 +22,7 @@ def describe(card: ModelCard) -> str:
                 ("Sensor", f"{card.sensor}, level {' or '.join(card.levels)}"),
                 ("Bands, in order", " ".join(card.bands)),
                 ("Pixel size", f"{card.resolution_m:g} m"),
-                ("Products", ", ".join(_product(card, p.id) for p in card.products) or "none"),
+                _use(card),
                 ("Network", f"{card.network.decoder} on {card.network.encoder}"),
                 ("Weights (SHA-256)", f"`{card.sha256}`"),
             ],
@@ -41,6 +41,12 @@ def describe(card: ModelCard) -> str:
         parts += ["## Training", _table(("", ""), facts)]
     parts += ["## Attribution", card.attribution]
     return "\n\n".join(parts) + "\n"
+
+
+def _use(card: ModelCard) -> tuple[str, str]:
+    if card.task == "segmentation":
+        return "Products", ", ".join(_product(card, product.id) for product in card.products)
+    return "Use", card.purpose
 
 
 def _product(card: ModelCard, product_id: str) -> str:

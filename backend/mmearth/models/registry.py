@@ -16,7 +16,8 @@ from mmearth.models.card import CARD_NAME, ModelCard, NetworkConfig, read_card
 if TYPE_CHECKING:
     from torch import nn
 
-# Decoder name -> module with build(config, in_channels, classes) -> nn.Module giving class scores.
+# Decoder name -> module with build(config, in_channels, classes) -> nn.Module giving scores of each
+# pixel's classes, or of its value where classes is 1; "scene" scores whole images, "features" none.
 DECODERS = {
     "conv": "mmearth.models.decoders.conv",
     "deeplabv3plus": "mmearth.models.decoders.deeplabv3plus",
@@ -24,6 +25,7 @@ DECODERS = {
     "features": "mmearth.models.decoders.features",
     "linear": "mmearth.models.decoders.linear",
     "mmearth-unet": "mmearth.models.decoders.mmearth_unet",
+    "scene": "mmearth.models.decoders.scene",
     "unet": "mmearth.models.decoders.unet",
     "upconv": "mmearth.models.decoders.upconv",
 }
@@ -39,12 +41,17 @@ ENCODERS = {
     "vit": "mmearth.models.encoders.vit",
 }
 
+TIMM = "tu-"  # begins the names under which segmentation-models-pytorch reaches timm's encoders
+# What the libraries raise when parts do not fit each other.
+MISFITS = (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError)
+
 
 def build_network(config: NetworkConfig, *, in_channels: int, classes: int) -> nn.Module:
     """Build a network with random weights.
 
     Returns:
-        A module from (B, in_channels, H, W) to (B, classes, H, W) float32.
+        A module from (B, in_channels, H, W) to (B, classes, H, W) float32; to (B, classes) of the
+        decoder "scene".
 
     Raises:
         ModelError: if the decoder or the encoder is unknown, or does not take the options.
@@ -58,10 +65,12 @@ def build_network(config: NetworkConfig, *, in_channels: int, classes: int) -> n
     build: Callable[..., nn.Module] = import_module(DECODERS[config.decoder]).build
     try:
         return build(config, in_channels=in_channels, classes=classes)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except MISFITS as error:
         raise ModelError(
-            f"The network {config.decoder!r} on {config.encoder!r} cannot be built: {error}.",
-            "Update MMEarth: the model is made for a newer version.",
+            f"The network {config.decoder!r} on {config.encoder!r} cannot be built: "
+            f"{_reason(error)}.",
+            "Choose another encoder or decoder. If the model came ready made, update MMEarth: it "
+            "is made for a newer version.",
         ) from error
 
 
@@ -79,19 +88,61 @@ def build_encoder(name: str, *, in_channels: int) -> nn.Module:
         encoder: nn.Module = smp.encoders.get_encoder(
             name, in_channels=in_channels, depth=deepest(name)
         )
-    except (KeyError, ValueError, RuntimeError) as error:
+    except MISFITS as error:
         raise ModelError(
-            f"The encoder {name!r} for {in_channels} bands cannot be built: {error}.",
+            f"The encoder {name!r} for {in_channels} bands cannot be built: {_reason(error)}.",
             "Choose another encoder, or another number of bands.",
         ) from error
     return encoder
 
 
 def register_encoder(encoder: str) -> None:
-    """Import the module that tells segmentation-models-pytorch of an encoder of ours."""
+    """Import the module that tells segmentation-models-pytorch of an encoder of ours.
+
+    Raises:
+        ModelError: if there is no encoder of that name, or it reads one size of image only.
+    """
     family = encoder.partition("-")[0]
     if family in ENCODERS:
         import_module(ENCODERS[family])
+    from mmearth.models.encoders.pyramid import FULL
+    from mmearth.models.smp import smp
+
+    if encoder.startswith(TIMM):
+        _check_timm(encoder)
+    elif encoder not in smp.encoders.encoders:
+        plain = encoder.removesuffix(FULL)
+        raise ModelError(
+            f"The encoder {encoder!r} cannot be built: there is none of that name.",
+            f"Choose {plain!r}, which begins with the image as it is."
+            if plain in smp.encoders.encoders
+            else f"Check the name; those of timm's encoders begin with {TIMM!r}. If the model came "
+            "ready made, update MMEarth: it is made for a newer version.",
+        )
+
+
+def _check_timm(encoder: str) -> None:
+    import timm
+
+    name = encoder.removeprefix(TIMM)
+    if not timm.is_model(name):
+        raise ModelError(
+            f"The encoder {encoder!r} cannot be built: timm has none of that name.",
+            "Check the name. If the model came ready made, update MMEarth: it is made for a newer "
+            "version.",
+        )
+    facts = timm.models.get_pretrained_cfg(name)
+    if facts and facts.fixed_input_size:
+        raise ModelError(
+            f"The encoder {encoder!r} cannot be used: it reads images of "
+            f"{facts.input_size[-1]} pixels a side only, and tiles come in many sizes.",
+            "Choose an encoder that reads any size.",
+        )
+
+
+def _reason(error: Exception) -> str:
+    words = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return words.rstrip(".!") or "the two do not go together"
 
 
 def installed_models(folders: Iterable[Path]) -> list[ModelCard]:

@@ -22,6 +22,13 @@ CLASSIFICATION_SCHEMA = "https://stac-extensions.github.io/classification/v2.0.0
 EO_SCHEMA = "https://stac-extensions.github.io/eo/v2.0.0/schema.json"
 FILE_SCHEMA = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
 
+# Our tasks by their names in MLM.
+TASKS = {
+    "segmentation": "semantic-segmentation",
+    "regression": "regression",
+    "scene-labels": "scene-classification",
+    "features": "feature-extraction",
+}
 # What MLM has a field for; everything else of a card goes under ``mmearth:``.
 _STANDARD = {
     "id", "version", "title", "description", "licence", "bands", "tile_size", "classes", "sha256",
@@ -86,7 +93,7 @@ def stac_item(card: ModelCard, size: int) -> dict[str, Any]:
         "end_datetime": "9999-12-31T23:59:59Z",
         "mlm:name": card.id,
         "mlm:architecture": f"{card.network.decoder} on {card.network.encoder}",
-        "mlm:tasks": [_task(card)],
+        "mlm:tasks": [TASKS[card.task]],
         "mlm:framework": "pytorch",
         "mlm:framework_version": torch.__version__.partition("+")[0],
         "mlm:pretrained": True,
@@ -102,7 +109,7 @@ def stac_item(card: ModelCard, size: int) -> dict[str, Any]:
             }
             for band in map(sensor.band, card.bands)
         ],
-        **{f"mmearth:{name}": value for name, value in facts.items()},
+        **{f"mmearth:{name}": value for name, value in facts.items() if value is not None},
     }
     return {
         "type": "Feature",
@@ -157,34 +164,27 @@ def _input(card: ModelCard) -> dict[str, Any]:
     }
 
 
-def _task(card: ModelCard) -> str:
-    return "semantic-segmentation" if card.classes else "feature-extraction"
-
-
 def _output(card: ModelCard) -> dict[str, Any]:
-    if not card.classes:
-        side = card.tile_size // card.stride
-        return {
-            "name": "features",
-            "tasks": [_task(card)],
-            "bands": [],
-            "result": {
-                "shape": [-1, -1, side, side],
-                "dim_order": ["batch", "channel", "height", "width"],
-                "data_type": "float32",
-            },
-            "post_processing_function": None,
-        }
-    return {
-        "name": "class scores",
-        "tasks": [_task(card)],
+    side = card.tile_size
+    name, shape = {
+        "segmentation": ("class scores", [card.class_count, side, side]),
+        "regression": (card.value.name if card.value else "", [1, side, side]),
+        "scene-labels": ("label scores", [card.class_count]),
+        "features": ("features", [-1, side // card.stride, side // card.stride]),
+    }[card.task]
+    output: dict[str, Any] = {
+        "name": name,
+        "tasks": [TASKS[card.task]],
         "bands": [],
         "result": {
-            "shape": [-1, card.class_count, card.tile_size, card.tile_size],
-            "dim_order": ["batch", "channel", "height", "width"],
+            "shape": [-1, *shape],
+            "dim_order": ["batch", "channel", "height", "width"][: 1 + len(shape)],
             "data_type": "float32",
         },
-        "classification:classes": [
+        "post_processing_function": _activation(card),
+    }
+    if card.classes:
+        output["classification:classes"] = [
             {
                 "value": row.value,
                 "name": row.name,
@@ -192,6 +192,14 @@ def _output(card: ModelCard) -> dict[str, Any]:
                 "color_hint": row.color[1:].upper(),
             }
             for row in card.classes
-        ],
-        "post_processing_function": None,
-    }
+        ]
+    return output
+
+
+def _activation(card: ModelCard) -> dict[str, str] | None:
+    """Return how scores become values or probabilities; how those of classes do is plain."""
+    sigmoid = f"torch.sigmoid(x / {card.temperature:g})"
+    if card.value:
+        low, high = card.value.range
+        return {"format": "python", "expression": f"{low:g} + {high - low:g} * {sigmoid}"}
+    return {"format": "python", "expression": sigmoid} if card.task == "scene-labels" else None

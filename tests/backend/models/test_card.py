@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 
 import pytest
@@ -11,9 +12,16 @@ from safetensors.torch import load_file, save_file
 from stac import check_stac
 
 from mmearth.errors import ModelError
-from mmearth.models.card import file_sha256, read_card
+from mmearth.models.card import (
+    ContinuousValue,
+    ModelCard,
+    NetworkConfig,
+    file_sha256,
+    read_card,
+)
 from mmearth.models.network import Network
 from mmearth.models.readme import README_NAME, describe
+from mmearth.models.save import save_model
 from mmearth.settings import EMBEDDED_MODELS
 
 EMBEDDED = sorted(path.parent for path in EMBEDDED_MODELS.glob("*/model.json"))
@@ -142,6 +150,84 @@ def test_wrong_cards_are_refused(copy, path, value, message) -> None:
     (copy / "model.json").write_text(json.dumps(card))
     with pytest.raises(ModelError, match=message):
         read_card(copy)
+
+
+REGRESSION = {
+    "task": "regression",
+    "classes": (),
+    "products": (),
+    "value": {"name": "density", "title": "tree cover density", "unit": "%", "range": (0, 100)},
+}
+SCENES = {
+    "task": "scene-labels",
+    "products": (),
+    "network": NetworkConfig(decoder="scene", encoder="resnet18", multiply_adds_per_pixel=1),
+}
+FEATURES = {
+    "task": "features",
+    "classes": (),
+    "products": (),
+    "network": NetworkConfig(decoder="features", encoder="resnet18", multiply_adds_per_pixel=1),
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "task", "words"),
+    [
+        ({}, "semantic-segmentation", "Tree mask"),
+        (REGRESSION, "regression", "predicts tree cover density, 0 to 100 %"),
+        (SCENES, "scene-classification", "labels whole images with 3 classes"),
+        (FEATURES, "feature-extraction", "an encoder, to be trained further"),
+    ],
+)
+def test_cards_of_every_task_come_back_and_say_it(tiny_facts, tmp_path, changes, task, words):
+    card = save_model(tmp_path / "m", {"x": torch.ones(1)}, {**tiny_facts, **changes})
+    assert card.task == {**tiny_facts, **changes}.get("task", "segmentation")
+    assert card.value == (ContinuousValue(**changes["value"]) if "value" in changes else None)
+    item = json.loads((card.folder / "model.json").read_text("utf-8"))
+    assert item["properties"]["mlm:tasks"] == [task]
+    check_stac(item)
+    assert words in (card.folder / README_NAME).read_text("utf-8")
+
+
+def test_cards_without_a_task_map_classes(copy) -> None:
+    """So did all before there was the field."""
+    item = json.loads((copy / "model.json").read_text())
+    del item["properties"]["mmearth:task"]
+    (copy / "model.json").write_text(json.dumps(item))
+    assert read_card(copy).task == "segmentation"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"classes": ()}, "segmentation needs classes"),
+        ({**REGRESSION, "value": None}, "regression needs value"),
+        ({**REGRESSION, "task": "segmentation"}, "segmentation needs classes"),
+        ({**FEATURES, "value": REGRESSION["value"]}, "features has no value"),
+        ({"task": "scene-labels", "network": SCENES["network"]}, "scene-labels has no products"),
+        ({"network": SCENES["network"]}, "scene-labels needs the decoder scene"),
+        ({**REGRESSION, "value": {**REGRESSION["value"], "range": (5, 5)}}, "must ascend"),
+        ({**REGRESSION, "value": {**REGRESSION["value"], "range": (0, math.inf)}}, "finite"),
+    ],
+)
+def test_cards_that_contradict_their_task_are_refused(tiny_facts, tmp_path, changes, words):
+    with pytest.raises(ValueError, match=words):
+        ModelCard(**{**tiny_facts, **changes}, sha256="0", folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (REGRESSION, "predicts tree cover density, 0 to 100 %; it does not map classes"),
+        (SCENES, "labels whole images with 3 classes; it does not map classes"),
+        (FEATURES, "is an encoder and maps nothing by itself"),
+    ],
+)
+def test_other_tasks_have_no_products(tiny_facts, tmp_path, changes, words) -> None:
+    card = ModelCard(**{**tiny_facts, **changes}, sha256="0", folder=tmp_path)
+    with pytest.raises(ModelError, match=words):
+        card.product(None)
 
 
 def test_unknown_product_lists_the_known(tiny_model) -> None:

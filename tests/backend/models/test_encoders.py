@@ -27,11 +27,13 @@ IMAGE_FIRST = {"mmearth-atto-p16-original", "mmearth-atto-p32-original", "vit-ti
 SIDE = 64
 
 
-@pytest.mark.parametrize(("name", "bands"), ENCODERS.items())
-@pytest.mark.parametrize("ending", ["", "-full"])
-def test_feature_maps_are_at_strides_that_double(name, bands, ending) -> None:
-    if ending and name in IMAGE_FIRST:
-        pytest.skip("has one form only")
+FORMS = [(name, "") for name in ENCODERS]
+FORMS += [(name, "-full") for name in ENCODERS if name not in IMAGE_FIRST]
+
+
+@pytest.mark.parametrize(("name", "ending"), FORMS)
+def test_feature_maps_are_at_strides_that_double(name, ending) -> None:
+    bands = ENCODERS[name]
     encoder = build_encoder(name + ending, in_channels=bands).eval()
     image = torch.rand(1, bands, SIDE, SIDE)
     with torch.inference_mode():
@@ -44,6 +46,12 @@ def test_feature_maps_are_at_strides_that_double(name, bands, ending) -> None:
         assert len(maps) > 1
     if name != "resnet18":
         assert [m.shape[-1] for m in maps] == [SIDE >> n for n in range(len(maps))]
+
+
+@pytest.mark.parametrize("name", sorted(IMAGE_FIRST))
+def test_encoders_that_begin_with_the_image_have_one_form_only(name) -> None:
+    with pytest.raises(ModelError, match=f"'{name}-full' cannot be built.*Choose '{name}'"):
+        build_encoder(f"{name}-full", in_channels=ENCODERS[name])
 
 
 # Shapes that the contract of tests/backend/models/test_registry.py does not try.
@@ -87,6 +95,83 @@ def test_decoders_score_each_pixel_and_every_weight_learns(decoder, encoder, ban
     assert idle == []
 
 
+@pytest.mark.parametrize(("encoder", "bands"), ENCODERS.items())
+def test_scenes_are_labelled_and_every_weight_learns(encoder, bands) -> None:
+    module = network("scene", encoder, bands).train()
+    scores = module(torch.rand(2, bands, SIDE, SIDE))
+    assert scores.shape == (2, 5)
+    scores.square().mean().backward()
+    assert [name for name, weight in module.named_parameters() if weight.grad is None] == []
+
+
+@torch.inference_mode()
+def test_a_transformer_is_pooled_as_published() -> None:
+    """SpectralEarth: timm's transformer, with its own head, behind the adapter."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    ours = network("scene", "specvit-tiny", 202).eval()
+    adapter, core = ours.encoder.spectral_adapter, ours.encoder.vit_core
+    theirs = VisionTransformer(
+        img_size=128, patch_size=4, in_chans=128, embed_dim=192, num_heads=3, num_classes=5
+    ).eval()
+    head = {f"head.{name}": value for name, value in ours.head.state_dict().items()}
+    theirs.load_state_dict(core.state_dict() | head)
+    cube = torch.rand(1, 202, 128, 128)
+    torch.testing.assert_close(ours(cube), theirs(adapter(cube)))
+
+
+@torch.inference_mode()
+def test_a_resnet_is_pooled_as_published() -> None:
+    from torchvision.models import resnet18
+
+    ours = network("scene", "resnet18", 3).eval()
+    theirs = resnet18(num_classes=5).eval()
+    head = {"fc.weight": ours.head[3].weight, "fc.bias": ours.head[3].bias}
+    theirs.load_state_dict(ours.encoder.state_dict() | head)
+    tile = torch.rand(2, 3, 96, SIDE)
+    torch.testing.assert_close(ours(tile), theirs(tile))
+
+
+# Families of the libraries: usual ones, and some that lack a map at stride 2.
+LIBRARY_ENCODERS = (
+    "resnet18",
+    "mobilenet_v2",
+    "mit_b0",
+    "tu-convnextv2_atto",
+    "tu-efficientnet_lite0",
+)
+
+
+@pytest.mark.parametrize("encoder", LIBRARY_ENCODERS)
+@pytest.mark.parametrize(
+    ("decoder", "bands"),
+    [("unet", 3), ("unet", 4), ("deeplabv3plus", 4), ("fcn", 4), ("linear", 3), ("scene", 4)],
+)
+def test_encoders_of_the_libraries_read_every_band(decoder, encoder, bands) -> None:
+    module = network(decoder, encoder, bands).eval()
+    image = torch.rand(1, bands, SIDE, SIDE, requires_grad=True)
+    scores = module(image)
+    assert scores.shape == ((1, 5) if decoder == "scene" else (1, 5, SIDE, SIDE))
+    scores.square().mean().backward()
+    assert (image.grad.abs().sum(dim=(0, 2, 3)) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("decoder", "encoder", "words"),
+    [
+        ("deeplabv3plus", "densenet121", "do not support dilated mode.*Choose another encoder"),
+        ("deeplabv3plus", "tu-vgg11", "cannot be built: the two do not go together"),
+        ("unet", "tu-swin_tiny_patch4_window7_224", "images of 224 pixels a side only"),
+        ("fcn", "tu-mixer_s32_224", "images of 224 pixels a side only"),
+        ("linear", "tu-nonsense", "timm has none of that name"),
+        ("unet", "nonsense", "there is none of that name"),
+    ],
+)
+def test_what_the_libraries_cannot_do_is_refused_in_words(decoder, encoder, words) -> None:
+    with pytest.raises(ModelError, match=words):
+        network(decoder, encoder, 4)
+
+
 LIBRARY = {
     "Unet": {"decoder_channels": (64, 32, 16, 16)},
     "UnetPlusPlus": {"decoder_channels": (64, 32, 16, 16)},
@@ -112,8 +197,9 @@ def test_misfits_are_refused_in_words() -> None:
         network("upconv", "resnet18", 13)
     with pytest.raises(ModelError, match="mmearth"):
         network("mmearth-unet", "resnet18", 12)
-    with pytest.raises(ModelError, match="strides"):
-        network("deeplabv3plus", "detail-resnet18-full", 4)
+    for encoder in ("detail-resnet18-full", "doubleconv-16"):
+        with pytest.raises(ModelError, match="expects its maps at strides 1, 2, 4"):
+            network("deeplabv3plus", encoder, 4)
     with pytest.raises(ModelError, match="at least 75 bands, found 10"):
         build_encoder("specresnet50", in_channels=10)
 

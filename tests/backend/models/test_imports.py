@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from goldens import Golden, image, mmearth_file
+from safetensors.torch import load_file
 from stac import check_stac
 
 from mmearth.errors import ModelError
@@ -19,11 +19,6 @@ from mmearth.models.published import find_published
 from mmearth.models.registry import build_encoder, find_model
 
 MMEARTH = "mmearth-all-mod-atto-1m-64-uncertainty-56-8"
-
-
-@pytest.fixture(autouse=True)
-def child_finds_the_backend(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[3] / "backend"))
 
 
 @pytest.fixture
@@ -47,12 +42,36 @@ def test_features_are_the_published_ones(imported, settings) -> None:
 def test_the_card_says_what_it_is(imported, tmp_path) -> None:
     card = find_model(f"{MMEARTH}-l1c", [tmp_path / "models"])
     assert card == imported
+    assert card.task == "features"
     assert card.levels == ("L1C",) and card.bands.index("B8A") < card.bands.index("B08")
     assert "not for commercial use" in (card.folder / "README.md").read_text("utf-8")
     assert card.network.multiply_adds_per_pixel > 1000
     check_stac(json.loads((card.folder / "model.json").read_text("utf-8")))
     with pytest.raises(ModelError, match="maps nothing by itself"):
         card.product(None)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_torchvisions_files_become_encoders_of_pictures(name, tmp_path) -> None:
+    from torchvision import models
+
+    torch.manual_seed(0)
+    theirs = getattr(models, name)().eval()
+    path = tmp_path / f"{name}.pth"
+    torch.save(theirs.state_dict(), path)
+    model = find_published(f"imagenet-{name}")
+    with pytest.raises(ModelError, match="SHA-256 that begins with"):
+        import_published(model, path, tmp_path / "models")
+    card = import_published(model.model_copy(update={"sha256": ""}), path, tmp_path / "models")
+    assert card.sensor == "aerial-rgb" and card.quantity == "brightness"
+    state = load_file(card.weights)
+    assert not [key for key in state if "fc" in key]
+    encoder = build_encoder(name, in_channels=3).eval()
+    encoder.load_state_dict({k.removeprefix("encoder."): v for k, v in state.items()})
+    tile = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        pooled = encoder(tile)[-1].mean(dim=(2, 3))
+        torch.testing.assert_close(theirs.fc(pooled), theirs(tile))
 
 
 def test_a_file_with_another_hash_is_refused(tmp_path) -> None:

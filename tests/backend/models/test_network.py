@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from mmearth.errors import ModelError
-from mmearth.models.card import Normalisation
+from mmearth.models.card import NetworkConfig, Normalisation
 from mmearth.models.network import Network, Normaliser, Workload
+from mmearth.models.registry import build_network
+from mmearth.models.save import save_model
 from mmearth.settings import Settings
 
 
@@ -37,6 +39,63 @@ def test_probabilities_add_up_and_masked_pixels_are_finite(tiny_model, settings)
     probabilities = network.probabilities(images, masks)
     assert probabilities.shape == (2, 3, 64, 64)
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(2, 64, 64))
+
+
+def saved(tiny_facts, tmp_path, outputs, *, bias=0.0, **changes):
+    """A model of another task, whose scores lie about a bias."""
+    torch.manual_seed(2)
+    facts = {**tiny_facts, "products": (), **changes}
+    module = build_network(facts["network"], in_channels=10, classes=outputs)
+    *_, last = (part for part in module.modules() if hasattr(part, "bias"))
+    torch.nn.init.constant_(last.bias, bias)
+    return save_model(tmp_path / "model", module.state_dict(), facts)
+
+
+@pytest.fixture
+def images():
+    values = np.random.default_rng(0).uniform(0, 0.5, (2, 10, 64, 64)).astype(np.float32)
+    return values, np.ones((2, 64, 64), bool)
+
+
+@pytest.mark.parametrize(("bias", "least", "most"), [(-999, 0, 0), (0, 0.01, 0.99), (999, 1, 1)])
+def test_values_stay_within_their_range(
+    tiny_facts, tmp_path, settings, images, bias, least, most
+) -> None:
+    low, high = 0.1, 0.3
+    value = {"name": "height", "title": "canopy height", "unit": "m", "range": (low, high)}
+    changes = {"task": "regression", "classes": (), "value": value}
+    network = Network(saved(tiny_facts, tmp_path, 1, bias=bias, **changes), settings)
+    found = network.values(*images)
+    assert found.shape == (2, 1, 64, 64)
+    assert (found >= low).all() and (found <= high).all()
+    shares = (found - low) / (high - low)
+    assert shares.min() > least - 1e-5 and shares.max() < most + 1e-5
+    tensors = [torch.from_numpy(part) for part in images]
+    with torch.inference_mode():
+        scores = network.scores(*tensors)
+    torch.testing.assert_close(found, low + (high - low) * torch.sigmoid(scores))
+    for other in (network.probabilities, network.scene_probabilities):
+        with pytest.raises(ModelError, match=r"predicts canopy height, .* m; it does not"):
+            other(*images)
+
+
+def test_labels_of_a_scene_do_not_exclude_each_other(
+    tiny_facts, tmp_path, settings, images
+) -> None:
+    config = NetworkConfig(decoder="scene", encoder="resnet18", multiply_adds_per_pixel=1)
+    changes = {"task": "scene-labels", "network": config, "stride": 32, "temperature": 2.0}
+    network = Network(saved(tiny_facts, tmp_path, 3, bias=4.0, **changes), settings)
+    found = network.scene_probabilities(*images)
+    assert found.shape == (2, 3) and ((found >= 0) & (found <= 1)).all()
+    tensors = [torch.from_numpy(part) for part in images]
+    with torch.inference_mode():
+        scores = network.scores(*tensors)
+    expected = 1 / (1 + np.exp(-scores.numpy().astype(np.float64) / 2))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert (found > 0.6).all()  # what one image shows adds up to more than 1
+    for other in (network.probabilities, network.values):
+        with pytest.raises(ModelError, match="labels whole images"):
+            other(*images)
 
 
 @pytest.mark.parametrize("cores", [1, 2, 6, 16])

@@ -69,6 +69,17 @@ def test_ssl4eo_cuts_reflectance_off_at_one() -> None:
     torch.testing.assert_close(found, torch.tensor([0.0, 0.3, 1.0]))
 
 
+def test_statistics_of_photographs_are_of_brightness() -> None:
+    """As of torchvision's ImageNet weights, whose input is a picture scaled to 0 to 1."""
+    model = find_published("imagenet-resnet18")
+    scale = load_sensor(model.sensor).scale
+    image = torch.tensor([124.0, 116.0, 104.0])[None, :, None, None] * scale  # 8 bits
+    (level,) = model.levels
+    found = Normaliser(model.normalisation(level))(image, torch.ones(1, 1, 1, dtype=torch.bool))
+    torch.testing.assert_close(found.flatten(), torch.zeros(3), atol=0.02, rtol=0)
+    assert model.bands == ("red", "green", "blue")
+
+
 def test_a_level_it_was_not_trained_on_is_refused() -> None:
     with pytest.raises(ModelError, match="not trained on level L2A"):
         find_published("ssl4eo-resnet50-all-moco").normalisation("L2A")

@@ -23,6 +23,9 @@ NETWORKS = [
     ("fcn", "resnet18", {}),
     ("linear", "mmearth-atto-p8", {}),
     ("mmearth-unet", "mmearth-atto-p8", {}),
+    ("scene", "resnet18", {}),
+    ("scene", "mmearth-atto-p8-scene", {}),
+    ("scene", "vit-tiny-p16", {}),
     ("upconv", "vit-tiny-p16", {}),
 ]
 
@@ -45,10 +48,10 @@ class TestModelContract:
         return build_network(config, in_channels=10, classes=7)
 
     @pytest.mark.parametrize("side", [64, 96])
-    def test_shape(self, network, side) -> None:
+    def test_shape(self, network, decoder, side) -> None:
         with torch.inference_mode():
             scores = network.eval()(torch.randn(2, 10, side, 64))
-        assert scores.shape == (2, 7, side, 64)
+        assert scores.shape == ((2, 7) if decoder == "scene" else (2, 7, side, 64))
         assert torch.isfinite(scores).all()
 
     def test_every_weight_learns(self, network) -> None:
@@ -69,6 +72,16 @@ class TestModelContract:
         image = torch.randn(1, 10, 64, 64)
         with torch.inference_mode():
             torch.testing.assert_close(network.eval()(image), other.eval()(image))
+
+    def test_a_single_score_will_do(self, decoder, encoder, options) -> None:
+        """As regression needs it."""
+        config = NetworkConfig(
+            decoder=decoder, encoder=encoder, options=options, multiply_adds_per_pixel=1
+        )
+        network = build_network(config, in_channels=10, classes=1).eval()
+        with torch.inference_mode():
+            scores = network(torch.randn(1, 10, 64, 64))
+        assert scores.shape == ((1, 1) if decoder == "scene" else (1, 1, 64, 64))
 
     def test_batch_does_not_matter(self, network) -> None:
         images = torch.randn(3, 10, 64, 64)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,13 +20,6 @@ from mmearth.models.registry import build_encoder, build_network
 from mmearth.models.weights.checkpoint import convert
 from mmearth.models.weights.layouts import encoder_state
 
-ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(autouse=True)
-def child_finds_the_backend(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "backend"))
-
 
 @torch.inference_mode()
 def test_mmearth_with_the_padding_for_classification() -> None:
@@ -40,7 +32,19 @@ def test_mmearth_with_the_padding_for_classification() -> None:
     pooled = layer_norm(
         stages[-1].mean(dim=(2, 3)), (320,), norm["norm.weight"], norm["norm.bias"], 1e-6
     )
-    golden.check(pooled=pooled, **{f"stage{n}": stage for n, stage in enumerate(stages)})
+    intermediate = {f"stage{n}": stage for n, stage in enumerate(stages)}
+    golden.check(pooled=pooled, **intermediate)
+
+    config = NetworkConfig(
+        decoder="scene", encoder="mmearth-atto-p8-scene", multiply_adds_per_pixel=1
+    )
+    network = build_network(config, in_channels=12, classes=320).eval()
+    network.encoder.load_state_dict(encoder.state_dict())
+    _, _, normalise, _, linear, _ = network.head
+    normalise.load_state_dict({k.removeprefix("norm."): v for k, v in norm.items() if "norm" in k})
+    torch.nn.init.eye_(linear.weight)  # so that what is pooled shows
+    torch.nn.init.zeros_(linear.bias)
+    golden.check(**intermediate, pooled=network(image(12, 56)))
 
 
 @torch.inference_mode()
@@ -152,6 +156,16 @@ def test_stem_weights_fit_the_stem_that_keeps_detail() -> None:
     torch.testing.assert_close(state["conv1.weight"], plain.conv1.weight)
     fresh = {key for key in state if key not in plain.state_dict()}
     assert all(key.startswith("layer1.0.downsample.") for key in fresh)
+
+
+def test_weights_of_photographs_are_not_adapted_to_more_bands_in_silence() -> None:
+    from torchvision.models import resnet18
+
+    photographs = resnet18().state_dict()
+    encoder = build_encoder("resnet18", in_channels=4)
+    expected = r"conv1\.weight is \(64, 3, 7, 7\), expected \(64, 4, 7, 7\)"
+    with pytest.raises(ModelError, match=expected):
+        encoder_state(photographs, encoder)
 
 
 def test_the_wrapper_of_spectral_pretraining_is_undone() -> None:

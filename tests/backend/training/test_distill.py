@@ -39,7 +39,7 @@ def tiles(tmp_path, make_raster):
     return read_tiles(tmp_path, BANDS, scale=1e-4)
 
 
-def train(tiles, steps, seed=0):
+def train(tiles, steps, seed=0, mixed=False, watch_layer=lambda layer, inputs, output: None):
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     config = NetworkConfig(
@@ -49,13 +49,14 @@ def train(tiles, steps, seed=0):
         multiply_adds_per_pixel=1,
     )
     network = build_network(config, in_channels=3, classes=2)
+    network.segmentation_head[0].register_forward_hook(watch_layer)
     normalise = Normaliser(Normalisation(mean=(0.2,) * 3, std=(0.1,) * 3))
     losses = []
     student = distill(
         network,
         normalise,
         CropSampler(tiles, 32, seed),
-        Recipe(steps=steps, batch=4, crop=32, learning_rate=5e-3, warm_up=5, seed=seed),
+        Recipe(steps, batch=4, crop=32, learning_rate=5e-3, warm_up=5, seed=seed, mixed=mixed),
         RadiometricJitter(),
         torch.tensor([0.49, 0.66, 0.83]),
         watch=lambda step, loss, average: losses.append(loss),
@@ -74,6 +75,22 @@ def test_reads_tiles(tiles) -> None:
 def test_learns(tiles) -> None:
     _, losses = train(tiles, 80)
     assert losses[-1] < 0.2 * losses[0]
+
+
+@pytest.mark.parametrize(("mixed", "precision"), [(False, torch.float32), (True, torch.bfloat16)])
+def test_layers_are_computed_in_the_precision_asked_for(tiles, mixed, precision) -> None:
+    seen = set()
+    student, _ = train(
+        tiles, 2, mixed=mixed, watch_layer=lambda layer, inputs, output: seen.add(output.dtype)
+    )
+    assert seen == {precision}
+    assert {weight.dtype for weight in student.parameters()} == {torch.float32}
+
+
+def test_learns_as_well_in_bfloat16(tiles) -> None:
+    student, losses = train(tiles, 80, mixed=True)
+    assert losses[-1] < 0.2 * losses[0]
+    assert all(torch.isfinite(weight).all() for weight in student.parameters())
 
 
 def test_same_seed_same_weights(tiles) -> None:

@@ -1,1 +1,1 @@
-"""Decoders: from an encoder's feature maps to class scores."""
+"""Decoders: from an encoder's feature maps to what is asked for."""

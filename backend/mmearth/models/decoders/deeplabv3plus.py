@@ -6,7 +6,7 @@ from torch import nn
 
 from mmearth.errors import ModelError
 from mmearth.models.card import NetworkConfig
-from mmearth.models.encoders.pyramid import FULL, deepest
+from mmearth.models.encoders.pyramid import FULL, deepest, is_full
 from mmearth.models.smp import smp
 
 
@@ -24,7 +24,7 @@ def build(config: NetworkConfig, *, in_channels: int, classes: int) -> nn.Module
     Raises:
         ModelError: if the encoder has no map at stride 4 in the place where this decoder looks.
     """
-    if config.encoder.endswith(FULL) or config.encoder.startswith("doubleconv"):
+    if is_full(config.encoder):
         raise ModelError(
             f"DeepLabV3+ cannot use {config.encoder!r}: it expects its maps at strides 1, 2, 4, ….",
             f"Leave out the ending {FULL!r}, or choose the decoder 'unet'.",

@@ -8,37 +8,31 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.functional import interpolate
 
 from mmearth.models.card import NetworkConfig
+from mmearth.models.decoders.coarsest import CoarsestSegmenter
 from mmearth.models.registry import build_encoder
 
 NARROWING = 8
 
 
-class FCN(nn.Module):
-    """Two convolutions on the coarsest map, and bilinear upsampling to the size of the image.
-
-    Shape:
-        (B, C, H, W) float32 to (B, classes, H, W).
-    """
+class FCN(CoarsestSegmenter):
+    """Two convolutions on the coarsest map; shape as of ``CoarsestSegmenter``."""
 
     def __init__(self, encoder: nn.Module, classes: int) -> None:
-        super().__init__()
-        self.encoder = encoder
-        channels = int(encoder.out_channels[-1])  # type: ignore[index]
-        inside = channels // NARROWING
+        super().__init__(encoder)
+        inside = self.channels // NARROWING
         self.classifier = nn.Sequential(
-            nn.Conv2d(channels, inside, 3, padding=1, bias=False),
+            nn.Conv2d(self.channels, inside, 3, padding=1, bias=False),
             nn.BatchNorm2d(inside),
             nn.ReLU(),
             nn.Conv2d(inside, classes, 1),
         )
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return class scores."""
-        scores = self.classifier(self.encoder(x)[-1])
-        return interpolate(scores, size=x.shape[-2:], mode="bilinear", align_corners=False)
+    def head_scores(self, features: torch.Tensor) -> torch.Tensor:
+        """Convolve."""
+        scores: torch.Tensor = self.classifier(features)
+        return scores
 
 
 def build(config: NetworkConfig, *, in_channels: int, classes: int) -> nn.Module:

@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.functional import interpolate
 
 from mmearth.models.card import NetworkConfig
+from mmearth.models.decoders.coarsest import CoarsestSegmenter
 from mmearth.models.registry import build_encoder
 
 
-class LinearProbe(nn.Module):
-    """A linear map of the coarsest features, normalised, and bilinear upsampling.
+class LinearProbe(CoarsestSegmenter):
+    """A linear map of the coarsest features, normalised; shape as of ``CoarsestSegmenter``.
 
     The batch norm without parameters is usual for linear probes (He et al. 2022, appendix A.1):
     features of different encoders differ in scale.
-
-    Shape:
-        (B, C, H, W) float32 to (B, classes, H, W).
     """
 
     def __init__(self, encoder: nn.Module, classes: int) -> None:
-        super().__init__()
-        self.encoder = encoder
-        channels = int(encoder.out_channels[-1])  # type: ignore[index]
-        self.normalise = nn.BatchNorm2d(channels, affine=False)
-        self.head = nn.Conv2d(channels, classes, 1)
+        super().__init__(encoder)
+        self.normalise = nn.BatchNorm2d(self.channels, affine=False)
+        self.head = nn.Conv2d(self.channels, classes, 1)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return class scores."""
-        scores = self.head(self.normalise(self.encoder(x)[-1]))
-        return interpolate(scores, size=x.shape[-2:], mode="bilinear", align_corners=False)
+    def head_scores(self, features: torch.Tensor) -> torch.Tensor:
+        """Normalise and map."""
+        scores: torch.Tensor = self.head(self.normalise(features))
+        return scores
 
 
 def build(config: NetworkConfig, *, in_channels: int, classes: int) -> nn.Module:

@@ -86,6 +86,7 @@ smp.encoders.encoders.update(
             "encoder": DoubleConvEncoder,
             "params": {"widths": widths},
             "pretrained_settings": {},
+            "full": True,  # see mmearth.models.encoders.pyramid.is_full
         }
         for name, widths in WIDTHS.items()
     }

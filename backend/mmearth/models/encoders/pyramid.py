@@ -123,6 +123,7 @@ def register(
             "params": {**options, "full": full},
             "pretrained_settings": {},
             "deepest": depth + full,
+            "full": full,
         }
 
 
@@ -130,3 +131,9 @@ def deepest(encoder: str) -> int:
     """Return the depth of an encoder whose maps are all used; the library's own have 5."""
     depth: int = smp.encoders.encoders.get(encoder, {}).get("deepest", 5)
     return depth
+
+
+def is_full(encoder: str) -> bool:
+    """Tell whether the image comes before a map of its own size: maps at strides 1, 1, 2, 4, …."""
+    full: bool = smp.encoders.encoders.get(encoder, {}).get("full", False)
+    return full

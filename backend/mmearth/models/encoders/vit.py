@@ -114,6 +114,13 @@ class ViTEncoder(PyramidEncoder):
             x = self.spectral_adapter(x)
         return self._token_maps(x, count)
 
+    def class_token(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the last block's class token, normalised. (B, C, H, W) to (B, width)."""
+        if self._spectral:
+            x = self.spectral_adapter(x)
+        token: torch.Tensor = self.vit_core(x)
+        return token
+
     def _token_maps(self, x: torch.Tensor, count: int) -> list[torch.Tensor]:
         found = self.vit_core.get_intermediate_layers(
             x, n=self._taps[-count:], reshape=True, norm=True

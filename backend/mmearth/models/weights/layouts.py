@@ -1,7 +1,7 @@
 """Published checkpoints, recognised by what they hold, made weights of our encoders.
 
 Layouts: MMEarth-train (helpers.py), SSL4EO-S12 (pretrain_ssl, transfer_classification), torchgeo
-(flat files), spectral_earth (flat files, and the wrapper of mae_module.py).
+and torchvision (flat files), spectral_earth (flat files, and the wrapper of mae_module.py).
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _recognise(checkpoint: Mapping[str, Any]) -> tuple[str, dict[str, torch.Tens
     entries = ", ".join(sorted(map(str, checkpoint))[:8]) or "nothing"
     raise ModelError(
         f"The file holds no weights of a known kind; it holds {entries}.",
-        "Use a file published by MMEarth, SSL4EO-S12, torchgeo or SpectralEarth.",
+        "Use a file published by MMEarth, SSL4EO-S12, torchgeo, SpectralEarth or torchvision.",
     )
 
 

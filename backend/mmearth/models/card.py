@@ -259,12 +259,17 @@ def read_card(folder: Path) -> ModelCard:
         item = json.loads(path.read_text("utf-8"))
         properties = item["properties"]
         entry, output = properties["mlm:input"][0], properties["mlm:output"][0]
+        own = {
+            key.removeprefix("mmearth:"): value
+            for key, value in properties.items()
+            if key.startswith("mmearth:")
+        }
         return ModelCard(
             id=item["id"],
             version=properties["version"],
             title=properties["title"],
             description=properties["description"],
-            licence=properties["license"],
+            licence=own.pop("licence", properties["license"]),
             bands=entry["bands"],
             tile_size=entry["input"]["shape"][-1],
             classes=[
@@ -279,11 +284,7 @@ def read_card(folder: Path) -> ModelCard:
             # A multihash: 0x12 for SHA-256, 0x20 for its length of 32 bytes.
             sha256=item["assets"]["model"]["file:checksum"].removeprefix("1220"),
             folder=folder,
-            **{
-                key.removeprefix("mmearth:"): value
-                for key, value in properties.items()
-                if key.startswith("mmearth:")
-            },
+            **own,
         )
     except OSError as error:
         raise ModelError(

@@ -76,6 +76,23 @@ def test_tiny_follows_stac(tiny_model) -> None:
     check_stac(json.loads((tiny_model.folder / "model.json").read_text("utf-8")))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda item: item["properties"].update({"license": "none stated"}),
+        lambda item: item["assets"]["model"].pop("bands"),
+        lambda item: item["properties"].update({"datetime": "yesterday"}),
+        lambda item: item["properties"]["mlm:output"][0].pop("classification:classes"),
+        lambda item: item["properties"]["mlm:input"][0]["value_scaling"].pop(),
+    ],
+)
+def test_what_breaks_stac_is_noticed(tiny_model, change) -> None:
+    item = json.loads((tiny_model.folder / "model.json").read_text("utf-8"))
+    change(item)
+    with pytest.raises((AssertionError, KeyError)):
+        check_stac(item)
+
+
 def test_changed_weights_are_refused(copy) -> None:
     path = copy / "model.safetensors"
     data = bytearray(path.read_bytes())

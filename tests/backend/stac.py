@@ -55,8 +55,11 @@ def _check_bands(item: dict) -> None:
     assert [band["name"] for band in bands] == [
         band["name"] for band in item["assets"]["model"]["bands"]
     ]
-    assert all(0.3 < band["eo:center_wavelength"] < 15 for band in bands)
-    assert all(band["eo:full_width_half_max"] > 0 for band in bands)
+    if item["properties"]["mmearth:quantity"] == "backscatter":
+        assert not any("eo:center_wavelength" in band for band in bands)
+    else:
+        assert all(0.3 < band["eo:center_wavelength"] < 15 for band in bands)
+        assert all(band["eo:full_width_half_max"] > 0 for band in bands)
 
 
 def _check_input(item: dict) -> None:

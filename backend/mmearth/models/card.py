@@ -32,12 +32,14 @@ class Normalisation(_Part):
     """From reflectance to what the network reads.
 
     value = (f(reflectance) - mean) / std, with f either the identity or ln(1 + gain x reflectance).
-    With ``clip``, reflectance is cut off at these two values first.
+    With ``clip``, reflectance is cut off at these two values first; with ``bounds``, the value at
+    these at last. Of radar it is backscatter in decibels, of pictures brightness.
     """
 
     function: Literal["identity", "log1p"] = "identity"
     gain: float = 1.0
     clip: tuple[float, float] | None = None
+    bounds: tuple[float, float] | None = None
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
 

@@ -23,7 +23,7 @@ from mmearth.models.card import (
     read_card,
 )
 from mmearth.models.readme import README_NAME, describe
-from mmearth.sensors import load_sensor
+from mmearth.sensors import SensorBand, load_sensor
 
 MLM_SCHEMA = "https://stac-extensions.github.io/mlm/v1.5.2/schema.json"
 CLASSIFICATION_SCHEMA = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
@@ -108,15 +108,7 @@ def stac_item(card: ModelCard, size: int) -> dict[str, Any]:
         "mlm:accelerator": None,
         "mlm:input": [_input(card)],
         "mlm:output": [_output(card)],
-        "bands": [
-            {
-                "name": band.name,
-                "description": band.title,
-                "eo:center_wavelength": round(band.wavelength_nm / 1000, 4),
-                "eo:full_width_half_max": round(band.width_nm / 1000, 4),
-            }
-            for band in map(sensor.band, card.bands)
-        ],
+        "bands": [_band(band) for band in map(sensor.band, card.bands)],
         **{f"mmearth:{name}": value for name, value in facts.items()},
     }
     return {
@@ -148,6 +140,14 @@ def stac_item(card: ModelCard, size: int) -> dict[str, Any]:
     }
 
 
+def _band(band: SensorBand) -> dict[str, Any]:
+    facts: dict[str, Any] = {"name": band.name, "description": band.title}
+    if band.wavelength_nm is not None and band.width_nm is not None:
+        facts["eo:center_wavelength"] = round(band.wavelength_nm / 1000, 4)
+        facts["eo:full_width_half_max"] = round(band.width_nm / 1000, 4)
+    return facts
+
+
 def _input(card: ModelCard) -> dict[str, Any]:
     shape = [-1, len(card.bands), card.tile_size, card.tile_size]
     return {
@@ -167,15 +167,16 @@ def _input(card: ModelCard) -> dict[str, Any]:
 def _value_scaling(norm: Normalisation) -> list[dict[str, Any]]:
     """Return one object a band, as MLM wants; what is more than a z-score is an expression."""
     rows = zip(norm.mean, norm.std, strict=True)
-    if norm.function == "identity" and norm.clip is None:
+    if norm.function == "identity" and norm.clip is None and norm.bounds is None:
         return [{"type": "z-score", "mean": mean, "stddev": std} for mean, std in rows]
     value = "x" if norm.clip is None else f"numpy.clip(x, {norm.clip[0]:g}, {norm.clip[1]:g})"
     if norm.function == "log1p":
         value = f"numpy.log1p({norm.gain:g} * numpy.maximum({value}, 0))"
-    return [
-        {"type": "processing", "format": "python", "expression": f"({value} - {mean}) / {std}"}
-        for mean, std in rows
-    ]
+    values = [f"({value} - {mean}) / {std}" for mean, std in rows]
+    if norm.bounds:
+        low, high = norm.bounds
+        values = [f"numpy.clip({value}, {low:g}, {high:g})" for value in values]
+    return [{"type": "processing", "format": "python", "expression": value} for value in values]
 
 
 def _task(card: ModelCard) -> str:

@@ -57,7 +57,7 @@ def test_the_card_says_what_it_is(imported, tmp_path) -> None:
 def test_cards_of_every_family_follow_stac(imported, tmp_path) -> None:
     assert item_of(imported)["properties"]["license"] == "other"
     assert imported.licence == find_published(MMEARTH).licence
-    for name in ("ssl4eo-resnet18-all-moco", "spectralearth-rn50-moco"):
+    for name in ("ssl4eo-resnet18-all-moco", "ssl4eo-s1-resnet50-moco", "spectralearth-rn50-moco"):
         model = find_published(name).model_copy(update={"sha256": ""})
         state = build_encoder(model.encoder, in_channels=len(model.bands)).state_dict()
         torch.save(state, tmp_path / "encoder.pth")

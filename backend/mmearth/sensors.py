@@ -5,6 +5,7 @@ Each sensor is a file in ``sensors/``; adding one needs no code.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -38,25 +39,32 @@ class SensorBand:
         name: zero-padded name, for example ``B04``.
         title: what it is called in words.
         aliases: other names in use, lower case.
-        wavelength_nm: central wavelength in nanometres.
-        width_nm: bandwidth (full width at half maximum) in nanometres.
+        wavelength_nm: central wavelength in nanometres; None of radar.
+        width_nm: bandwidth (full width at half maximum) in nanometres; None of radar.
         gsd_m: pixel size on the ground in metres; None if it differs from file to file.
     """
 
     name: str
     title: str
     aliases: tuple[str, ...]
-    wavelength_nm: float
-    width_nm: float
+    wavelength_nm: float | None = None
+    width_nm: float | None = None
     gsd_m: float | None = None
 
     @property
     def tolerance_nm(self) -> float:
         """How far off in wavelength another band may lie and still stand for this one.
 
-        15 nm between multispectral sensors; the width of the band where it is narrower.
+        15 nm between multispectral sensors; the width of the band where it is narrower; 0
+        for a band without a wavelength.
         """
-        return min(self.width_nm, WAVELENGTH_TOLERANCE_NM)
+        return min(self.width_nm or 0.0, WAVELENGTH_TOLERANCE_NM)
+
+    def distance_nm(self, wavelength_nm: float) -> float:
+        """Return how far a wavelength lies from this band's; infinite if the band has none."""
+        if self.wavelength_nm is None:
+            return math.inf
+        return abs(self.wavelength_nm - wavelength_nm)
 
 
 @dataclass(frozen=True)
@@ -66,8 +74,8 @@ class Sensor:
     Attributes:
         id: stable identifier.
         title: name in words.
-        quantity: what its numbers mean once scaled: ``reflectance``, ``radiance`` or, of pictures
-            without calibration, ``brightness``.
+        quantity: what its numbers mean once scaled: ``reflectance``, ``radiance``, of radar
+            ``backscatter`` (in decibels) or, of pictures without calibration, ``brightness``.
         bands: all bands in the order of the product.
         scale: quantity = stored integer x scale + offset, unless the file says otherwise.
         offset: see ``scale``.
@@ -136,9 +144,11 @@ class Sensor:
         """
         if wavelength_nm is None:
             return False
-        nearest = min(self.bands, key=lambda other: abs(other.wavelength_nm - wavelength_nm))
-        distance = abs(nearest.wavelength_nm - wavelength_nm)
-        gain = abs(band.wavelength_nm - wavelength_nm) - distance
+        nearest = min(self.bands, key=lambda other: other.distance_nm(wavelength_nm))
+        distance = nearest.distance_nm(wavelength_nm)
+        if math.isinf(distance):
+            return True  # what states a wavelength is no radar band
+        gain = band.distance_nm(wavelength_nm) - distance
         return distance <= nearest.tolerance_nm and gain > WAVELENGTH_ROUNDING_NM
 
     @cached_property

@@ -69,7 +69,7 @@ def _read(card: Path) -> Model:
         sensor=properties["mmearth:sensor"],
         bands=tuple((name, titles[name]) for name in properties["mlm:input"][0]["bands"]),
         resolution_m=properties["mmearth:resolution_m"],
-        licence=properties["license"],
+        licence=properties.get("mmearth:licence", properties["license"]),
         attribution=properties["mmearth:attribution"],
         accuracy=tuple(
             (row["name"], row["value"], row["data"]) for row in properties["mmearth:accuracy"]

@@ -88,6 +88,17 @@ def test_a_wavelength_can_belie_a_number() -> None:
     assert not S2.contradicts(S2.band("B05"), 5)  # an index that is called a wavelength
 
 
+@pytest.mark.parametrize(
+    ("text", "band"),
+    [("VV", "VV"), ("Sigma0_VH_db", "VH"), ("S1A_IW_GRDH_1SDV_20230601_vv", "VV")],
+)
+def test_radar_bands_are_called_by_their_polarisation(text: str, band: str) -> None:
+    radar = load_sensor("sentinel-1")
+    found = radar.find_by_name(text) or radar.find_by_alias(text)
+    assert found is not None and found.name == band
+    assert radar.contradicts(found, 560.0)  # what has a wavelength is no radar band
+
+
 def test_unknown_bands_of_many_are_told_in_a_readable_sentence() -> None:
     with pytest.raises(ModelError, match=r"EnMAP has no band B999; .* B016 and 208 more"):
         ENMAP.band("B999")
@@ -115,13 +126,19 @@ class TestSensorContract:
                 assert sensor.find_by_alias(alias) == band
 
     def test_wavelengths_are_nanometres(self, sensor) -> None:
-        assert all(300 < band.wavelength_nm < 15_000 for band in sensor.bands)
+        if sensor.quantity == "backscatter":
+            assert all(band.wavelength_nm is None for band in sensor.bands)
+        else:
+            assert all(300 < band.wavelength_nm < 15_000 for band in sensor.bands)
 
     def test_bands_have_a_width_and_are_matched_within_15_nm_at_most(self, sensor) -> None:
-        assert all(0 < band.tolerance_nm <= min(15, band.width_nm) for band in sensor.bands)
+        if sensor.quantity == "backscatter":
+            assert all(band.width_nm is None and band.tolerance_nm == 0 for band in sensor.bands)
+        else:
+            assert all(0 < band.tolerance_nm <= min(15, band.width_nm) for band in sensor.bands)
 
     def test_its_numbers_mean_something(self, sensor) -> None:
-        assert sensor.quantity in ("reflectance", "radiance", "brightness")
+        assert sensor.quantity in ("reflectance", "radiance", "brightness", "backscatter")
         assert sensor.scale > 0
 
     def test_numbers_of_other_products_mean_known_bands(self, sensor) -> None:

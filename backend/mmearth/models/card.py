@@ -49,12 +49,14 @@ class Normalisation(_Part):
     """From reflectance to what the network reads.
 
     value = (f(reflectance) - mean) / std, with f either the identity or ln(1 + gain x reflectance).
-    With ``clip``, reflectance is cut off at these two values first.
+    With ``clip``, reflectance is cut off at these two values first; with ``bounds``, the value at
+    these at last. Of radar it is backscatter in decibels, of pictures brightness.
     """
 
     function: Literal["identity", "log1p"] = "identity"
     gain: float = 1.0
     clip: tuple[float, float] | None = None
+    bounds: tuple[float, float] | None = None
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
 
@@ -345,12 +347,17 @@ def read_card(folder: Path) -> ModelCard:
         item = json.loads(path.read_text("utf-8"))
         properties = item["properties"]
         entry, output = properties["mlm:input"][0], properties["mlm:output"][0]
+        own = {
+            key.removeprefix("mmearth:"): value
+            for key, value in properties.items()
+            if key.startswith("mmearth:")
+        }
         return ModelCard(
             id=item["id"],
             version=properties["version"],
             title=properties["title"],
             description=properties["description"],
-            licence=properties["license"],
+            licence=own.pop("licence", properties["license"]),
             bands=entry["bands"],
             tile_size=entry["input"]["shape"][-1],
             classes=[
@@ -365,11 +372,7 @@ def read_card(folder: Path) -> ModelCard:
             # A multihash: 0x12 for SHA-256, 0x20 for its length of 32 bytes.
             sha256=item["assets"]["model"]["file:checksum"].removeprefix("1220"),
             folder=folder,
-            **{
-                key.removeprefix("mmearth:"): value
-                for key, value in properties.items()
-                if key.startswith("mmearth:")
-            },
+            **own,
         )
     except OSError as error:
         raise ModelError(

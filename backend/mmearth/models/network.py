@@ -197,6 +197,7 @@ class Normaliser(torch.nn.Module):
         self._log = config.function == "log1p"
         self._gain = config.gain
         self._clip = config.clip
+        self._bounds = config.bounds
         self.register_buffer("mean", torch.tensor(config.mean)[:, None, None])
         self.register_buffer("std", torch.tensor(config.std)[:, None, None])
 
@@ -207,6 +208,8 @@ class Normaliser(torch.nn.Module):
         if self._log:
             images = torch.log1p(images.clamp_min(0) * self._gain)
         values = (images - self.mean) / self.std
+        if self._bounds:
+            values = values.clamp(*self._bounds)
         return values * masks[:, None]
 
 

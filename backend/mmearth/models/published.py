@@ -70,7 +70,7 @@ class PublishedModel(BaseModel):
         return tuple(self.statistics)
 
     def normalisation(self, level: str) -> Normalisation:
-        """Return how reflectance of a level becomes the network's input.
+        """Return how the sensor's quantity, of a level, becomes the network's input.
 
         Raises:
             ModelError: if it was not trained on that level.
@@ -85,12 +85,17 @@ class PublishedModel(BaseModel):
             count = len(self.bands)
             return Normalisation(mean=(0.0,) * count, std=(1.0,) * count, clip=(0.0, 1.0))
         table = _tables()["statistics"][name]
+        stored = table.get("stored_per_unit", STORED_PER_REFLECTANCE)
         rows = dict(zip(table["bands"], zip(table["mean"], table["std"], strict=True), strict=True))
-        chosen = [rows[band] for band in self.bands]
-        divisor = table.get("divisor", STORED_PER_REFLECTANCE)
+        chosen = [(rows[band][0] / stored, rows[band][1] / stored) for band in self.bands]
+        if reach := table.get("deviations"):
+            return Normalisation(
+                mean=tuple(mean - reach * std for mean, std in chosen),
+                std=tuple(2 * reach * std for _, std in chosen),
+                bounds=(0.0, 1.0),
+            )
         return Normalisation(
-            mean=tuple(mean / divisor for mean, _ in chosen),
-            std=tuple(std / divisor for _, std in chosen),
+            mean=tuple(mean for mean, _ in chosen), std=tuple(std for _, std in chosen)
         )
 
 

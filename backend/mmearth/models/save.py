@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -13,22 +14,33 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from mmearth.models.card import CARD_NAME, WEIGHTS_NAME, ModelCard, file_sha256, read_card
+from mmearth.models.card import (
+    CARD_NAME,
+    WEIGHTS_NAME,
+    ModelCard,
+    Normalisation,
+    file_sha256,
+    read_card,
+)
 from mmearth.models.readme import README_NAME, describe
-from mmearth.sensors import load_sensor
+from mmearth.sensors import SensorBand, load_sensor
 
 MLM_SCHEMA = "https://stac-extensions.github.io/mlm/v1.5.2/schema.json"
 CLASSIFICATION_SCHEMA = "https://stac-extensions.github.io/classification/v2.0.0/schema.json"
 EO_SCHEMA = "https://stac-extensions.github.io/eo/v2.0.0/schema.json"
 FILE_SCHEMA = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
 
-# Our tasks by their names in MLM.
+# Our tasks by their names in MLM, which has none for an encoder.
 TASKS = {
-    "segmentation": "semantic-segmentation",
-    "regression": "regression",
-    "scene-labels": "scene-classification",
-    "features": "feature-extraction",
+    "segmentation": ["semantic-segmentation"],
+    "regression": ["regression"],
+    "scene-labels": ["scene-classification"],
+    "features": [],
 }
+# STAC's field takes one SPDX identifier, or this word.
+OTHER_LICENCE = "other"
+_SPDX = re.compile(r"[\w.+-]+")
+
 # What MLM has a field for; everything else of a card goes under ``mmearth:``.
 _STANDARD = {
     "id", "version", "title", "description", "licence", "bands", "tile_size", "classes", "sha256",
@@ -82,33 +94,28 @@ def stac_item(card: ModelCard, size: int) -> dict[str, Any]:
     """Return a card as a STAC item with the MLM extension (version 1.5.2)."""
     sensor = load_sensor(card.sensor)
     facts = card.model_dump(mode="json", exclude=_STANDARD)
+    standard = bool(_SPDX.fullmatch(card.licence))
+    if not standard:
+        facts["licence"] = card.licence
     world = [-180.0, -90.0, 180.0, 90.0]
     properties: dict[str, Any] = {
         "title": card.title,
         "description": card.description,
         "version": card.version,
-        "license": card.licence,
+        "license": card.licence if standard else OTHER_LICENCE,
         "datetime": None,
         "start_datetime": "2015-06-23T00:00:00Z",
         "end_datetime": "9999-12-31T23:59:59Z",
         "mlm:name": card.id,
         "mlm:architecture": f"{card.network.decoder} on {card.network.encoder}",
-        "mlm:tasks": [TASKS[card.task]],
-        "mlm:framework": "pytorch",
+        "mlm:tasks": TASKS[card.task],
+        "mlm:framework": "PyTorch",
         "mlm:framework_version": torch.__version__.partition("+")[0],
         "mlm:pretrained": True,
         "mlm:accelerator": None,
         "mlm:input": [_input(card)],
         "mlm:output": [_output(card)],
-        "bands": [
-            {
-                "name": band.name,
-                "description": band.title,
-                "eo:center_wavelength": round(band.wavelength_nm / 1000, 4),
-                "eo:full_width_half_max": round(band.width_nm / 1000, 4),
-            }
-            for band in map(sensor.band, card.bands)
-        ],
+        "bands": [_band(band) for band in map(sensor.band, card.bands)],
         **{f"mmearth:{name}": value for name, value in facts.items() if value is not None},
     }
     return {
@@ -130,6 +137,8 @@ def stac_item(card: ModelCard, size: int) -> dict[str, Any]:
                 "type": "application/octet-stream; framework=pytorch",
                 "roles": ["mlm:model", "mlm:weights"],
                 "mlm:artifact_type": "safetensors.torch.save_file",
+                # STAC wants bands here if the item has any; the item says more of each.
+                "bands": [{"name": name} for name in card.bands],
                 "file:checksum": f"1220{card.sha256}",
                 "file:size": size,
             }
@@ -138,18 +147,16 @@ def stac_item(card: ModelCard, size: int) -> dict[str, Any]:
     }
 
 
+def _band(band: SensorBand) -> dict[str, Any]:
+    facts: dict[str, Any] = {"name": band.name, "description": band.title}
+    if band.wavelength_nm is not None and band.width_nm is not None:
+        facts["eo:center_wavelength"] = round(band.wavelength_nm / 1000, 4)
+        facts["eo:full_width_half_max"] = round(band.width_nm / 1000, 4)
+    return facts
+
+
 def _input(card: ModelCard) -> dict[str, Any]:
-    norm = card.normalisation
     shape = [-1, len(card.bands), card.tile_size, card.tile_size]
-    logarithm = {
-        "type": "processing",
-        "format": "python",
-        "expression": f"numpy.log1p({norm.gain:g} * x)",
-    }
-    z_scores = [
-        {"type": "z-score", "mean": mean, "stddev": std}
-        for mean, std in zip(norm.mean, norm.std, strict=True)
-    ]
     return {
         "name": f"{card.sensor} {card.quantity}",
         "bands": list(card.bands),
@@ -158,10 +165,25 @@ def _input(card: ModelCard) -> dict[str, Any]:
             "dim_order": ["batch", "bands", "height", "width"],
             "data_type": "float32",
         },
-        "value_scaling": [logarithm, *z_scores] if norm.function == "log1p" else z_scores,
+        "value_scaling": _value_scaling(card.normalisation),
         "resize_type": None,
         "pre_processing_function": None,
     }
+
+
+def _value_scaling(norm: Normalisation) -> list[dict[str, Any]]:
+    """Return one object a band, as MLM wants; what is more than a z-score is an expression."""
+    rows = zip(norm.mean, norm.std, strict=True)
+    if norm.function == "identity" and norm.clip is None and norm.bounds is None:
+        return [{"type": "z-score", "mean": mean, "stddev": std} for mean, std in rows]
+    value = "x" if norm.clip is None else f"numpy.clip(x, {norm.clip[0]:g}, {norm.clip[1]:g})"
+    if norm.function == "log1p":
+        value = f"numpy.log1p({norm.gain:g} * numpy.maximum({value}, 0))"
+    values = [f"({value} - {mean}) / {std}" for mean, std in rows]
+    if norm.bounds:
+        low, high = norm.bounds
+        values = [f"numpy.clip({value}, {low:g}, {high:g})" for value in values]
+    return [{"type": "processing", "format": "python", "expression": value} for value in values]
 
 
 def _output(card: ModelCard) -> dict[str, Any]:
@@ -174,7 +196,7 @@ def _output(card: ModelCard) -> dict[str, Any]:
     }[card.task]
     output: dict[str, Any] = {
         "name": name,
-        "tasks": [TASKS[card.task]],
+        "tasks": TASKS[card.task],
         "bands": [],
         "result": {
             "shape": [-1, *shape],
@@ -189,6 +211,7 @@ def _output(card: ModelCard) -> dict[str, Any]:
                 "value": row.value,
                 "name": row.name,
                 "title": row.title,
+                "description": row.title,  # required by version 1, to which MLM refers
                 "color_hint": row.color[1:].upper(),
             }
             for row in card.classes

@@ -176,13 +176,13 @@ def _match(band: SensorBand, evidence: Sequence[tuple[MatchState, str, _Found]])
             )
         if sources:
             source = sources[0]
-            nm = source.wavelength_nm
+            nm, wanted = source.wavelength_nm, band.wavelength_nm
             return BandMatch(
                 band=band.name,
                 title=band.title,
                 state=state,
                 source=source.reference(),
                 reason=f"wavelength {nm:.0f} nm" if kind == "wavelength" else kind,
-                residual_nm=None if nm is None else round(nm - band.wavelength_nm, 2),
+                residual_nm=None if nm is None or wanted is None else round(nm - wanted, 2),
             )
     return BandMatch(band=band.name, title=band.title, state=MatchState.missing)

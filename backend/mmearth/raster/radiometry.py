@@ -27,6 +27,7 @@ from mmearth.sensors import Sensor
 SAMPLE_SIDE = 128  # pixels a side of the sample on which numbers are judged
 DENSE_SIDE = 1024  # of the second sample, if the first holds no data
 BRIGHTEST_REFLECTANCE = 2.5  # clouds, snow and glint exceed 1, but not this in bulk
+FAINTEST_DB = -60.0  # far below the noise of Sentinel-1, about -22 to -30 dB
 DARKEST_REFLECTANCE = 0.002  # the bright end of a scene that is darker holds no light at all
 
 
@@ -76,7 +77,9 @@ def scale_bands(
     values = [
         sample * band.scale + band.offset for sample, band in zip(samples, scaled, strict=True)
     ]
-    if sensor.quantity != "radiance":  # which has no largest value
+    if sensor.quantity == "backscatter":
+        _check_decibels(values)
+    elif sensor.quantity != "radiance":  # which has no largest value
         _check_range(scaled, values, sensor)
     return scaled, _offset_warning(scaled, samples, sensor, override)
 
@@ -170,6 +173,18 @@ def _check_range(
             f"({(0 - sensor.offset) / sensor.scale:.0f} to "
             f"{(1 - sensor.offset) / sensor.scale:.0f}), "
             "or state scale and offset of the values.",
+        )
+
+
+def _check_decibels(values: list[NDArray[np.float64]]) -> None:
+    medians = [float(np.median(value)) for value in values]
+    if not all(FAINTEST_DB <= median < 0 for median in medians):
+        found = " and ".join(f"{median:.3g}" for median in medians)
+        raise RadiometryError(
+            f"The values are no backscatter in decibels: they run around {found}, where "
+            f"{FAINTEST_DB:g} to 0 is expected.",
+            "Use decibels: 10 x log10 of backscatter in linear power. If they are stored as whole "
+            "numbers, state scale and offset of the values.",
         )
 
 

@@ -25,18 +25,20 @@ def pair_by_wavelength(
     """Find the source of each band, all at once.
 
     Args:
-        bands: bands that are looked for.
+        bands: bands that are looked for; those that have no wavelength are left out.
         sources: bands of one scene; those that state no wavelength are left out.
 
     Returns:
         By name of band: its source, or several of the same wavelength. Bands without a source
         within their tolerance are absent.
     """
-    bands = sorted(bands, key=lambda band: band.wavelength_nm)
+    placed = [(band.wavelength_nm, band) for band in bands if band.wavelength_nm is not None]
+    placed.sort(key=lambda item: item[0])
+    bands = [band for _, band in placed]
     found, held = _places(sources)
     if not bands or not held:
         return {}
-    wanted = np.array([band.wavelength_nm for band in bands])
+    wanted = np.array([wavelength for wavelength, _ in placed])
     tolerance = np.array([band.tolerance_nm for band in bands])
     distance = np.abs(wanted[:, None] - found[None, :])  # (bands, places)
     nearest = distance.argmin(axis=1)

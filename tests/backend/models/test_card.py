@@ -84,6 +84,23 @@ def test_tiny_follows_stac(tiny_model) -> None:
     check_stac(json.loads((tiny_model.folder / "model.json").read_text("utf-8")))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda item: item["properties"].update({"license": "none stated"}),
+        lambda item: item["assets"]["model"].pop("bands"),
+        lambda item: item["properties"].update({"datetime": "yesterday"}),
+        lambda item: item["properties"]["mlm:output"][0].pop("classification:classes"),
+        lambda item: item["properties"]["mlm:input"][0]["value_scaling"].pop(),
+    ],
+)
+def test_what_breaks_stac_is_noticed(tiny_model, change) -> None:
+    item = json.loads((tiny_model.folder / "model.json").read_text("utf-8"))
+    change(item)
+    with pytest.raises((AssertionError, KeyError)):
+        check_stac(item)
+
+
 def test_changed_weights_are_refused(copy) -> None:
     path = copy / "model.safetensors"
     data = bytearray(path.read_bytes())
@@ -172,20 +189,20 @@ FEATURES = {
 
 
 @pytest.mark.parametrize(
-    ("changes", "task", "words"),
+    ("changes", "tasks", "words"),
     [
-        ({}, "semantic-segmentation", "Tree mask"),
-        (REGRESSION, "regression", "predicts tree cover density, 0 to 100 %"),
-        (SCENES, "scene-classification", "labels whole images with 3 classes"),
-        (FEATURES, "feature-extraction", "an encoder, to be trained further"),
+        ({}, ["semantic-segmentation"], "Tree mask"),
+        (REGRESSION, ["regression"], "predicts tree cover density, 0 to 100 %"),
+        (SCENES, ["scene-classification"], "labels whole images with 3 classes"),
+        (FEATURES, [], "an encoder, to be trained further"),
     ],
 )
-def test_cards_of_every_task_come_back_and_say_it(tiny_facts, tmp_path, changes, task, words):
+def test_cards_of_every_task_come_back_and_say_it(tiny_facts, tmp_path, changes, tasks, words):
     card = save_model(tmp_path / "m", {"x": torch.ones(1)}, {**tiny_facts, **changes})
     assert card.task == {**tiny_facts, **changes}.get("task", "segmentation")
     assert card.value == (ContinuousValue(**changes["value"]) if "value" in changes else None)
     item = json.loads((card.folder / "model.json").read_text("utf-8"))
-    assert item["properties"]["mlm:tasks"] == [task]
+    assert item["properties"]["mlm:tasks"] == tasks
     check_stac(item)
     assert words in (card.folder / README_NAME).read_text("utf-8")
 

@@ -218,7 +218,10 @@ def test_the_adapter_sees_each_pixel_by_itself() -> None:
     adapter = spectral.SpectralAdapter().eval()
     cube = torch.rand(1, 202, 37, 20)
     whole = adapter._adapt(cube)
+    heights = []
+    adapter[0].register_forward_hook(lambda _layer, _inputs, out: heights.append(out.shape[3]))
     with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(spectral, "STRIP_BYTES", 5 * 4 * 32 * 40 * 20)  # five rows
         strips = adapter(cube)
+    assert heights == [5] * 7 + [2]
     torch.testing.assert_close(strips, whole, rtol=1e-5, atol=1e-6)

@@ -46,7 +46,6 @@ def test_the_card_says_what_it_is(imported, tmp_path) -> None:
     assert card.levels == ("L1C",) and card.bands.index("B8A") < card.bands.index("B08")
     assert "not for commercial use" in (card.folder / "README.md").read_text("utf-8")
     assert card.network.multiply_adds_per_pixel > 1000
-    check_stac(json.loads((card.folder / "model.json").read_text("utf-8")))
     with pytest.raises(ModelError, match="maps nothing by itself"):
         card.product(None)
 
@@ -72,6 +71,23 @@ def test_torchvisions_files_become_encoders_of_pictures(name, tmp_path) -> None:
     with torch.inference_mode():
         pooled = encoder(tile)[-1].mean(dim=(2, 3))
         torch.testing.assert_close(theirs.fc(pooled), theirs(tile))
+
+
+def test_cards_of_every_family_follow_stac(imported, tmp_path) -> None:
+    assert item_of(imported)["properties"]["license"] == "other"
+    assert imported.licence == find_published(MMEARTH).licence
+    for name in ("ssl4eo-resnet18-all-moco", "ssl4eo-s1-resnet50-moco", "spectralearth-rn50-moco"):
+        model = find_published(name).model_copy(update={"sha256": ""})
+        state = build_encoder(model.encoder, in_channels=len(model.bands)).state_dict()
+        torch.save(state, tmp_path / "encoder.pth")
+        card = import_published(model, tmp_path / "encoder.pth", tmp_path / "models")
+        assert card.licence == model.licence
+        check_stac(item_of(card))
+    check_stac(item_of(imported))
+
+
+def item_of(card):
+    return json.loads((card.folder / "model.json").read_text("utf-8"))
 
 
 def test_a_file_with_another_hash_is_refused(tmp_path) -> None:

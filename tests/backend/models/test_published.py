@@ -80,6 +80,28 @@ def test_statistics_of_photographs_are_of_brightness() -> None:
     assert model.bands == ("red", "green", "blue")
 
 
+def test_radar_is_read_in_decibels_and_cut_off_at_two_deviations() -> None:
+    """Mean 0.5, two deviations below and above it 0 and 1, nothing beyond; no-data becomes 0."""
+    normalise = Normaliser(find_published("ssl4eo-s1-resnet50-moco").normalisation("GRD"))
+    mean, std = np.array([-12.54847273, -20.19237134]), np.array([5.25697717, 5.91150917])
+    steps = [0, -2, 2, -5, 5, 0]
+    image = torch.tensor(np.stack([mean + step * std for step in steps], axis=1)).float()
+    mask = torch.tensor([[[True, True, True, True, True, False]]])
+    found = normalise(image[None, :, None], mask)[0, :, 0]
+    expected = torch.tensor([[0.5, 0.0, 1.0, 0.0, 1.0, 0.0]]).expand(2, 6)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+def test_every_mmearth_file_of_its_list_is_there() -> None:
+    """Inputs and modalities of MMEarth-train's README; ImageNet has a stem of its own."""
+    for name in ("all-mod", "img-mod", "pix-mod", "s2", "rgb"):
+        assert f"mmearth-{name}-atto-1m-64-uncertainty-56-8" in MODELS
+    model = find_published("mmearth-imagenet-atto-200epochs-224-32")
+    assert model.encoder.endswith("p32-original") and model.bands == ("red", "green", "blue")
+    norm = model.normalisation("picture")
+    assert norm.mean == (0.485, 0.456, 0.406) and norm.std == (0.229, 0.224, 0.225)
+
+
 def test_a_level_it_was_not_trained_on_is_refused() -> None:
     with pytest.raises(ModelError, match="not trained on level L2A"):
         find_published("ssl4eo-resnet50-all-moco").normalisation("L2A")

@@ -166,6 +166,27 @@ def test_radiance_has_no_largest_value(make_raster) -> None:
     assert image.max() == 14_000
 
 
+def test_backscatter_is_decibels_and_stays_as_it_is(make_raster) -> None:
+    radar = load_sensor("sentinel-1")
+    path = make_raster("s1.tif", spread(-25, -5, np.float32, (2, 32, 32)), bands=["VV", "VH"])
+    image, warnings = reflectance(path, sensor=radar)
+    assert image.min() == pytest.approx(-25) and image.max() == pytest.approx(-5)
+    assert warnings == []
+    path = make_raster("s1_int.tif", spread(-2500, -500, np.int16), scale=0.01)
+    image, _ = reflectance(path, sensor=radar)
+    assert image.min() == pytest.approx(-25) and image.max() == pytest.approx(-5)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype"), [(0.001, 0.4, np.float32), (-2500, -500, np.int16)]
+)
+def test_backscatter_in_other_units_is_refused(make_raster, low, high, dtype) -> None:
+    with pytest.raises(RadiometryError, match="no backscatter in decibels"):
+        reflectance(
+            make_raster("s1.tif", spread(low, high, dtype)), sensor=load_sensor("sentinel-1")
+        )
+
+
 def test_pictures_are_refused_for_hyperspectral_reflectance_too(make_raster) -> None:
     with pytest.raises(RadiometryError, match="this model reads EnMAP reflectance"):
         reflectance(make_raster("s.tif", spread(0, 255, np.uint8)), sensor=load_sensor("enmap"))

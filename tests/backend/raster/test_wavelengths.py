@@ -6,6 +6,9 @@ import json
 
 import numpy as np
 import pytest
+import rasterio
+from rasterio.transform import from_origin
+from scenes import UTM
 
 from mmearth.api import BandChoice, MatchState, RasterInput
 from mmearth.errors import BandMatchError
@@ -17,6 +20,7 @@ S2 = load_sensor("sentinel-2")
 ENMAP = load_sensor("enmap")
 ALL = np.array([band.wavelength_nm for band in ENMAP.bands])
 WANTED = ENMAP.orders[1]  # the 202 bands of SpectralEarth
+PRISMA = np.array([band.wavelength_nm for band in load_sensor("prisma").bands])
 CENTRES = np.array([ENMAP.band(name).wavelength_nm for name in WANTED])
 
 
@@ -90,6 +94,52 @@ def test_what_a_sensor_does_not_see_is_missing(sources) -> None:
     matches = match_bands(sources(ALL[ALL < 1000]), WANTED, ENMAP)
     assert states(matches) == {MatchState.likely, MatchState.missing}
     with pytest.raises(BandMatchError, match=r"101 of the model's 202 .* 85 more\. Add the layers"):
+        require_all(matches)
+
+
+@pytest.fixture
+def envi(tmp_path):
+    """Return a function that writes an ENVI raster, wavelengths in its header, and lists it."""
+
+    def make(wavelengths):
+        path = tmp_path / "prisma.dat"
+        with rasterio.open(
+            path, "w", driver="ENVI", dtype="int16", count=len(wavelengths), height=4, width=4,
+            crs=UTM, transform=from_origin(600_000, 5_400_000, 30, 30),
+        ) as dataset:  # fmt: skip
+            dataset.write(np.full((len(wavelengths), 4, 4), 1000, np.int16))
+        header = path.with_suffix(".hdr")
+        stated = ", ".join(f"{nm:.3f}" for nm in wavelengths)
+        header.write_text(
+            header.read_text().split("band names")[0]
+            + f"wavelength units = Nanometers\nwavelength = {{ {stated} }}\n"
+        )
+        return list_bands([RasterInput(path=str(path), label="")])
+
+    return make
+
+
+def test_prisma_is_read_by_a_model_of_enmap(envi) -> None:
+    sources = envi(PRISMA + 0.37)  # products differ from the nominal wavelengths
+    matches = match_bands(sources, WANTED, ENMAP)
+    require_all(matches)
+    assert states(matches) == {MatchState.likely}
+    for match, centre in zip(matches, CENTRES, strict=True):
+        assert match.residual_nm == pytest.approx(match.source.wavelength_nm - centre, abs=0.005)
+        nearest = np.abs(PRISMA + 0.37 - centre).min()
+        assert nearest - 0.005 <= abs(match.residual_nm) <= ENMAP.band(match.band).tolerance_nm
+    # PRISMA's bands lie farther apart in the visible than EnMAP's.
+    [problem] = shared_bands(matches)
+    assert "The raster's bands lie farther apart" in problem.message
+
+
+def test_prisma_without_its_second_detector_is_refused(envi) -> None:
+    matches = match_bands(envi(PRISMA[:63]), WANTED, ENMAP)
+    missing = [match.band for match in matches if match.state is MatchState.missing]
+    beyond = [band for band in map(ENMAP.band, WANTED) if band.wavelength_nm > PRISMA[62]]
+    assert missing == [b.name for b in beyond if b.wavelength_nm - PRISMA[62] > b.tolerance_nm]
+    assert len(missing) > 90
+    with pytest.raises(BandMatchError, match=rf"{len(missing)} of the model's 202 bands not found"):
         require_all(matches)
 
 

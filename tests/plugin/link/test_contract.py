@@ -20,7 +20,7 @@ OWN_KEYS = {
     # Cards, which the backend's own tests hold to their form.
     "properties", "description", "title", "name", "mmearth:sensor", "mlm:input", "bands", "license",
     "mmearth:resolution_m", "mmearth:attribution", "mmearth:accuracy", "mmearth:products", "value",
-    "data", "file:size", "assets", "model", "id", "version", "classes",
+    "mmearth:licence", "data", "file:size", "assets", "model", "id", "version", "classes",
     "TMPDIR", "TEMP", "TMP", "creationflags", "start_new_session",
 }  # fmt: skip
 

@@ -13,7 +13,6 @@ import onnxruntime
 import pytest
 import rasterio
 import torch
-from goldens import mmearth_file
 from onnx import TensorProto, helper, numpy_helper
 from scenes import DATA, ROOT
 
@@ -22,11 +21,9 @@ from mmearth.errors import InputError, MissingExtraError, ModelError, OutputErro
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.registry import run_job
 from mmearth.models.card import NetworkConfig, read_card
-from mmearth.models.imports import import_published
 from mmearth.models.network import Network
 from mmearth.models.onnx.export import export_onnx
 from mmearth.models.onnx.importing import import_onnx
-from mmearth.models.published import find_published
 from mmearth.models.registry import build_network, installed_models
 from mmearth.models.save import save_model
 from mmearth.settings import Settings
@@ -143,9 +140,11 @@ class TestExport:
         assert model.ir_version <= 8
         assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
 
-    def test_an_encoder_is_refused(self, tmp_path) -> None:
-        name = "mmearth-all-mod-atto-1m-64-uncertainty-56-8"
-        encoder = import_published(find_published(name), mmearth_file(tmp_path), tmp_path)
+    def test_an_encoder_is_refused(self, tmp_path, tiny_facts) -> None:
+        features = {"decoder": "features", "encoder": "resnet18", "multiply_adds_per_pixel": 1}
+        facts = {**tiny_facts, "network": features, "classes": (), "products": ()}
+        network = build_network(NetworkConfig(**features), in_channels=10, classes=0)
+        encoder = save_model(tmp_path / "encoder", network.state_dict(), facts)
         with pytest.raises(ModelError, match="maps nothing by itself"):
             export_onnx(encoder, tmp_path / "encoder.onnx")
         assert not list(tmp_path.glob("*.onnx"))

@@ -62,6 +62,19 @@ class Behaviour:
     multiply_adds_per_pixel: float
 
 
+def refuse_large(path: Path) -> None:
+    """Refuse a file that is too large to be ONNX, before it is read or copied.
+
+    Raises:
+        ModelError: if it is.
+    """
+    if path.stat().st_size > LARGEST_BYTES:
+        raise ModelError(
+            f"{path.name} has {path.stat().st_size / 2**30:.1f} GB; ONNX files have 2 GB at most.",
+            "Obtain the file again.",
+        )
+
+
 def look_at(source: Path) -> Facts:
     """Look at a file in a child process, without running it.
 
@@ -93,11 +106,7 @@ def _read(path: Path) -> ModelProto:
     import onnx
     from google.protobuf.message import DecodeError
 
-    if path.stat().st_size > LARGEST_BYTES:
-        raise ModelError(
-            f"{path.name} has {path.stat().st_size / 2**30:.1f} GB; ONNX files have 2 GB at most.",
-            "Obtain the file again.",
-        )
+    refuse_large(path)
     try:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, ValueError, OSError) as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import uuid
 import warnings
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from mmearth.errors import DiskFullError, ModelError, OutputError, is_disk_full
@@ -104,9 +107,13 @@ def export_onnx(card: ModelCard, target: Path) -> None:
             )
             load_weights(network, card)
             whole = WholeModel(card, network).eval()
+            images = _tiles(card)
+            with torch.inference_mode():
+                expected = whole(images).numpy()
+            _fix_size(network, card.tile_size)
             _write(whole, card, temporary)
             _annotate(temporary, temporary, {**write_metadata(card), **metadata}, card)
-            _compare(whole, card, temporary)
+            _compare(card, temporary, images.numpy(), expected)
         os.replace(temporary, target)
     except OSError as error:
         if is_disk_full(error):
@@ -121,11 +128,24 @@ def export_onnx(card: ModelCard, target: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _fix_size(network: nn.Module, side: int) -> None:
+    """Interpolate position embeddings once and for all: ONNX lacks what does it for any size."""
+    with torch.no_grad():
+        for part in network.modules():
+            if hasattr(part, "set_input_size"):  # timm's transformers
+                part.set_input_size(img_size=(side, side))  # type: ignore[operator]
+
+
 def _write(whole: WholeModel, card: ModelCard, path: Path) -> None:
     image = torch.rand(1, len(card.bands), card.tile_size, card.tile_size)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            # The exporter that needs no further package announces its successor.
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            torch.no_grad(),
+        ):
+            # The exporter that needs no further package announces its successor, and prints the
+            # whole network when it fails.
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 whole,
@@ -169,14 +189,19 @@ def _state_shape(model: ModelProto, card: ModelCard) -> None:
             dimension.dim_param = size
 
 
-@torch.inference_mode()
-def _compare(whole: WholeModel, card: ModelCard, path: Path) -> None:
-    """Compute a batch of random tiles, a corner of one empty, both ways."""
+def _tiles(card: ModelCard) -> torch.Tensor:
+    """Return a batch of random tiles, a corner of one empty."""
     side = card.tile_size
-    images = torch.rand(2, len(card.bands), side, side, generator=torch.Generator().manual_seed(0))
+    random = torch.Generator().manual_seed(0)
+    images = torch.rand(2, len(card.bands), side, side, generator=random)
     images[1, :, : side // 3, : side // 3] = torch.nan
-    expected = whole(images).numpy()
-    (found,) = open_session(path).run([OUTPUT], {INPUT: images.numpy()})
+    return images
+
+
+def _compare(
+    card: ModelCard, path: Path, images: NDArray[np.float32], expected: NDArray[np.float32]
+) -> None:
+    (found,) = open_session(path).run([OUTPUT], {INPUT: images})
     if not np.allclose(found, expected, rtol=RELATIVE, atol=ABSOLUTE):
         raise ModelError(
             f"The ONNX file of {card.title} computes otherwise than the model: probabilities "

@@ -12,7 +12,7 @@ from typing import Any
 
 from mmearth.errors import ModelError, listed
 from mmearth.models.card import ModelCard, NetworkConfig, file_sha256, parse_card
-from mmearth.models.onnx.check import Behaviour, Facts, look_at, try_out
+from mmearth.models.onnx.check import Behaviour, Facts, look_at, refuse_large, try_out
 from mmearth.models.onnx.deepness import class_rows, normalisation, product, read_metadata
 from mmearth.models.onnx.export import CARD_KEY
 from mmearth.models.onnx.runtime import require_onnx
@@ -68,6 +68,7 @@ def import_onnx(
     if not source.is_file():
         raise ModelError(f"The file {source} does not exist.", "Choose an ONNX file.")
     with tempfile.TemporaryDirectory() as scratch:
+        refuse_large(source)
         # What was looked at is what is kept, even if someone changes the file meanwhile.
         copy = Path(scratch) / source.name
         shutil.copyfile(source, copy)

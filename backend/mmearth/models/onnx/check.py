@@ -186,8 +186,8 @@ def _behaviour(path: Path, tile: int, mean: list[float], std: list[float]) -> Be
     model = _read(path)
     session = open_session(path)
     bands = session.get_inputs()[0].shape[1]
-    random = np.random.default_rng(0)
-    pictures = [np.zeros((1, bands, tile, tile)), random.random((1, bands, tile, tile))]
+    shape = (1, bands, tile, tile)
+    pictures = [np.zeros(shape), np.random.default_rng(0).uniform(size=shape)]
     shift, factor = (
         np.reshape(values or [default], (-1, 1, 1)) for values, default in ((mean, 0), (std, 1))
     )

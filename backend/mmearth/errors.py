@@ -10,6 +10,7 @@
     ├── OutputError                 the result cannot be written
     │   └── DiskFullError
     ├── ModelError                  unknown, damaged or incompatible model
+    │   └── MissingExtraError       an optional part of the backend is not installed
     ├── JobError
     │   ├── JobNotFoundError
     │   ├── JobOfOtherServiceError  another window has it under way
@@ -105,6 +106,12 @@ class ModelError(MMEarthError):
 
     code = "model"
     status = 422
+
+
+class MissingExtraError(ModelError):
+    """Raised when a model needs a part of the backend that is installed on demand only."""
+
+    code = "needs_extra"
 
 
 class JobError(MMEarthError):

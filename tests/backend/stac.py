@@ -21,6 +21,7 @@ EXTENSIONS = [
     "https://stac-extensions.github.io/eo/v2.0.0/schema.json",
     "https://stac-extensions.github.io/file/v2.1.0/schema.json",
 ]
+FORMATS = [("PyTorch", "safetensors.torch.save_file"), ("ONNX", "onnx")]
 SCALINGS = {
     "z-score": {"type", "mean", "stddev"},
     "processing": {"type", "format", "expression"},
@@ -40,13 +41,13 @@ def check_stac(item: dict) -> None:
     assert properties["start_datetime"] < properties["end_datetime"]
     required = {"mlm:name", "mlm:architecture", "mlm:tasks", "mlm:input", "mlm:output"}
     assert required <= set(properties)
-    assert properties["mlm:framework"] == "PyTorch"
     _check_bands(item)
     _check_input(item)
     _check_output(item)
     asset = item["assets"]["model"]
     assert "mlm:model" in asset["roles"]
-    assert asset["mlm:artifact_type"] == "safetensors.torch.save_file"
+    # The framework's name must be one of the schema's.
+    assert (properties["mlm:framework"], asset["mlm:artifact_type"]) in FORMATS
     assert re.fullmatch("1220[0-9a-f]{64}", asset["file:checksum"]) and asset["file:size"] > 0
 
 
@@ -68,6 +69,9 @@ def _check_input(item: dict) -> None:
     assert entry["name"] and entry["bands"] == names
     shape, order = entry["input"]["shape"], entry["input"]["dim_order"]
     assert len(shape) == len(order) and shape[order.index("bands")] == len(names)
+    if item["properties"]["mmearth:normalisation"]["inside"]:
+        assert entry["value_scaling"] is None
+        return
     assert len(entry["value_scaling"]) == len(names)
     assert all(set(scaling) == SCALINGS[scaling["type"]] for scaling in entry["value_scaling"])
 

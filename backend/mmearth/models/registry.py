@@ -24,6 +24,7 @@ DECODERS = {
     "fcn": "mmearth.models.decoders.fcn",
     "features": "mmearth.models.decoders.features",
     "linear": "mmearth.models.decoders.linear",
+    "onnx": "mmearth.models.decoders.onnx",
     "mmearth-unet": "mmearth.models.decoders.mmearth_unet",
     "scene": "mmearth.models.decoders.scene",
     "unet": "mmearth.models.decoders.unet",

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from mmearth.models.card import (
     CARD_NAME,
+    ONNX_NAME,
     WEIGHTS_NAME,
     ModelCard,
     Normalisation,
@@ -44,12 +45,22 @@ _SPDX = re.compile(r"[\w.+-]+")
 # What MLM has a field for; everything else of a card goes under ``mmearth:``.
 _STANDARD = {
     "id", "version", "title", "description", "licence", "bands", "tile_size", "classes", "sha256",
-    "folder",
+    "weights_name", "folder",
 }  # fmt: skip
+
+# Framework and type of artifact, by the name of the weight file.
+_FORMATS = {
+    WEIGHTS_NAME: ("PyTorch", "safetensors.torch.save_file"),
+    ONNX_NAME: ("ONNX", "onnx"),
+}
 
 
 def save_model(
-    folder: Path, state: Mapping[str, torch.Tensor], facts: Mapping[str, Any], *, half: bool = True
+    folder: Path,
+    state: Mapping[str, torch.Tensor] | Path,
+    facts: Mapping[str, Any],
+    *,
+    half: bool = True,
 ) -> ModelCard:
     """Write a model folder, whole or not at all.
 
@@ -58,8 +69,8 @@ def save_model(
 
     Args:
         folder: where to; replaced if it exists.
-        state: weights of the network.
-        facts: fields of ``ModelCard`` except ``sha256`` and ``folder``.
+        state: weights of the network, or an ONNX file, which is copied as it is.
+        facts: fields of ``ModelCard`` except ``sha256``, ``weights_name`` and ``folder``.
         half: whether weights are rounded to half precision.
 
     Returns:
@@ -69,9 +80,14 @@ def save_model(
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     temporary.mkdir()
     try:
-        weights = temporary / WEIGHTS_NAME
-        save_file({name: _stored(tensor, half) for name, tensor in state.items()}, weights)
-        card = ModelCard(**{**facts, "sha256": file_sha256(weights), "folder": folder})
+        if isinstance(state, Path):
+            weights = temporary / ONNX_NAME
+            shutil.copyfile(state, weights)
+        else:
+            weights = temporary / WEIGHTS_NAME
+            save_file({name: _stored(tensor, half) for name, tensor in state.items()}, weights)
+        file = {"sha256": file_sha256(weights), "weights_name": weights.name, "folder": folder}
+        card = ModelCard(**{**facts, **file})
         item = json.dumps(stac_item(card, weights.stat().st_size), indent=1, ensure_ascii=False)
         (temporary / CARD_NAME).write_text(item + "\n", "utf-8")
         (temporary / README_NAME).write_text(describe(card), "utf-8")
@@ -93,6 +109,7 @@ def _stored(tensor: torch.Tensor, half: bool) -> torch.Tensor:
 def stac_item(card: ModelCard, size: int) -> dict[str, Any]:
     """Return a card as a STAC item with the MLM extension (version 1.5.2)."""
     sensor = load_sensor(card.sensor)
+    framework, artifact = _FORMATS[card.weights_name]
     facts = card.model_dump(mode="json", exclude=_STANDARD)
     standard = bool(_SPDX.fullmatch(card.licence))
     if not standard:
@@ -109,8 +126,8 @@ def stac_item(card: ModelCard, size: int) -> dict[str, Any]:
         "mlm:name": card.id,
         "mlm:architecture": f"{card.network.decoder} on {card.network.encoder}",
         "mlm:tasks": TASKS[card.task],
-        "mlm:framework": "PyTorch",
-        "mlm:framework_version": torch.__version__.partition("+")[0],
+        "mlm:framework": framework,
+        **({} if card.is_onnx else {"mlm:framework_version": torch.__version__.partition("+")[0]}),
         "mlm:pretrained": True,
         "mlm:accelerator": None,
         "mlm:input": [_input(card)],
@@ -133,10 +150,10 @@ def stac_item(card: ModelCard, size: int) -> dict[str, Any]:
         "properties": properties,
         "assets": {
             "model": {
-                "href": f"./{WEIGHTS_NAME}",
-                "type": "application/octet-stream; framework=pytorch",
+                "href": f"./{card.weights_name}",
+                "type": f"application/octet-stream; framework={framework}",
                 "roles": ["mlm:model", "mlm:weights"],
-                "mlm:artifact_type": "safetensors.torch.save_file",
+                "mlm:artifact_type": artifact,
                 # STAC wants bands here if the item has any; the item says more of each.
                 "bands": [{"name": name} for name in card.bands],
                 "file:checksum": f"1220{card.sha256}",
@@ -165,7 +182,8 @@ def _input(card: ModelCard) -> dict[str, Any]:
             "dim_order": ["batch", "bands", "height", "width"],
             "data_type": "float32",
         },
-        "value_scaling": _value_scaling(card.normalisation),
+        # None: the network reads reflectance as it is.
+        "value_scaling": None if card.normalisation.inside else _value_scaling(card.normalisation),
         "resize_type": None,
         "pre_processing_function": None,
     }

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -60,8 +63,8 @@ class Workload:
     threads: int = 1
 
 
-class Network:
-    """A model loaded on a device, from reflectance to class probabilities.
+class LoadedModel:
+    """A model loaded on a device, from reflectance to what its module gives.
 
     Computed in float32 on a CPU, because only the newest are faster in bfloat16; in mixed precision
     (bfloat16) on CUDA.
@@ -71,43 +74,31 @@ class Network:
         self.card = card
         self.device = choose_device(settings)
         torch.set_num_threads(settings.cpu_threads)
-        card.check_weights()
-        module = build_network(card.network, in_channels=len(card.bands), classes=card.class_count)
-        load_weights(module, card)
-        self._module = module.eval().to(self.device)
+        self._module = self.build().eval().to(self.device)
         self._module = self._module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._normalise = Normaliser(card.normalisation).to(self.device)
         self._settings = settings
         self._bytes_per_pixel = self._probe()
 
-    @torch.inference_mode()
-    def probabilities(self, images: NDArray[np.float32], masks: NDArray[np.bool_]) -> torch.Tensor:
-        """Compute class probabilities of a batch of tiles.
-
-        Args:
-            images: (B, C, H, W) float32, reflectance.
-            masks: (B, H, W) bool, False where there is no data.
-
-        Returns:
-            (B, K, H, W) float32 on this network's device, sums to 1 over K.
+    def build(self) -> torch.nn.Module:
+        """Build the network of the card, with its weights.
 
         Raises:
-            OutOfMemoryError: if the device's memory does not suffice.
+            ModelError: if the weights are missing or damaged, or do not fit.
         """
-        try:
-            scores = self.scores(
-                torch.from_numpy(images).to(self.device), torch.from_numpy(masks).to(self.device)
-            )
-            return torch.softmax(scores.float() / self.card.temperature, dim=1)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise _out_of_memory(self.device) from error
-        except RuntimeError as error:
-            if "can't allocate memory" in str(error):
-                raise _out_of_memory(self.device) from error
-            raise
+        card = self.card
+        card.check_weights()
+        module = build_network(card.network, in_channels=len(card.bands), classes=card.class_count)
+        load_weights(module, card)
+        return module
 
-    def scores(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        """Compute class scores before softmax; arguments as in ``probabilities``."""
+    def forward(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        """Send tiles through the module.
+
+        Args:
+            images: (B, C, H, W) float32, reflectance, on this model's device.
+            masks: (B, H, W) bool, False where there is no data.
+        """
         values = self._normalise(images, masks).contiguous(memory_format=torch.channels_last)
         mixed = self.device.type == "cuda"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
@@ -145,10 +136,58 @@ class Network:
         side = max(PROBE_SIDE, self.card.stride)
         with torch.inference_mode():
             image = torch.zeros(1, len(self.card.bands), side, side, device=self.device)
-            self.scores(image, torch.ones(1, side, side, dtype=torch.bool, device=self.device))
+            self.forward(image, torch.ones(1, side, side, dtype=torch.bool, device=self.device))
         for hook in hooks:
             hook.remove()
         return max(1, total // side**2)
+
+
+class Network(LoadedModel):
+    """A model loaded on a device, from reflectance to class probabilities."""
+
+    @torch.inference_mode()
+    def probabilities(self, images: NDArray[np.float32], masks: NDArray[np.bool_]) -> torch.Tensor:
+        """Compute class probabilities of a batch of tiles.
+
+        Args:
+            images: (B, C, H, W) float32, reflectance.
+            masks: (B, H, W) bool, False where there is no data.
+
+        Returns:
+            (B, K, H, W) float32 on this network's device, sums to 1 over K.
+
+        Raises:
+            OutOfMemoryError: if the device's memory does not suffice.
+        """
+        with memory_explained(self.device):
+            scores = self.scores(
+                torch.from_numpy(images).to(self.device), torch.from_numpy(masks).to(self.device)
+            )
+            return torch.softmax(scores.float() / self.card.temperature, dim=1)
+
+    def scores(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        """Compute class scores before softmax; arguments as of ``forward``."""
+        return self.forward(images, masks)
+
+
+Loaded = TypeVar("Loaded", bound=LoadedModel)
+_loaded: dict[tuple[type[LoadedModel], str], LoadedModel] = {}
+
+
+def loaded(kind: type[Loaded], card: ModelCard, settings: Settings) -> Loaded:
+    """Load a model, or take the one that is loaded; only one is kept.
+
+    Raises:
+        ModelError: if it is damaged, or cannot be used in this way.
+    """
+    key = kind, card.card_sha256
+    if key not in _loaded:
+        _loaded.clear()
+        _loaded[key] = kind(card, settings)
+    model = _loaded[key]
+    if not isinstance(model, kind):
+        raise TypeError(f"Expected {kind.__name__}, found {type(model).__name__}.")
+    return model
 
 
 class Normaliser(torch.nn.Module):
@@ -204,6 +243,23 @@ def load_weights(module: torch.nn.Module, card: ModelCard) -> None:
             "Install the model again.",
         )
     module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+
+
+@contextlib.contextmanager
+def memory_explained(device: torch.device) -> Iterator[None]:
+    """Turn a want of memory into words.
+
+    Raises:
+        OutOfMemoryError: if the device's memory does not suffice.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _out_of_memory(device) from error
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error):
+            raise _out_of_memory(device) from error
+        raise
 
 
 def _out_of_memory(device: torch.device) -> OutOfMemoryError:

@@ -53,7 +53,7 @@ class FeatureNetwork(LoadedModel):
         )
         self.channels = found.shape[1]
         self.cell = side // found.shape[2]
-        if found.shape[2:] != (side // self.cell,) * 2 or card.stride % self.cell:
+        if side % found.shape[2] or card.stride % self.cell:
             raise ModelError(
                 f"The encoder of {card.title} makes {found.shape[2]} x {found.shape[3]} pixels of "
                 f"features from {side} x {side}, which have no fixed place on the map.",

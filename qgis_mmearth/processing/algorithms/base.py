@@ -7,6 +7,7 @@ from qgis.core import (
     QgsProcessing,
     QgsProcessingAlgorithm,
     QgsProcessingException,
+    QgsProcessingLayerPostProcessorInterface,
     QgsProcessingOutputLayerDefinition,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterExtent,
@@ -40,6 +41,17 @@ class RastersParameter(QgsProcessingParameterMultipleLayers):
     def clone(self):
         """Return a copy that is of this class too."""
         return RastersParameter(self)
+
+
+class KeptStyle(QgsProcessingLayerPostProcessorInterface):
+    """Gives a layer the style beside its file, which Processing leaves aside when it loads it."""
+
+    def postProcessLayer(self, layer, context, feedback):  # noqa: N802
+        """Load the style."""
+        layer.loadDefaultStyle()
+
+
+_KEPT_STYLE = KeptStyle()  # QGIS does not keep it alive
 
 
 class MappingAlgorithm(QgsProcessingAlgorithm):
@@ -167,9 +179,12 @@ class MappingAlgorithm(QgsProcessingAlgorithm):
         for warning in result["warnings"]:
             feedback.pushWarning(f"{warning['message']} {warning['advice']}")
         self.tell(result, feedback)
-        # Makes the layers once, to write their styles beside the files: Processing loads them so,
-        # and so does everyone who adds them later.
+        # Makes the layers once, to write their styles beside the files: everyone who adds them
+        # later loads them so.
         results.open_results(result, result.get("product", ""))
+        for path in outputs.values():
+            if context.willLoadLayerOnCompletion(path):
+                context.layerToLoadOnCompletionDetails(path).setPostProcessor(_KEPT_STYLE)
         return self.answer(outputs, result)
 
     def answer(self, outputs, result) -> Dict[str, Any]:

@@ -305,11 +305,20 @@ class TestEmbed:
         assert (features.RasterXSize, features.RasterYSize) == (6, 6)  # 96 / 16
         assert features.GetGeoTransform()[0] == gdal.Open(TILE).GetGeoTransform()[0]
         assert any(f"{features.RasterCount} features" in line for line in feedback.said)
-        shown = QgsRasterLayer(names["VIEW"], "v").renderer()
+        layer = QgsRasterLayer(names["VIEW"], "v")
+        shown = layer.renderer()
         assert (shown.redBand(), shown.greenBand(), shown.blueBand()) == (1, 2, 3)
         assert shown.redContrastEnhancement() is None  # the colours are as they are
-        stretch = QgsRasterLayer(names["OUTPUT"], "f").renderer().greenContrastEnhancement()
+        layer = QgsRasterLayer(names["OUTPUT"], "f")
+        stretch = layer.renderer().greenContrastEnhancement()
         assert stretch.minimumValue() < stretch.maximumValue()
+
+    def test_features_are_loaded_with_their_stretch(self, home):
+        processing.runAndLoadResults("mmearth:embed", {"INPUT": TILE, "OUTPUT": "TEMPORARY_OUTPUT"})
+        (loaded,) = QgsProject.instance().mapLayers().values()
+        stretch = loaded.renderer().redContrastEnhancement()
+        low, high = loaded.dataProvider().cumulativeCut(1, 0.02, 0.98)
+        assert (stretch.minimumValue(), stretch.maximumValue()) == pytest.approx((low, high))
 
     def test_every_installed_model_can_be_chosen_and_only_maps_in_segment(self, home):
         """An encoder has no product, so there is nothing that segment could map with it."""
@@ -380,7 +389,8 @@ class TestSimilarity:
     def test_colours_from_unlike_to_alike(self, home, tmp_path):
         parameters = wanted("similarity", tmp_path)
         result = processing.run("mmearth:similarity", parameters)
-        ramp = QgsRasterLayer(result["OUTPUT"], "s").renderer().shader().rasterShaderFunction()
+        layer = QgsRasterLayer(result["OUTPUT"], "s")
+        ramp = layer.renderer().shader().rasterShaderFunction()
         values = [item.value for item in ramp.colorRampItemList()]
         assert (values[0], values[-1]) == (-1, 1) and values == sorted(values)
 

@@ -9,11 +9,15 @@ try:  # QGIS 3.36
     from qgis.core import Qgis
 
     FLAG_ADVANCED = Qgis.ProcessingParameterFlag.Advanced
+    SOURCE_POINT = Qgis.ProcessingSourceType.VectorPoint
+    SOURCE_POLYGON = Qgis.ProcessingSourceType.VectorPolygon
     SOURCE_RASTER = Qgis.ProcessingSourceType.Raster
 except AttributeError:
     from qgis.core import QgsProcessing, QgsProcessingParameterDefinition
 
     FLAG_ADVANCED = QgsProcessingParameterDefinition.Flag.FlagAdvanced
+    SOURCE_POINT = QgsProcessing.SourceType.TypeVectorPoint
+    SOURCE_POLYGON = QgsProcessing.SourceType.TypeVectorPolygon
     SOURCE_RASTER = QgsProcessing.SourceType.TypeRaster
 
 try:  # newer QGIS
@@ -25,4 +29,11 @@ except AttributeError:
 
     RASTER_WRITTEN = QgsRasterFileWriter.WriterError.NoError
 
-__all__ = ["FLAG_ADVANCED", "RASTER_WRITTEN", "SOURCE_RASTER", "QAction"]
+__all__ = [
+    "FLAG_ADVANCED",
+    "RASTER_WRITTEN",
+    "SOURCE_POINT",
+    "SOURCE_POLYGON",
+    "SOURCE_RASTER",
+    "QAction",
+]

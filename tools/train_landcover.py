@@ -355,7 +355,7 @@ def _map(network: Network, tile: SoftTile) -> np.ndarray:
         grid.height, grid.width, TILE, least=network.card.overlap, stride=network.card.stride
     )
     parts = predict_rows(RasterStack(bands, grid), network, layout, network.workload(TILE))
-    return torch.cat([part.probabilities for part in parts], dim=1).numpy()
+    return torch.cat([part.values for part in parts], dim=1).numpy()
 
 
 def _count_scene(

@@ -26,6 +26,14 @@ _TITLES = {
     "polygons": "Areas",
     "classes": "",  # the product's own title
     "table": "Area table",
+    "features": "Features",
+    "view": "Picture of the features",
+    "similarity": "Similarity",
+}
+_RASTER_STYLES = {
+    "features": style.style_features,
+    "view": style.style_picture,
+    "similarity": style.style_similarity,
 }
 
 
@@ -33,7 +41,7 @@ def open_results(result: Result, product_title: str) -> List[QgsMapLayer]:
     """Make styled layers of the files of a result, from bottom to top; in any thread.
 
     Args:
-        result: a ``SegmentResult`` of the backend.
+        result: a ``SegmentResult``, ``EmbedResult`` or ``SimilarityResult`` of the backend.
         product_title: name of the class map.
     """
     layers = []
@@ -47,7 +55,7 @@ def open_results(result: Result, product_title: str) -> List[QgsMapLayer]:
 
 def open_output(name: str, path: str, title: str, result: Result) -> Optional[QgsMapLayer]:
     """Make a layer of one file, style it, and keep the style beside the file."""
-    classes = result["classes"]
+    classes = result.get("classes", [])
     if name in ("polygons", "table"):
         source = path if name == "polygons" else _table_source(path)
         layer = QgsVectorLayer(source, title, "ogr" if name == "polygons" else "delimitedtext")
@@ -60,7 +68,7 @@ def open_output(name: str, path: str, title: str, result: Result) -> Optional[Qg
     elif name == "polygons":
         style.style_polygons(layer, classes)
     elif name != "table":
-        style.style_percent(layer)
+        _RASTER_STYLES.get(name, style.style_percent)(layer)
     layer.setMetadata(_metadata(layer, result))
     layer.setCustomProperty(RESULT_PROPERTY, name)
     if name != "table":
@@ -125,8 +133,9 @@ def _metadata(layer: QgsMapLayer, result: Result) -> QgsLayerMetadata:
     """Say in the layer's own metadata how it came to be."""
     metadata = QgsLayerMetadata()
     metadata.setTitle(layer.name())
+    source = ", ".join(result[key] for key in ("model_title", "product") if key in result)
     metadata.setAbstract(
-        f"{result['model_title']}, {result['product']}, made with MMEarth for QGIS. "
+        f"{source or layer.name()}, made with MMEarth for QGIS. "
         "Tags of the GeoTIFF (Information) name model version, checksum, inputs and bands."
     )
     metadata.setCrs(layer.crs())

@@ -4,16 +4,26 @@ from typing import Any, Dict, List
 
 from qgis.core import (
     QgsCategorizedSymbolRenderer,
+    QgsColorRampShader,
     QgsContrastEnhancement,
     QgsFillSymbol,
     QgsMapLayer,
+    QgsMultiBandColorRenderer,
     QgsPalettedRasterRenderer,
     QgsRasterLayer,
+    QgsRasterShader,
     QgsRendererCategory,
     QgsSingleBandGrayRenderer,
+    QgsSingleBandPseudoColorRenderer,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtGui import QColor
+
+CUT = (0.02, 0.98)  # what lies beyond these percentiles is shown as black or full colour
+# The viridis ramp, which is even to the eye and reads in grey.
+SIMILARITY_COLORS = {
+    -1.0: "#440154", -0.5: "#3b528b", 0.0: "#21918c", 0.5: "#5ec962", 1.0: "#fde725"
+}  # fmt: skip
 
 Classes = List[Dict[str, Any]]  # rows with value, title, color
 
@@ -30,14 +40,53 @@ def style_classes(layer: QgsRasterLayer, classes: Classes) -> None:
 def style_percent(layer: QgsRasterLayer) -> None:
     """Show the first band from black, 0 %, to white, 100 %."""
     renderer = QgsSingleBandGrayRenderer(layer.dataProvider(), 1)
-    stretch = QgsContrastEnhancement(layer.dataProvider().dataType(1))
-    stretch.setMinimumValue(0.0)
-    stretch.setMaximumValue(1.0)
+    renderer.setContrastEnhancement(_stretch(layer, 1, 0.0, 1.0))
+    layer.setRenderer(renderer)
+
+
+def style_features(layer: QgsRasterLayer) -> None:
+    """Show the first three features in red, green and blue, from their 2nd to 98th percentile."""
+    provider = layer.dataProvider()
+    bands = [min(band, layer.bandCount()) for band in (1, 2, 3)]
+    renderer = QgsMultiBandColorRenderer(provider, *bands)
+    stretches = [_stretch(layer, band, *provider.cumulativeCut(band, *CUT)) for band in bands]
+    renderer.setRedContrastEnhancement(stretches[0])
+    renderer.setGreenContrastEnhancement(stretches[1])
+    renderer.setBlueContrastEnhancement(stretches[2])
+    layer.setRenderer(renderer)
+
+
+def style_picture(layer: QgsRasterLayer) -> None:
+    """Show red, green and blue as they are."""
+    layer.setRenderer(QgsMultiBandColorRenderer(layer.dataProvider(), 1, 2, 3))
+
+
+def style_similarity(layer: QgsRasterLayer) -> None:
+    """Show the first band in colours from -1, unlike, to 1, alike."""
+    ramp = QgsColorRampShader(-1.0, 1.0)
+    ramp.setColorRampType(QgsColorRampShader.Type.Interpolated)
+    ramp.setColorRampItemList(
+        [
+            QgsColorRampShader.ColorRampItem(value, QColor(color), f"{value:g}")
+            for value, color in SIMILARITY_COLORS.items()
+        ]
+    )
+    shader = QgsRasterShader(-1.0, 1.0)
+    shader.setRasterShaderFunction(ramp)
+    renderer = QgsSingleBandPseudoColorRenderer(layer.dataProvider(), 1, shader)
+    renderer.setClassificationMin(-1.0)
+    renderer.setClassificationMax(1.0)
+    layer.setRenderer(renderer)
+
+
+def _stretch(layer: QgsRasterLayer, band: int, low: float, high: float) -> QgsContrastEnhancement:
+    stretch = QgsContrastEnhancement(layer.dataProvider().dataType(band))
+    stretch.setMinimumValue(low)
+    stretch.setMaximumValue(high)
     stretch.setContrastEnhancementAlgorithm(
         QgsContrastEnhancement.ContrastEnhancementAlgorithm.StretchToMinimumMaximum
     )
-    renderer.setContrastEnhancement(stretch)
-    layer.setRenderer(renderer)
+    return stretch
 
 
 def style_polygons(layer: QgsVectorLayer, classes: Classes) -> None:

@@ -9,7 +9,9 @@ from .. import paths
 
 # Module and class of each algorithm; a new one is one file and one line here.
 ALGORITHMS = {
+    "embed": "EmbedAlgorithm",
     "segment": "SegmentAlgorithm",
+    "similarity": "SimilarityAlgorithm",
     "treemask": "TreeMaskAlgorithm",
 }
 

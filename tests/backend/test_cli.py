@@ -10,8 +10,10 @@ import sys
 import time
 
 import numpy as np
+import pyogrio.raw
 import pytest
 import rasterio
+import shapely
 from goldens import mmearth_file
 from scenes import ROOT, S2, scene_values
 
@@ -205,3 +207,34 @@ def test_polygons_and_probabilities(mmearth, scene, tmp_path) -> None:
     assert (classes[(values[0] > 40) & (values[0] != 255)] == 1).all()
     assert (classes[values[0] < 40] == 2).all()
     assert (tmp_path / "p.gpkg").stat().st_size > 0
+
+
+def test_features_and_similarity(mmearth, scene, tmp_path) -> None:
+    features, view, similar = (tmp_path / f"{name}.tif" for name in ("f", "v", "s"))
+    code, out, err = mmearth(
+        "embed", scene, "--model", "tiny", "--output", features, "--view", view
+    )
+    assert code == 0, err
+    assert "features, 65 x 75 pixels of 20" in out and str(view) in out
+    places = tmp_path / "places.gpkg"
+    points = shapely.to_wkb([shapely.Point(600_810, 5_399_390), shapely.Point(600_010, 0)])
+    pyogrio.raw.write(
+        places, points, field_data=[], fields=[], geometry_type="Point", crs="EPSG:32632",
+        layer="chosen",
+    )  # fmt: skip
+    code, out, err = mmearth(
+        "similarity", features, "--references", places, "--layer", "chosen", "--output", similar
+    )
+    assert code == 0 and "1 places of 1 pixels" in out, err
+    assert "Warning: 1 of 2 places" in err
+    with rasterio.open(similar) as dataset:
+        assert dataset.shape == (75, 65)
+        assert dataset.read(1)[30, 40] == pytest.approx(1)
+
+
+def test_plan_of_features(mmearth, scene, tmp_path) -> None:
+    code, out, _ = mmearth(
+        "embed", scene, "--model", "tiny", "--output", tmp_path / "f.tif", "--plan"
+    )
+    assert code == 0 and "12 tiles" in out
+    assert not (tmp_path / "f.tif").exists()

@@ -101,6 +101,7 @@ class GridInfo(Schema):
 class MappingSpec(Request):
     """What all jobs need that run a model over rasters."""
 
+    kind: str
     inputs: list[RasterInput] = Field(description="Rasters; the finest one sets the grid.")
     model: str = Field(description="Identifier of an installed model.")
     extent: Extent | None = Field(

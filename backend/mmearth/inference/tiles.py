@@ -10,7 +10,7 @@ every tile, and tiles of any size agree where they overlap.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -84,6 +84,38 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class CellAxis(Axis):
+    """The tiles of another axis, counted in cells of several pixels, for maps that are coarser.
+
+    The last cell may reach beyond the scene.
+
+    Attributes:
+        fine: the same tiles, counted in pixels; its stride is a multiple of a cell's side.
+    """
+
+    fine: Axis = field(kw_only=True)
+
+    @classmethod
+    def of(cls, fine: Axis, side: int) -> CellAxis:
+        """Count in cells of ``side`` pixels."""
+        if fine.stride % side:
+            raise ValueError(f"Expected cells that {fine.stride} pixels hold, found {side} pixels.")
+        length = math.ceil(fine.length / side)
+        return cls(length, fine.tile // side, math.ceil(fine.overlap / side), fine=fine)
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """First cell of each tile."""
+        side = self.fine.tile // self.tile
+        return tuple(start // side for start in self.fine.starts)
+
+    @cached_property
+    def taper(self) -> NDArray[np.float32]:
+        """Weights across a tile: of a cell, the mean of its pixels'. (tile,) float32."""
+        return self.fine.taper.reshape(self.tile, -1).mean(axis=1)
+
+
+@dataclass(frozen=True)
 class Layout:
     """Tiles over a scene: the product of tiles along rows and along columns.
 
@@ -120,6 +152,16 @@ class Layout:
             raise ValueError(f"Expected an overlap of 0.25 to 0.5 of a tile, found {overlap}.")
         pixels = max(math.ceil(tile * overlap), min(least, tile // 2))
         return cls(Axis(height, tile, pixels, stride), Axis(width, tile, pixels, stride))
+
+    def in_cells(self, side: int) -> Layout:
+        """Return the same tiles counted in cells of ``side`` pixels a side.
+
+        Args:
+            side: pixels along a side of a cell; the stride is a multiple of it.
+        """
+        if side == 1:
+            return self
+        return Layout(CellAxis.of(self.rows, side), CellAxis.of(self.cols, side))
 
     @property
     def count(self) -> int:

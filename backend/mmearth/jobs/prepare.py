@@ -14,11 +14,11 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmearth.api import BandMatch, Plan, Problem, SegmentSpec, SourceBand
+from mmearth.api import BandMatch, MappingSpec, Plan, Problem, SegmentSpec, SourceBand
 from mmearth.errors import InputError, MMEarthError, ModelError
 from mmearth.inference.tiles import Layout
 from mmearth.models.budget import processor_budget
-from mmearth.models.card import ModelCard, Product
+from mmearth.models.card import ModelCard
 from mmearth.models.registry import find_model
 from mmearth.raster.grid import Grid
 from mmearth.raster.match import match_bands, require_all, shared_bands
@@ -42,15 +42,15 @@ log = logging.getLogger(__name__)
 class Prepared:
     """A request that is ready to run."""
 
+    kind: str
     card: ModelCard
-    product: Product
     bands: list[ScaledBand]
     grid: Grid
     layout: Layout
     warnings: list[Problem]
 
 
-def prepare(spec: SegmentSpec, settings: Settings) -> Prepared:
+def prepare(spec: MappingSpec, settings: Settings) -> Prepared:
     """Make a request ready to run.
 
     Raises:
@@ -60,7 +60,7 @@ def prepare(spec: SegmentSpec, settings: Settings) -> Prepared:
     return _prepare(spec, settings, plan)
 
 
-def plan(spec: SegmentSpec, settings: Settings) -> Plan:
+def plan(spec: MappingSpec, settings: Settings) -> Plan:
     """Say what a request would do. What stands in its way is collected, not raised."""
     result = Plan()
     try:
@@ -76,10 +76,11 @@ def plan(spec: SegmentSpec, settings: Settings) -> Plan:
     return result
 
 
-def _prepare(spec: SegmentSpec, settings: Settings, plan: Plan) -> Prepared:
+def _prepare(spec: MappingSpec, settings: Settings, plan: Plan) -> Prepared:
     """Prepare, filling in ``plan`` what is known even if a later step fails."""
     card = find_model(spec.model, settings.model_folders)
-    product = card.product(spec.product)
+    if isinstance(spec, SegmentSpec):
+        card.product(spec.product)  # so that an encoder is refused before anything is read
     sensor = load_sensor(card.sensor)
     sources = list_bands(spec.inputs)
     plan.sources = [source.reference() for source in sources]
@@ -104,7 +105,7 @@ def _prepare(spec: SegmentSpec, settings: Settings, plan: Plan) -> Prepared:
         )
     layout = Layout.of(grid.height, grid.width, tile, least=card.overlap, stride=card.stride)
     warnings += shared_bands(plan.bands) + _resolution_warning(chosen, card)
-    return Prepared(card, product, bands, grid, layout, warnings)
+    return Prepared(spec.kind, card, bands, grid, layout, warnings)
 
 
 def _source(sources: list[BandSource], match: BandMatch) -> BandSource:
@@ -137,8 +138,10 @@ def _speed_file(settings: Settings) -> Path:
     return settings.home / "speed.json"
 
 
-def _speed_key(card: ModelCard, tile: int, settings: Settings) -> str:
-    return f"{card.id} {card.version} {tile} {settings.device} {settings.cpu_threads}"
+def _speed_key(ready: Prepared, settings: Settings) -> str:
+    card, tile = ready.card, ready.layout.rows.tile
+    model = f"{ready.kind} {card.id} {card.version}"
+    return f"{model} {tile} {settings.device} {settings.cpu_threads}"
 
 
 def remember_speed(ready: Prepared, tiles: int, seconds: float, settings: Settings) -> None:
@@ -148,7 +151,7 @@ def remember_speed(ready: Prepared, tiles: int, seconds: float, settings: Settin
     """
     path = _speed_file(settings)
     speeds = _read_speeds(path)
-    speeds[_speed_key(ready.card, ready.layout.rows.tile, settings)] = seconds / tiles
+    speeds[_speed_key(ready, settings)] = seconds / tiles
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         temporary.write_text(json.dumps(speeds, indent=1), "utf-8")
@@ -176,7 +179,7 @@ def _read_speeds(path: Path) -> dict[str, float]:
 def _estimate_seconds(ready: Prepared, settings: Settings) -> tuple[float, bool]:
     """Return seconds, and whether they rest on a measurement on this machine."""
     tile = ready.layout.rows.tile
-    measured = _read_speeds(_speed_file(settings)).get(_speed_key(ready.card, tile, settings))
+    measured = _read_speeds(_speed_file(settings)).get(_speed_key(ready, settings))
     if measured:
         return START_SECONDS + ready.layout.count * measured, True
     flops = 2 * ready.card.network.multiply_adds_per_pixel * tile**2

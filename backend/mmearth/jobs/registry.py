@@ -14,7 +14,9 @@ from mmearth.settings import Settings
 
 # kind -> module with plan(spec, settings) -> Plan and run(spec, context) -> result
 KINDS = {
+    "embed": "mmearth.jobs.embed",
     "segment": "mmearth.jobs.segment",
+    "similarity": "mmearth.jobs.similarity",
 }
 
 

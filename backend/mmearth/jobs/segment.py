@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -14,26 +12,24 @@ import torch
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from mmearth import __version__
 from mmearth.api import ClassArea, SegmentOutputs, SegmentResult, SegmentSpec
-from mmearth.errors import EmptyAreaError, InputError
+from mmearth.errors import EmptyAreaError
 from mmearth.inference.predict import RowBand, predict_rows
+from mmearth.jobs import mapping
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.prepare import Prepared, plan, prepare, remember_speed
 from mmearth.jobs.work import Work
 from mmearth.models.card import Product
-from mmearth.models.network import Network
+from mmearth.models.network import Network, loaded
 from mmearth.raster import write
 from mmearth.raster.area import PixelAreas
 from mmearth.raster.polygons import PolygonClass, write_polygons
-from mmearth.raster.source import open_raster
 from mmearth.raster.stack import RasterStack
 
 __all__ = ["plan", "run"]
 
 MAPPING_SHARE = 0.95  # of the progress bar; the rest is for finishing the files
 ENDINGS = {"polygons": (".gpkg",), "table": (".csv",)}  # of other results: .tif
-_networks: dict[str, Network] = {}
 
 
 def run(spec: SegmentSpec, context: JobContext) -> SegmentResult:
@@ -45,23 +41,24 @@ def run(spec: SegmentSpec, context: JobContext) -> SegmentResult:
         MMEarthError: whatever stands in the way; no result is then left half-written.
     """
     context.report(0.0, "Reading the rasters", None)
-    targets = _targets(spec)
-    _keep_inputs(targets, [Path(item.path) for item in spec.inputs])
+    targets = mapping.targets(spec.outputs, ENDINGS)
+    mapping.keep_inputs(targets, [Path(item.path) for item in spec.inputs])
     ready = prepare(spec, context.settings)
-    _keep_inputs(targets, _files_read(ready))
-    products = _products(spec, ready)
+    mapping.keep_inputs(targets, mapping.files_read(ready))
+    product = ready.card.product(spec.product)
+    products = _products(spec, ready, product)
     pixels = ready.grid.width * ready.grid.height
     bytes_needed = pixels * sum(len(layer.bands) for layer in products.values())
     write.check_writable(list(targets.values()), bytes_needed)
-    folder = context.settings.work_folder / _fingerprint(spec, ready)
+    folder = context.settings.work_folder / _fingerprint(spec, ready, product)
     with Work(folder, targets) as work:
         write.check_space(work.folder, bytes_needed)
         for name, layer in products.items():
             if not work.rows_done:
                 write.create_working(work.path(name), ready.grid, layer)
-        _map(ready, products, work, context)
+        _map(ready, product, products, work, context)
         context.report(MAPPING_SHARE, "Summing up areas", None)
-        rows, empty = _class_areas(ready, work, context)
+        rows, empty = _class_areas(ready, product, work, context)
         if not any(row.pixels for row in rows):
             work.remove()
             raise EmptyAreaError(
@@ -77,47 +74,18 @@ def run(spec: SegmentSpec, context: JobContext) -> SegmentResult:
         grid=ready.grid.info(),
         model=ready.card.id,
         model_title=ready.card.title,
-        product=ready.product.id,
+        product=product.id,
         polygon_count=count,
         warnings=ready.warnings,
         seconds=context.elapsed(),
     )
 
 
-def _targets(spec: SegmentSpec) -> dict[str, Path]:
-    """Return the results asked for, by name."""
-    named = {name: Path(path) for name, path in spec.outputs.model_dump().items() if path}
-    if not named:
-        raise InputError("No result is asked for.", "Name at least one file to write.")
-    relative = [path for path in named.values() if not path.is_absolute()]
-    if relative:
-        raise InputError(f"{relative[0]} is no full path.", "Give the whole path of each result.")
-    if len(set(named.values())) < len(named):
-        raise InputError("Two results have the same file name.", "Give each a name of its own.")
-    for name, path in named.items():
-        endings = ENDINGS.get(name, (".tif", ".tiff"))
-        if path.suffix.lower() not in endings:
-            expected = " or ".join(endings)
-            raise InputError(
-                f"Expected a name that ends with {expected}, found {path}.",
-                "Choose another name for this result.",
-            )
-    return named
-
-
-def _keep_inputs(targets: dict[str, Path], inputs: Iterable[Path]) -> None:
-    """Refuse to write a result over what it is made from."""
-    read = {path.resolve() for path in inputs}
-    for path in targets.values():
-        if path.resolve() in read:
-            raise InputError(f"{path} is one of the input rasters.", "Choose another name.")
-
-
-def _products(spec: SegmentSpec, ready: Prepared) -> dict[str, write.Layer]:
+def _products(spec: SegmentSpec, ready: Prepared, product: Product) -> dict[str, write.Layer]:
     """Return the working rasters that the results are made of."""
-    tags = _provenance(spec, ready)
-    titles = tuple(f"{row.name} ({row.title})" for row in ready.product.classes)
-    layers = {"classes": write.Layer("classes", ("class",), tags, _palette(ready.product))}
+    tags = {**mapping.provenance(spec, ready), "MMEARTH_PRODUCT": product.id}
+    titles = tuple(f"{row.name} ({row.title})" for row in product.classes)
+    layers = {"classes": write.Layer("classes", ("class",), tags, _palette(product))}
     if spec.outputs.confidence or spec.outputs.polygons:
         layers["confidence"] = write.Layer("percent", ("confidence",), tags)
     if spec.outputs.probabilities:
@@ -135,88 +103,26 @@ def _palette(product: Product) -> dict[int, tuple[tuple[int, int, int], str]]:
     }
 
 
-def _provenance(spec: SegmentSpec, ready: Prepared) -> dict[str, str]:
-    """Return tags that say how a result came to be."""
-    return {
-        "MMEARTH_VERSION": __version__,
-        "MMEARTH_MODEL": ready.card.id,
-        "MMEARTH_MODEL_VERSION": ready.card.version,
-        "MMEARTH_MODEL_SHA256": ready.card.sha256,
-        "MMEARTH_PRODUCT": ready.product.id,
-        "MMEARTH_TILE": f"{ready.layout.rows.tile} pixels, {ready.layout.rows.overlap} overlap",
-        "MMEARTH_INPUTS": json.dumps([item.path for item in spec.inputs], ensure_ascii=False),
-        "MMEARTH_BANDS": json.dumps(
-            {
-                name: f"{band.source.title}, x {band.scale:g} {band.offset:+g}"
-                for name, band in zip(ready.card.bands, ready.bands, strict=True)
-            },
-            ensure_ascii=False,
-        ),
-        "MMEARTH_ATTRIBUTION": ready.card.attribution,
-    }
-
-
-def _fingerprint(spec: SegmentSpec, ready: Prepared) -> str:
+def _fingerprint(spec: SegmentSpec, ready: Prepared, product: Product) -> str:
     """Return a name for everything that decides the pixels of a result."""
-    wanted = {name: bool(path) for name, path in spec.outputs.model_dump().items()}
-    wanted["confidence"] = wanted["confidence"] or wanted["polygons"]
-    facts = (
-        __version__,
-        ready.card.card_sha256,
-        ready.product.model_dump(mode="json"),
-        # repr, because JSON has no notation for a no-data value of NaN.
-        [
-            repr((b.source.dataset, b.source.band, b.scale, b.offset))
-            + repr((b.nodata, b.all_zero_nodata, b.source.masked))
-            for b in ready.bands
-        ],
-        ready.grid.info().model_dump(mode="json"),
-        ready.layout.rows.tile,
-        (wanted["confidence"], wanted["probabilities"]),
-        [_stamp(file) for file in _files_read(ready)],
-    )
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-
-
-def _files_read(ready: Prepared) -> list[Path]:
-    """Return all files that pixels come from: rasters, what a VRT refers to, masks, no-data."""
-    files = set()
-    for name in {band.source.dataset for band in ready.bands}:
-        files.add(Path(name))
-        with open_raster(name) as dataset:
-            files.update(Path(file) for file in dataset.files)
-    beside = {Path(f"{file}{ending}") for file in files for ending in write.SIDECARS}
-    return sorted(file for file in files | beside if file.exists())
-
-
-def _stamp(file: Path) -> tuple[str, int, int]:
-    facts = file.stat()
-    return str(file), facts.st_mtime_ns, facts.st_size
-
-
-def _network(ready: Prepared, context: JobContext) -> Network:
-    """Load the model, or take the one that is loaded; only one is kept."""
-    key = ready.card.card_sha256
-    if key not in _networks:
-        _networks.clear()
-        _networks[key] = Network(ready.card, context.settings)
-    return _networks[key]
+    outputs = spec.outputs
+    wanted = bool(outputs.confidence or outputs.polygons), bool(outputs.probabilities)
+    return mapping.fingerprint(ready, product.model_dump(mode="json"), wanted)
 
 
 def _map(
-    ready: Prepared, products: dict[str, write.Layer], work: Work, context: JobContext
+    ready: Prepared,
+    product: Product,
+    products: dict[str, write.Layer],
+    work: Work,
+    context: JobContext,
 ) -> None:
     """Compute the rows that are not yet done, and write them to the working rasters."""
     if work.rows_done >= ready.grid.height:
         return
-    network = _network(ready, context)
+    network = loaded(Network, ready.card, context.settings)
     layout = ready.layout
-    skipped = sum(
-        len(layout.cols.starts)
-        for start in layout.rows.starts
-        if start + layout.rows.tile <= work.rows_done
-    )
-    clock = _Clock(context, layout.count, skipped)
+    clock = mapping.Clock(context, layout, work.rows_done, MAPPING_SHARE)
     computed = 0
     for band in predict_rows(
         RasterStack(ready.bands, ready.grid),
@@ -227,32 +133,13 @@ def _map(
         progress=clock.tick,
         cancelled=context.is_cancelled,
     ):
-        rows = _quantise(band, ready.product, network, products)
+        rows = _quantise(band, product, network, products)
         for name in products:
             write.write_rows(work.path(name), band.start, rows[name])
         work.mark(band.start + band.valid.shape[0])
         computed += band.computed
     if computed > 1:
         remember_speed(ready, computed, clock.seconds, context.settings)
-
-
-class _Clock:
-    """Turns tiles done into progress and seconds left."""
-
-    def __init__(self, context: JobContext, tiles: int, skipped: int) -> None:
-        self._context = context
-        self._tiles = tiles
-        self._skipped = skipped
-        self._begin = context.elapsed()
-        self.seconds = 0.0
-
-    def tick(self, done: int) -> None:
-        self.seconds = self._context.elapsed() - self._begin
-        fresh = done - self._skipped
-        left = self.seconds / fresh * (self._tiles - done) if fresh > 0 else None
-        self._context.report(
-            MAPPING_SHARE * done / self._tiles, f"Mapping: tile {done:,} of {self._tiles:,}", left
-        )
 
 
 def _quantise(
@@ -263,7 +150,7 @@ def _quantise(
     Returns:
         classes (1, n, W) and, if wanted, confidence (1, n, W) and probabilities (P, n, W).
     """
-    probabilities = product_probabilities(band.probabilities, product, network.card.classes)
+    probabilities = product_probabilities(band.values, product, network.card.classes)
     if product.members:
         first = probabilities[0] >= product.threshold
         position = (~first).long()
@@ -297,7 +184,9 @@ def product_probabilities(
     return torch.stack([inside, 1 - inside]).clamp(0, 1)
 
 
-def _class_areas(ready: Prepared, work: Work, context: JobContext) -> tuple[list[ClassArea], int]:
+def _class_areas(
+    ready: Prepared, product: Product, work: Work, context: JobContext
+) -> tuple[list[ClassArea], int]:
     """Sum up pixels and hectares of each class; also return the number of empty pixels."""
     areas = PixelAreas(ready.grid)
     pixels = np.zeros(256, np.int64)
@@ -322,7 +211,7 @@ def _class_areas(ready: Prepared, work: Work, context: JobContext) -> tuple[list
             hectares=square_metres[row.value] / 10_000,
             percent=100 * square_metres[row.value] / total if total else 0.0,
         )
-        for row in ready.product.classes
+        for row in product.classes
     ]
     return rows, int(pixels[write.CLASS_NODATA])
 

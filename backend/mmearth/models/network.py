@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -63,8 +64,8 @@ class Workload:
     threads: int = 1
 
 
-class Network:
-    """A model loaded on a device, from reflectance to what its task is.
+class LoadedModel:
+    """A model loaded on a device, from reflectance to what its module gives.
 
     Computed in float32 on a CPU, because only the newest are faster in bfloat16; in mixed precision
     (bfloat16) on CUDA.
@@ -75,74 +76,29 @@ class Network:
         # onnxruntime is installed for processors only.
         self.device = torch.device("cpu") if card.is_onnx else choose_device(settings)
         torch.set_num_threads(settings.cpu_threads)
-        card.check_weights()
-        module = build_network(card.network, in_channels=len(card.bands), classes=card.output_count)
-        load_weights(module, card)
-        self._module = module.eval().to(self.device)
+        self._module = self.build().eval().to(self.device)
         self._module = self._module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._normalise = Normaliser(card.normalisation).to(self.device)
         self._settings = settings
         self._bytes_per_pixel = self._probe()
 
-    @torch.inference_mode()
-    def probabilities(self, images: NDArray[np.float32], masks: NDArray[np.bool_]) -> torch.Tensor:
-        """Compute class probabilities of a batch of tiles.
-
-        Args:
-            images: (B, C, H, W) float32, reflectance.
-            masks: (B, H, W) bool, False where there is no data.
-
-        Returns:
-            (B, K, H, W) float32 on this network's device, sums to 1 over K.
+    def build(self) -> torch.nn.Module:
+        """Build the network of the card, with its weights.
 
         Raises:
-            ModelError: if the model does not map classes.
-            OutOfMemoryError: if the device's memory does not suffice.
+            ModelError: if the weights are missing or damaged, or do not fit.
         """
-        self.card.require("segmentation")
-        with _memory_told(self.device):
-            return torch.softmax(self._tempered(images, masks), dim=1)
+        card = self.card
+        card.check_weights()
+        module = build_network(card.network, in_channels=len(card.bands), classes=card.output_count)
+        load_weights(module, card)
+        return module
 
-    @torch.inference_mode()
-    def values(self, images: NDArray[np.float32], masks: NDArray[np.bool_]) -> torch.Tensor:
-        """Predict the value of each pixel; arguments and errors as of ``probabilities``.
-
-        Returns:
-            (B, 1, H, W) float32 on this network's device, within the range of ``card.value`` and in
-            its unit.
-        """
-        self.card.require("regression")
-        low, high = self.card.value.range  # type: ignore[union-attr]
-        with _memory_told(self.device):
-            shares = torch.sigmoid(self._tempered(images, masks))
-            # Rounding may carry the sum beyond an end.
-            return (low + (high - low) * shares).clamp(low, high)
-
-    @torch.inference_mode()
-    def scene_probabilities(
-        self, images: NDArray[np.float32], masks: NDArray[np.bool_]
-    ) -> torch.Tensor:
-        """Tell what whole images show; arguments and errors as of ``probabilities``.
-
-        Returns:
-            (B, K) float32 on this network's device: for each class the probability, from 0 to 1,
-            that the image shows it. An image may show several, or none.
-        """
-        self.card.require("scene-labels")
-        with _memory_told(self.device):
-            return torch.sigmoid(self._tempered(images, masks))
-
-    def _tempered(self, images: NDArray[np.float32], masks: NDArray[np.bool_]) -> torch.Tensor:
-        scores = self.scores(
-            torch.from_numpy(images).to(self.device), torch.from_numpy(masks).to(self.device)
-        )
-        return scores.float() / self.card.temperature
-
-    def scores(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        """Compute what the network gives, before softmax or sigmoid.
+    def forward(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        """Send tiles through the module.
 
         Args:
-            images: (B, C, H, W) float32, reflectance.
+            images: (B, C, H, W) float32, reflectance, on this model's device.
             masks: (B, H, W) bool, False where there is no data.
         """
         values = self._normalise(images, masks).contiguous(memory_format=torch.channels_last)
@@ -184,10 +140,92 @@ class Network:
         side = max(PROBE_SIDE, self.card.stride)
         with torch.inference_mode():
             image = torch.zeros(1, len(self.card.bands), side, side, device=self.device)
-            self.scores(image, torch.ones(1, side, side, dtype=torch.bool, device=self.device))
+            self.forward(image, torch.ones(1, side, side, dtype=torch.bool, device=self.device))
         for hook in hooks:
             hook.remove()
         return max(1, total // side**2)
+
+
+class Network(LoadedModel):
+    """A model loaded on a device, from reflectance to what its task is."""
+
+    @torch.inference_mode()
+    def probabilities(self, images: NDArray[np.float32], masks: NDArray[np.bool_]) -> torch.Tensor:
+        """Compute class probabilities of a batch of tiles.
+
+        Args:
+            images: (B, C, H, W) float32, reflectance.
+            masks: (B, H, W) bool, False where there is no data.
+
+        Returns:
+            (B, K, H, W) float32 on this network's device, sums to 1 over K.
+
+        Raises:
+            ModelError: if the model does not map classes.
+            OutOfMemoryError: if the device's memory does not suffice.
+        """
+        self.card.require("segmentation")
+        with memory_explained(self.device):
+            return torch.softmax(self._tempered(images, masks), dim=1)
+
+    @torch.inference_mode()
+    def values(self, images: NDArray[np.float32], masks: NDArray[np.bool_]) -> torch.Tensor:
+        """Predict the value of each pixel; arguments and errors as of ``probabilities``.
+
+        Returns:
+            (B, 1, H, W) float32 on this network's device, within the range of ``card.value`` and in
+            its unit.
+        """
+        self.card.require("regression")
+        low, high = self.card.value.range  # type: ignore[union-attr]
+        with memory_explained(self.device):
+            shares = torch.sigmoid(self._tempered(images, masks))
+            # Rounding may carry the sum beyond an end.
+            return (low + (high - low) * shares).clamp(low, high)
+
+    @torch.inference_mode()
+    def scene_probabilities(
+        self, images: NDArray[np.float32], masks: NDArray[np.bool_]
+    ) -> torch.Tensor:
+        """Tell what whole images show; arguments and errors as of ``probabilities``.
+
+        Returns:
+            (B, K) float32 on this network's device: for each class the probability, from 0 to 1,
+            that the image shows it. An image may show several, or none.
+        """
+        self.card.require("scene-labels")
+        with memory_explained(self.device):
+            return torch.sigmoid(self._tempered(images, masks))
+
+    def scores(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        """Compute scores before softmax or sigmoid; arguments as of ``forward``."""
+        return self.forward(images, masks)
+
+    def _tempered(self, images: NDArray[np.float32], masks: NDArray[np.bool_]) -> torch.Tensor:
+        scores = self.scores(
+            torch.from_numpy(images).to(self.device), torch.from_numpy(masks).to(self.device)
+        )
+        return scores.float() / self.card.temperature
+
+
+Loaded = TypeVar("Loaded", bound=LoadedModel)
+_loaded: dict[tuple[type[LoadedModel], str], LoadedModel] = {}
+
+
+def loaded(kind: type[Loaded], card: ModelCard, settings: Settings) -> Loaded:
+    """Load a model, or take the one that is loaded; only one is kept.
+
+    Raises:
+        ModelError: if it is damaged, or cannot be used in this way.
+    """
+    key = kind, card.card_sha256
+    if key not in _loaded:
+        _loaded.clear()
+        _loaded[key] = kind(card, settings)
+    model = _loaded[key]
+    if not isinstance(model, kind):
+        raise TypeError(f"Expected {kind.__name__}, found {type(model).__name__}.")
+    return model
 
 
 class Normaliser(torch.nn.Module):
@@ -255,9 +293,13 @@ def load_weights(module: torch.nn.Module, card: ModelCard) -> None:
     module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
 
 
-@contextmanager
-def _memory_told(device: torch.device) -> Iterator[None]:
-    """Say in words that memory does not suffice."""
+@contextlib.contextmanager
+def memory_explained(device: torch.device) -> Iterator[None]:
+    """Turn a want of memory into words.
+
+    Raises:
+        OutOfMemoryError: if the device's memory does not suffice.
+    """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:

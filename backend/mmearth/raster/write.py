@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import math
 import os
 import shutil
 import uuid
@@ -31,6 +32,9 @@ from mmearth.raster.grid import Grid
 
 CLASS_NODATA = 0
 PERCENT_NODATA = 255
+PICTURE_NODATA = 0
+COG_BLOCK = 512  # pixels a side, halved until a block of all bands is no larger than this:
+COG_BLOCK_BYTES = 32 * 2**20
 # GDAL tells a full disk only on standard error. A write that failed with less than this free has
 # most likely failed for want of it.
 FULL_DISK_BYTES = 4 * 2**20
@@ -44,21 +48,36 @@ class Layer:
     """What a map holds, and how it should be shown.
 
     Attributes:
-        kind: class codes, or percent.
+        kind: class codes, percent, numbers as they are (float32), or a picture (red, green, blue).
         bands: description of each band.
         tags: provenance, written into the file.
         palette: colour (r, g, b) and title of each class code; class maps only.
     """
 
-    kind: Literal["classes", "percent"]
+    kind: Literal["classes", "percent", "values", "picture"]
     bands: tuple[str, ...]
     tags: Mapping[str, str]
     palette: Mapping[int, tuple[tuple[int, int, int], str]] | None = None
 
     @property
-    def nodata(self) -> int:
+    def nodata(self) -> float:
         """Value of pixels without a result."""
-        return CLASS_NODATA if self.kind == "classes" else PERCENT_NODATA
+        return {
+            "classes": CLASS_NODATA,
+            "percent": PERCENT_NODATA,
+            "values": math.nan,
+            "picture": PICTURE_NODATA,
+        }[self.kind]
+
+    @property
+    def dtype(self) -> str:
+        """Name of the type that is stored."""
+        return "float32" if self.kind == "values" else "uint8"
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of a pixel in all bands."""
+        return len(self.bands) * np.dtype(self.dtype).itemsize
 
 
 def create_working(path: Path, grid: Grid, layer: Layer) -> None:
@@ -73,16 +92,18 @@ def create_working(path: Path, grid: Grid, layer: Layer) -> None:
             path,
             "w",
             driver="GTiff",
-            dtype="uint8",
+            dtype=layer.dtype,
             count=len(layer.bands),
             width=grid.width,
             height=grid.height,
             crs=grid.crs,
             transform=grid.transform,
             nodata=layer.nodata,
-            interleave="band",
+            # Of hundreds of bands, one block a row: each has an entry in the file's directory.
+            interleave="pixel" if layer.kind == "values" else "band",
             blockysize=1,
             BIGTIFF="IF_SAFER",
+            **({"photometric": "RGB"} if layer.kind == "picture" else {}),
         ) as dataset:
             dataset.update_tags(**layer.tags)
             for index, description in enumerate(layer.bands, start=1):
@@ -94,13 +115,13 @@ def create_working(path: Path, grid: Grid, layer: Layer) -> None:
                 dataset.scales = [0.01] * len(layer.bands)
 
 
-def write_rows(path: Path, start: int, rows: NDArray[np.uint8]) -> None:
+def write_rows(path: Path, start: int, rows: NDArray[np.uint8] | NDArray[np.float32]) -> None:
     """Write whole rows and close the file, so that they outlive this process.
 
     Args:
         path: a working GeoTIFF.
         start: first row.
-        rows: (bands, n, width) uint8.
+        rows: (bands, n, width) of the layer's type.
 
     Raises:
         DiskFullError: if the disk is full.
@@ -125,8 +146,9 @@ def publish(working: Path, target: Path, layer: Layer) -> None:
                 working,
                 temporary,
                 driver="COG",
-                BLOCKSIZE=512,
+                BLOCKSIZE=_block(layer),
                 COMPRESS="DEFLATE",
+                PREDICTOR="YES" if layer.kind == "values" else "NO",
                 OVERVIEW_RESAMPLING="NEAREST" if layer.kind == "classes" else "AVERAGE",
                 NUM_THREADS="ALL_CPUS",
                 BIGTIFF="IF_SAFER",
@@ -135,6 +157,14 @@ def publish(working: Path, target: Path, layer: Layer) -> None:
             names = {value: title for value, (_, title) in layer.palette.items()}
             _write_category_names(Path(f"{temporary}.aux.xml"), names)
             os.replace(f"{temporary}.aux.xml", f"{target}.aux.xml")
+
+
+def _block(layer: Layer) -> int:
+    """Return the side of a block in pixels: GDAL holds blocks of all bands at once."""
+    side = COG_BLOCK
+    while side > 64 and side**2 * layer.pixel_bytes > COG_BLOCK_BYTES:
+        side //= 2
+    return side
 
 
 @contextlib.contextmanager

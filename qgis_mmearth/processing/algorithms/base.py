@@ -7,6 +7,7 @@ from qgis.core import (
     QgsProcessing,
     QgsProcessingAlgorithm,
     QgsProcessingException,
+    QgsProcessingLayerPostProcessorInterface,
     QgsProcessingOutputLayerDefinition,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterExtent,
@@ -42,12 +43,25 @@ class RastersParameter(QgsProcessingParameterMultipleLayers):
         return RastersParameter(self)
 
 
+class KeptStyle(QgsProcessingLayerPostProcessorInterface):
+    """Gives a layer the style beside its file, which Processing leaves aside when it loads it."""
+
+    def postProcessLayer(self, layer, context, feedback):  # noqa: N802
+        """Load the style."""
+        layer.loadDefaultStyle()
+
+
+_KEPT_STYLE = KeptStyle()  # QGIS does not keep it alive
+
+
 class MappingAlgorithm(QgsProcessingAlgorithm):
     """An algorithm that maps rasters with a model of the backend.
 
-    Subclasses define ``HELP`` (a line for each parameter), ``outputs_of`` and ``request``.
+    Subclasses define ``HELP`` (a line for each parameter), ``outputs_of`` and ``request``; those
+    of another kind of job than mapping classes define ``KIND`` and ``tell`` too.
     """
 
+    KIND = "segment"
     INPUT = "INPUT"
     EXTENT = "EXTENT"
     OUTPUT = "OUTPUT"
@@ -101,6 +115,25 @@ class MappingAlgorithm(QgsProcessingAlgorithm):
         """Return what the job needs beside inputs, extent and outputs."""
         raise NotImplementedError
 
+    def spec(self, parameters, context, scratch: Path) -> Dict[str, Any]:
+        """Return what the job needs beside its kind and outputs.
+
+        Args:
+            parameters: of this run.
+            context: of this run.
+            scratch: folder for copies of layers that have no file.
+        """
+        return {
+            "inputs": [_reference(source, scratch) for source in self._sources],
+            "extent": self._extent(parameters, context),
+            **self.request(parameters, context),
+        }
+
+    def tell(self, result, feedback) -> None:
+        """Say what came out."""
+        for row in result["classes"]:
+            feedback.pushInfo(f"{row['title']}: {row['hectares']:,.2f} ha ({row['percent']:.2f} %)")
+
     def outputs_of(self, parameters, context) -> Dict[str, str]:
         """Return the file of each result that is wanted, by its name in the interface."""
         raise NotImplementedError
@@ -132,11 +165,9 @@ class MappingAlgorithm(QgsProcessingAlgorithm):
 
         try:
             spec = {
-                "kind": "segment",
-                "inputs": [_reference(source, scratch) for source in self._sources],
-                "extent": self._extent(parameters, context),
+                "kind": self.KIND,
                 "outputs": outputs,
-                **self.request(parameters, context),
+                **self.spec(parameters, context, scratch),
             }
             job = shared.backend().run_job(spec, report, feedback.isCanceled)
         except LinkError as error:
@@ -147,11 +178,13 @@ class MappingAlgorithm(QgsProcessingAlgorithm):
         result = job["result"]
         for warning in result["warnings"]:
             feedback.pushWarning(f"{warning['message']} {warning['advice']}")
-        for row in result["classes"]:
-            feedback.pushInfo(f"{row['title']}: {row['hectares']:,.2f} ha ({row['percent']:.2f} %)")
-        # Makes the layers once, to write their styles beside the files: Processing loads them so,
-        # and so does everyone who adds them later.
-        results.open_results(result, result["product"])
+        self.tell(result, feedback)
+        # Makes the layers once, to write their styles beside the files: everyone who adds them
+        # later loads them so.
+        results.open_results(result, result.get("product", ""))
+        for path in outputs.values():
+            if context.willLoadLayerOnCompletion(path):
+                context.layerToLoadOnCompletionDetails(path).setPostProcessor(_KEPT_STYLE)
         return self.answer(outputs, result)
 
     def answer(self, outputs, result) -> Dict[str, Any]:

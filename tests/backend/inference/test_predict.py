@@ -79,7 +79,7 @@ def run(path, network, *, tile=64, overlap=0.25, workload=WORKLOAD, **options):
         (parts[0].start if n == 0 else starts[n - 1] + parts[n - 1].valid.shape[0])
         for n in range(len(parts))
     ]
-    probabilities = torch.cat([part.probabilities for part in parts], dim=1).numpy()
+    probabilities = torch.cat([part.values for part in parts], dim=1).numpy()
     return probabilities, np.concatenate([part.valid for part in parts])
 
 
@@ -121,7 +121,7 @@ def test_the_map_does_not_depend_on_the_tile_size(make_raster, tiny_model, setti
         stack = RasterStack(bands, bands[0].source.grid)
         layout = Layout.of(700, 640, tile, stride=tiny_model.stride)
         parts = list(predict_rows(stack, network, layout, network.workload(tile)))
-        maps.append(torch.cat([part.probabilities for part in parts], dim=1).argmax(dim=0))
+        maps.append(torch.cat([part.values for part in parts], dim=1).argmax(dim=0))
         valid = np.concatenate([part.valid for part in parts])
     assert len(np.unique(maps[0])) > 1
     agreement = (maps[0] == maps[1]).numpy()[valid].mean()

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import get_args
 
+import numpy as np
+import pyogrio.raw
 import pytest
+import rasterio
+import shapely
+from rasterio.transform import from_origin
+from scenes import UTM
 
 from mmearth import api
 from mmearth.errors import JobCancelled
@@ -20,9 +26,38 @@ def segment(scene, folder) -> api.SegmentSpec:
     )
 
 
+def embed(scene, folder) -> api.EmbedSpec:
+    return api.EmbedSpec(
+        inputs=[api.RasterInput(path=str(scene))],
+        model="tiny",
+        outputs=api.EmbedOutputs(features=str(folder / "features.tif")),
+    )
+
+
+def similarity(scene, folder) -> api.SimilaritySpec:
+    features = np.random.default_rng(0).normal(size=(4, 20, 30)).astype(np.float32)
+    path, places = scene.with_name("features.tif"), scene.with_name("places.gpkg")
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype="float32", count=4, height=20, width=30, crs=UTM,
+        transform=from_origin(600_000, 5_400_000, 10, 10),
+    ) as dataset:  # fmt: skip
+        dataset.write(features)
+    point = shapely.to_wkb([shapely.Point(600_105, 5_399_905)])
+    pyogrio.raw.write(
+        places, point, field_data=[], fields=[], geometry_type="Point", crs="EPSG:32632"
+    )
+    return api.SimilaritySpec(
+        features=str(path),
+        references=str(places),
+        outputs=api.SimilarityOutputs(similarity=str(folder / "similarity.tif")),
+    )
+
+
 # kind -> function that makes a request, of a small scene, with results in a folder
 SPECS = {
+    "embed": embed,
     "segment": segment,
+    "similarity": similarity,
 }
 
 

@@ -1,18 +1,24 @@
 """Processing algorithms: the contract of all of them, and what each does."""
 
 import csv
+import json
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import processing
 import pytest
 from conftest import DATA, SCENE
 from osgeo import gdal
 from qgis.core import (
     QgsApplication,
+    QgsFeature,
+    QgsGeometry,
+    QgsPointXY,
     QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingException,
+    QgsProcessingFeatureSourceDefinition,
     QgsProcessingFeedback,
     QgsProcessingModelAlgorithm,
     QgsProcessingModelChildAlgorithm,
@@ -20,12 +26,16 @@ from qgis.core import (
     QgsProcessingModelOutput,
     QgsProcessingModelParameter,
     QgsProcessingParameterRasterLayer,
+    QgsProject,
     QgsRasterLayer,
+    QgsVectorFileWriter,
+    QgsVectorLayer,
 )
 
 from qgis_mmearth.compat import FLAG_ADVANCED, SOURCE_RASTER
+from qgis_mmearth.paths import EMBEDDED_MODELS
 from qgis_mmearth.processing.algorithms.base import RastersParameter
-from qgis_mmearth.processing.algorithms.segment import parse_bands
+from qgis_mmearth.processing.algorithms.model import parse_bands
 from qgis_mmearth.processing.provider import ALGORITHMS
 
 TILE = str(DATA / "terramind_l2a.tif")
@@ -53,6 +63,52 @@ class Feedback(QgsProcessingFeedback):
 
     def pushWarning(self, text):
         self.said.append(text)
+
+
+def make_features(folder, side=40, bands=4, name="features.tif") -> str:
+    """Write a raster of features over the ground of the tile; random, but always the same."""
+    path, tile = folder / name, gdal.Open(TILE)
+    dataset = gdal.GetDriverByName("GTiff").Create(str(path), side, side, bands, gdal.GDT_Float32)
+    dataset.SetProjection(tile.GetProjection())
+    left, _, _, top, _, _ = tile.GetGeoTransform()
+    dataset.SetGeoTransform((left, 20, 0, top, 0, -20))
+    random = np.random.default_rng(0)
+    for band in range(1, bands + 1):
+        dataset.GetRasterBand(band).WriteArray(random.normal(size=(side, side)))
+    return str(path)
+
+
+def make_places(features, *pixels, kind="Point") -> QgsVectorLayer:
+    """Make a layer in memory with a place in the middle of each pixel (row, column)."""
+    raster = QgsRasterLayer(features, "features")
+    layer = QgsVectorLayer(f"{kind}?crs={raster.crs().authid()}", "places", "memory")
+    step, corner = raster.rasterUnitsPerPixelX(), raster.extent()
+    rows = []
+    for row, column in pixels:
+        x, y = corner.xMinimum() + (column + 0.5) * step, corner.yMaximum() - (row + 0.5) * step
+        geometry = QgsGeometry.fromPointXY(QgsPointXY(x, y))
+        rows.append(QgsFeature())
+        rows[-1].setGeometry(geometry if kind == "Point" else geometry.buffer(step, 8))
+    assert layer.dataProvider().addFeatures(rows)[0]
+    layer.updateExtents()
+    return layer
+
+
+def wanted(name, folder, **others):
+    """Return the least that an algorithm needs."""
+    parameters = {"INPUT": TILE, "OUTPUT": "TEMPORARY_OUTPUT"}
+    if name == "similarity":
+        features = make_features(folder)
+        parameters.update(INPUT=features, REFERENCES=make_places(features, (3, 5)))
+    return {**parameters, **others}
+
+
+RENDERERS = {
+    "embed": "multibandcolor",
+    "segment": "paletted",
+    "similarity": "singlebandpseudocolor",
+    "treemask": "paletted",
+}
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -91,47 +147,51 @@ class TestAlgorithmContract:
 
     def test_runs_with_nothing_but_a_raster(self, name, home, tmp_path):
         output = tmp_path / "map.tif"
-        result = processing.run(f"mmearth:{name}", {"INPUT": [TILE], "OUTPUT": str(output)})
+        parameters = wanted(name, tmp_path, OUTPUT=str(output))
+        several = name != "similarity"
+        parameters["INPUT"] = [parameters["INPUT"]] if several else parameters["INPUT"]
+        result = processing.run(f"mmearth:{name}", parameters)
         assert result["OUTPUT"] == str(output)
-        assert QgsRasterLayer(str(output), "x").renderer().type() == "paletted"
+        assert QgsRasterLayer(str(output), "x").renderer().type() == RENDERERS[name]
 
-    def test_runs_to_a_temporary_file(self, name, home):
-        result = processing.run(f"mmearth:{name}", {"INPUT": TILE, "OUTPUT": "TEMPORARY_OUTPUT"})
+    def test_runs_to_a_temporary_file(self, name, home, tmp_path):
+        result = processing.run(f"mmearth:{name}", wanted(name, tmp_path))
         assert Path(result["OUTPUT"]).exists()
 
-    def test_no_raster_is_said(self, name, home):
+    def test_no_raster_is_said(self, name, home, tmp_path):
         with pytest.raises(QgsProcessingException, match="No raster is chosen"):
-            processing.run(f"mmearth:{name}", {"INPUT": [], "OUTPUT": "TEMPORARY_OUTPUT"})
+            processing.run(f"mmearth:{name}", wanted(name, tmp_path, INPUT=[]))
 
     def test_errors_of_the_backend_are_said(self, name, home, tmp_path):
         picture = str(tmp_path / "picture.tif")
         gdal.Translate(picture, TILE, outputType=gdal.GDT_Byte, scaleParams=[[0, 4000, 1, 255]])
-        with pytest.raises(QgsProcessingException, match="8-bit picture"):
-            processing.run(f"mmearth:{name}", {"INPUT": picture, "OUTPUT": "TEMPORARY_OUTPUT"})
+        words = "8-bit picture" if name != "similarity" else "Expected features, several bands"
+        with pytest.raises(QgsProcessingException, match=words):
+            processing.run(f"mmearth:{name}", wanted(name, tmp_path, INPUT=picture))
 
     def test_cancel_leaves_nothing(self, name, home, tmp_path):
         feedback = Feedback(cancel_at=10)
-        output = tmp_path / "map.tif"
-        result, _ = algorithm(name).run(
-            {"INPUT": [str(SCENE)], "OUTPUT": str(output)}, QgsProcessingContext(), feedback
-        )
+        (tmp_path / "out").mkdir()
+        output = tmp_path / "out" / "map.tif"
+        parameters = {"INPUT": [str(SCENE)], "OUTPUT": str(output)}
+        if name == "similarity":  # large enough to take a while
+            parameters["INPUT"] = features = make_features(tmp_path, side=1000, bands=16)
+            pixels = [(row, column) for row in range(0, 1000, 20) for column in range(0, 1000, 20)]
+            parameters["REFERENCES"] = make_places(features, *pixels)
+        result, _ = algorithm(name).run(parameters, QgsProcessingContext(), feedback)
         assert feedback.isCanceled() and result == {}
-        assert list(tmp_path.glob("*.tif")) == []
+        assert list((tmp_path / "out").iterdir()) == []
 
     def test_not_installed_is_said_before_running(self, name, home, monkeypatch):
         monkeypatch.delenv("MMEARTH_PYTHON")
         good, words = algorithm(name).canExecute()
         assert not good and "not installed" in words
 
-    def test_loads_styled_into_the_project(self, name, home):
-        result = processing.runAndLoadResults(
-            f"mmearth:{name}", {"INPUT": TILE, "OUTPUT": "TEMPORARY_OUTPUT"}
-        )
-        from qgis.core import QgsProject
-
+    def test_loads_styled_into_the_project(self, name, home, tmp_path):
+        result = processing.runAndLoadResults(f"mmearth:{name}", wanted(name, tmp_path))
         layers = QgsProject.instance().mapLayers().values()
         (loaded,) = [y for y in layers if y.source() == result["OUTPUT"]]
-        assert loaded.renderer().type() == "paletted"
+        assert loaded.renderer().type() == RENDERERS[name]
 
 
 class TestSegment:
@@ -234,12 +294,114 @@ class TestSegment:
         assert Path(processing.run("mmearth:segment", parameters)["OUTPUT"]).exists()
 
 
+class TestEmbed:
+    def test_features_and_their_picture(self, home, tmp_path):
+        names = {"OUTPUT": str(tmp_path / "f.tif"), "VIEW": str(tmp_path / "v.tif")}
+        feedback = Feedback()
+        result = processing.run("mmearth:embed", {"INPUT": TILE, **names}, feedback=feedback)
+        assert result == names
+        features, view = gdal.Open(names["OUTPUT"]), gdal.Open(names["VIEW"])
+        assert features.RasterCount > 100 and view.RasterCount == 3
+        assert (features.RasterXSize, features.RasterYSize) == (6, 6)  # 96 / 16
+        assert features.GetGeoTransform()[0] == gdal.Open(TILE).GetGeoTransform()[0]
+        assert any(f"{features.RasterCount} features" in line for line in feedback.said)
+        layer = QgsRasterLayer(names["VIEW"], "v")
+        shown = layer.renderer()
+        assert (shown.redBand(), shown.greenBand(), shown.blueBand()) == (1, 2, 3)
+        assert shown.redContrastEnhancement() is None  # the colours are as they are
+        layer = QgsRasterLayer(names["OUTPUT"], "f")
+        stretch = layer.renderer().greenContrastEnhancement()
+        assert stretch.minimumValue() < stretch.maximumValue()
+
+    def test_features_are_loaded_with_their_stretch(self, home):
+        processing.runAndLoadResults("mmearth:embed", {"INPUT": TILE, "OUTPUT": "TEMPORARY_OUTPUT"})
+        (loaded,) = QgsProject.instance().mapLayers().values()
+        stretch = loaded.renderer().redContrastEnhancement()
+        low, high = loaded.dataProvider().cumulativeCut(1, 0.02, 0.98)
+        assert (stretch.minimumValue(), stretch.maximumValue()) == pytest.approx((low, high))
+
+    def test_every_installed_model_can_be_chosen_and_only_maps_in_segment(self, home):
+        """An encoder has no product, so there is nothing that segment could map with it."""
+        card = json.loads((EMBEDDED_MODELS / "landcover-s2" / "model.json").read_text())
+        card["id"] = "an-encoder"
+        card["properties"]["mmearth:products"] = []
+        (home / "models" / "an-encoder").mkdir(parents=True)
+        (home / "models" / "an-encoder" / "model.json").write_text(json.dumps(card))
+        offered = {
+            name: algorithm(name).parameterDefinition("MODEL") for name in ("embed", "segment")
+        }
+        assert set(offered["embed"].options()) == {"an-encoder", "landcover-s2"}
+        assert offered["segment"].options() == ["landcover-s2"]
+        assert offered["segment"].defaultValue() == "landcover-s2"
+
+
+class TestSimilarity:
+    def run(self, references, features, feedback=None):
+        parameters = {"INPUT": features, "REFERENCES": references, "OUTPUT": "TEMPORARY_OUTPUT"}
+        result = processing.run("mmearth:similarity", parameters, feedback=feedback)
+        return gdal.Open(result["OUTPUT"]).ReadAsArray()
+
+    def like(self, found):
+        return {tuple(place) for place in np.argwhere(found > 0.9999)}
+
+    def test_places_in_memory(self, home, tmp_path):
+        features, feedback = make_features(tmp_path), Feedback()
+        found = self.run(make_places(features, (3, 5), (20, 9)), features, feedback)
+        assert self.like(found) == {(3, 5), (20, 9)} and found.min() >= -1
+        assert "Compared with 2 places of 2 pixels" in feedback.said
+
+    def test_a_file_of_polygons(self, home, tmp_path):
+        features, path = make_features(tmp_path), str(tmp_path / "places.geojson")
+        layer = make_places(features, (10, 10), kind="Polygon")
+        options = QgsVectorFileWriter.SaveVectorOptions()
+        options.driverName = "GeoJSON"  # in degrees
+        context = QgsProject.instance().transformContext()
+        QgsVectorFileWriter.writeAsVectorFormatV2(layer, path, context, options)
+        feedback = Feedback()
+        self.run(path, features, feedback)
+        assert "Compared with 1 places of 5 pixels" in feedback.said
+
+    def test_only_what_is_selected(self, home, tmp_path):
+        features = make_features(tmp_path)
+        layer = make_places(features, (3, 5), (20, 9))
+        QgsProject.instance().addMapLayer(layer)
+        layer.selectByIds([2])
+        chosen = QgsProcessingFeatureSourceDefinition(layer.id(), selectedFeaturesOnly=True)
+        assert self.like(self.run(chosen, features)) == {(20, 9)}
+
+    def test_only_what_is_filtered(self, home, tmp_path):
+        features = make_features(tmp_path)
+        layer = make_places(features, (3, 5), (20, 9))
+        layer.setSubsetString("$id = 1")
+        assert self.like(self.run(layer, features)) == {(3, 5)}
+
+    def test_places_outside_are_told(self, home, tmp_path):
+        features, feedback = make_features(tmp_path), Feedback()
+        found = self.run(make_places(features, (3, 5), (900, 9)), features, feedback)
+        assert self.like(found) == {(3, 5)}
+        assert any("1 of 2 places lie outside" in line for line in feedback.said)
+
+    def test_no_places(self, home, tmp_path):
+        features = make_features(tmp_path)
+        with pytest.raises(QgsProcessingException, match="places holds no places"):
+            self.run(make_places(features), features)
+
+    def test_colours_from_unlike_to_alike(self, home, tmp_path):
+        parameters = wanted("similarity", tmp_path)
+        result = processing.run("mmearth:similarity", parameters)
+        layer = QgsRasterLayer(result["OUTPUT"], "s")
+        ramp = layer.renderer().shader().rasterShaderFunction()
+        values = [item.value for item in ramp.colorRampItemList()]
+        assert (values[0], values[-1]) == (-1, 1) and values == sorted(values)
+
+
 class TestWhatIsRefused:
     @pytest.mark.parametrize("name", ALGORITHMS)
     @pytest.mark.parametrize("file", ["map.png", "map", "map.gpkg"])
     def test_rasters_in_other_formats(self, name, home, tmp_path, file):
         with pytest.raises(QgsProcessingException, match=r"no file name ending in \.tif"):
-            processing.run(f"mmearth:{name}", {"INPUT": TILE, "OUTPUT": str(tmp_path / file)})
+            parameters = wanted(name, tmp_path, OUTPUT=str(tmp_path / file))
+            processing.run(f"mmearth:{name}", parameters)
 
     @pytest.mark.parametrize(
         "target", ["a.shp", "a.geojson", "memory:", "ogr:dbname='a.gpkg' table=\"t\""]
@@ -252,17 +414,16 @@ class TestWhatIsRefused:
     @pytest.mark.parametrize("name", ALGORITHMS)
     def test_a_missing_file_is_named(self, name, home, tmp_path):
         missing = str(tmp_path / "missing.tif")
+        rasters = [TILE, missing] if name != "similarity" else missing
         with pytest.raises(QgsProcessingException, match=r"missing\.tif does not exist"):
-            processing.run(
-                f"mmearth:{name}", {"INPUT": [TILE, missing], "OUTPUT": "TEMPORARY_OUTPUT"}
-            )
+            processing.run(f"mmearth:{name}", wanted(name, tmp_path, INPUT=rasters))
 
     @pytest.mark.parametrize("name", ALGORITHMS)
     def test_a_damaged_file_is_named(self, name, home, tmp_path):
         damaged = tmp_path / "damaged.tif"
         damaged.write_bytes(b"II*\0 and no more")
         with pytest.raises(QgsProcessingException, match=r"damaged\.tif cannot be opened"):
-            processing.run(f"mmearth:{name}", {"INPUT": str(damaged), "OUTPUT": "TEMPORARY_OUTPUT"})
+            processing.run(f"mmearth:{name}", wanted(name, tmp_path, INPUT=str(damaged)))
 
     def test_scale_of_zero(self, home):
         parameters = {"INPUT": TILE, "OUTPUT": "TEMPORARY_OUTPUT", "SCALE": 0}

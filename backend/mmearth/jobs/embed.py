@@ -1,0 +1,172 @@
+"""Compute the features of a model's encoder over a raster stack."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from affine import Affine
+from rasterio.windows import Window
+
+from mmearth.api import EmbedOutputs, EmbedResult, EmbedSpec
+from mmearth.errors import EmptyAreaError
+from mmearth.inference.predict import Computation, compute_rows
+from mmearth.jobs import mapping
+from mmearth.jobs.context import JobContext
+from mmearth.jobs.prepare import Prepared, plan, prepare, remember_speed
+from mmearth.jobs.work import Work
+from mmearth.models.features import FeatureNetwork
+from mmearth.models.network import loaded
+from mmearth.raster import write
+from mmearth.raster.components import Components, find_components
+from mmearth.raster.features import read_features
+from mmearth.raster.grid import Grid
+from mmearth.raster.source import open_raster
+from mmearth.raster.stack import RasterStack
+
+__all__ = ["plan", "run"]
+
+MAPPING_SHARE = 0.9  # of the progress bar; the rest is for the picture and finishing the files
+
+
+def run(spec: EmbedSpec, context: JobContext) -> EmbedResult:
+    """Compute features, and a picture of them if it is asked for.
+
+    A pixel of the result is as large as one of the encoder's coarsest feature map. A run that was
+    cancelled or killed goes on where it stopped when the same request comes again.
+
+    Raises:
+        MMEarthError: whatever stands in the way; no result is then left half-written.
+    """
+    context.report(0.0, "Reading the rasters", None)
+    targets = mapping.targets(spec.outputs)
+    mapping.keep_inputs(targets, [Path(item.path) for item in spec.inputs])
+    ready = prepare(spec, context.settings)
+    mapping.keep_inputs(targets, mapping.files_read(ready))
+    network = loaded(FeatureNetwork, ready.card, context.settings)
+    grid = coarser(ready.grid, network.cell)
+    layers = _layers(mapping.provenance(spec, ready), network)
+    bytes_needed = grid.width * grid.height * sum(layer.pixel_bytes for layer in layers.values())
+    write.check_writable(list(targets.values()), bytes_needed)
+    folder = context.settings.work_folder / mapping.fingerprint(ready)
+    with Work(folder, targets) as work:
+        write.check_space(work.folder, bytes_needed)
+        if not work.rows_done:
+            write.create_working(work.path("features"), grid, layers["features"])
+        _compute(ready, network, grid, work, context)
+        context.report(MAPPING_SHARE, "Looking at the features", None)
+        empty = _count_empty(work.path("features"), context)
+        if empty == grid.width * grid.height:
+            work.remove()
+            raise EmptyAreaError(
+                "There is no data in the chosen area: each pixel lacks at least one band.",
+                "Choose an area that all rasters cover.",
+            )
+        components = None
+        if "view" in targets:
+            components = _view(grid, layers, work, context)
+        for name, target in targets.items():
+            context.check_cancelled()
+            context.report((1 + MAPPING_SHARE) / 2, f"Writing {target.name}", None)
+            write.publish(work.path(name), work.staging.path(name), layers[name])
+        context.check_cancelled()
+        work.staging.publish()
+        work.remove()
+    return EmbedResult(
+        outputs=EmbedOutputs(**{name: str(path) for name, path in targets.items()}),
+        features=network.channels,
+        explained=list(components.explained) if components else [],
+        nodata_pixels=empty,
+        grid=grid.info(),
+        model=ready.card.id,
+        model_title=ready.card.title,
+        warnings=ready.warnings,
+        seconds=context.elapsed(),
+    )
+
+
+def coarser(grid: Grid, cell: int) -> Grid:
+    """Return the grid of cells of several pixels; the last ones may reach beyond the scene.
+
+    Args:
+        grid: of the pixels.
+        cell: pixels along a side of a cell.
+    """
+    return replace(
+        grid,
+        transform=grid.transform @ Affine.scale(cell),
+        width=math.ceil(grid.width / cell),
+        height=math.ceil(grid.height / cell),
+    )
+
+
+def _layers(tags: dict[str, str], network: FeatureNetwork) -> dict[str, write.Layer]:
+    """Return the working rasters of the results."""
+    tags = {
+        **tags,
+        "MMEARTH_ENCODER": network.card.network.encoder,
+        "MMEARTH_STRIDE": str(network.cell),
+    }
+    names = tuple(f"feature {number}" for number in range(1, network.channels + 1))
+    shown = tuple(f"principal component {number}" for number in (1, 2, 3))
+    return {
+        "features": write.Layer("values", names, tags),
+        "view": write.Layer("picture", shown, tags),
+    }
+
+
+def _compute(
+    ready: Prepared, network: FeatureNetwork, grid: Grid, work: Work, context: JobContext
+) -> None:
+    """Compute the rows that are not yet done, and write them to the working raster."""
+    if work.rows_done >= grid.height:
+        return
+    clock = mapping.Clock(context, ready.layout, work.rows_done * network.cell, MAPPING_SHARE)
+    computed = 0
+    for band in compute_rows(
+        RasterStack(ready.bands, ready.grid),
+        Computation(network.features, network.channels, network.device, network.cell),
+        ready.layout,
+        network.workload(ready.layout.rows.tile),
+        first_row=work.rows_done,
+        progress=clock.tick,
+        cancelled=context.is_cancelled,
+    ):
+        values = band.values.numpy()
+        values[:, ~band.valid] = np.nan
+        write.write_rows(work.path("features"), band.start, values)
+        work.mark(band.start + band.valid.shape[0])
+        computed += band.computed
+    if computed > 1:
+        remember_speed(ready, computed, clock.seconds, context.settings)
+
+
+def _count_empty(features: Path, context: JobContext) -> int:
+    """Return how many pixels have no data, which is so in all bands or none."""
+    empty = 0
+    with open_raster(str(features)) as dataset:
+        for start in range(0, dataset.height, 64):
+            context.check_cancelled()
+            rows = min(64, dataset.height - start)
+            values = dataset.read(1, window=Window(0, start, dataset.width, rows))
+            empty += int(np.isnan(values).sum())
+    return empty
+
+
+def _view(
+    grid: Grid, layers: dict[str, write.Layer], work: Work, context: JobContext
+) -> Components | None:
+    """Write the picture of the first three principal components to its working raster."""
+    context.report(MAPPING_SHARE, "Finding the colours of the picture", None)
+    features, view = str(work.path("features")), work.path("view")
+    components = find_components(features, context.check_cancelled)
+    write.create_working(view, grid, layers["view"])
+    for rows in read_features(features):
+        context.check_cancelled()
+        picture = np.full((3, *rows.valid.shape), write.PICTURE_NODATA, np.uint8)
+        if components:
+            picture[:, rows.valid] = components.picture(rows.values[:, rows.valid])
+        write.write_rows(view, rows.start, picture)
+    return components

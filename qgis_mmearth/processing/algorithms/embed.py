@@ -1,0 +1,76 @@
+"""``mmearth:embed``: features of a model's encoder."""
+
+from qgis.core import QgsProcessingParameterRasterDestination
+
+from ... import shared
+from .model import BAND_HELP, INPUT_HELP, ModelAlgorithm
+
+
+class EmbedAlgorithm(ModelAlgorithm):
+    """Features of the encoder of any installed model, and a picture of them."""
+
+    KIND = "embed"
+    VIEW = "VIEW"
+
+    ABOUT = (
+        "Computes what the encoder of a model sees: a raster with many numbers, features, for each "
+        "place. Places that are alike have features that are alike; compare them with "
+        "mmearth:similarity, or use them in any other classifier. Pixels are larger than those of "
+        "the scene, often 16 times."
+    )
+    HELP = {
+        "INPUT": INPUT_HELP,
+        "MODEL": "The model whose encoder computes; any installed model or published encoder.",
+        "EXTENT": "Only this area is computed; if empty, all ground that the rasters share.",
+        **BAND_HELP,
+        "OUTPUT": "GeoTIFF of the features, a band each, as floating-point numbers (no data: NaN).",
+        "VIEW": "GeoTIFF of a picture: the first three principal components of the features as "
+        "red, green and blue.",
+    }
+    EXAMPLE = (
+        "qgis_process run mmearth:embed -- INPUT=scene.tif MODEL=landcover-s2 OUTPUT=features.tif "
+        "VIEW=view.tif"
+    )
+
+    def name(self):
+        """Return the stable identifier."""
+        return "embed"
+
+    def displayName(self):  # noqa: N802
+        """Return the name in the toolbox."""
+        return self.tr("Features of an encoder")
+
+    def tags(self):
+        """Return words that people search for."""
+        words = "embedding,features,encoder,foundation model,principal components,PCA,AI"
+        return words.split(",")
+
+    def initAlgorithm(self, config=None):  # noqa: N802
+        """Define the parameters."""
+        self.add_input_parameters()
+        self.add_model_parameter(shared.models())
+        self.add_band_parameters()
+        self.add(QgsProcessingParameterRasterDestination(self.OUTPUT, self.tr("Features")))
+        self.add(
+            QgsProcessingParameterRasterDestination(
+                self.VIEW, self.tr("Picture of the features"), optional=True, createByDefault=False
+            )
+        )
+
+    def outputs_of(self, parameters, context):
+        """Return the file of each result that is wanted."""
+        names = {"features": self.OUTPUT, "view": self.VIEW}
+        files = {key: self.destination(name, parameters, context) for key, name in names.items()}
+        return {key: path for key, path in files.items() if path}
+
+    def tell(self, result, feedback):
+        """Say how many features there are, and what the picture shows of them."""
+        feedback.pushInfo(self.tr("{} features a pixel").format(result["features"]))
+        if result["explained"]:
+            shown = f"{sum(result['explained']):.0%}"
+            feedback.pushInfo(self.tr("The picture shows {} of their variance").format(shown))
+
+    def answer(self, outputs, result):
+        """Return the files under the names of their parameters."""
+        names = {"features": self.OUTPUT, "view": self.VIEW}
+        return {names[key]: path for key, path in outputs.items()}

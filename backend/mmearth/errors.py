@@ -10,7 +10,10 @@
     ├── OutputError                 the result cannot be written
     │   └── DiskFullError
     ├── ModelError                  unknown, damaged or incompatible model
-    │   └── MissingExtraError       an optional part of the backend is not installed
+    │   ├── MissingExtraError       an optional part of the backend is not installed
+    │   ├── LicenceError            its licence is not accepted
+    │   └── ModelInUseError         a job under way needs it
+    ├── DownloadError               a server does not give the file that is expected
     ├── JobError
     │   ├── JobNotFoundError
     │   ├── JobOfOtherServiceError  another window has it under way
@@ -112,6 +115,26 @@ class MissingExtraError(ModelError):
     """Raised when a model needs a part of the backend that is installed on demand only."""
 
     code = "needs_extra"
+
+
+class LicenceError(ModelError):
+    """Raised when the user has not accepted the licence of a published model."""
+
+    code = "licence"
+
+
+class ModelInUseError(ModelError):
+    """Raised when a model is to be removed that a job under way needs."""
+
+    code = "model_in_use"
+    status = 409
+
+
+class DownloadError(MMEarthError):
+    """Raised when a server cannot be reached, or does not give the file that is expected."""
+
+    code = "download"
+    status = 502
 
 
 class JobError(MMEarthError):

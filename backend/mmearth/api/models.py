@@ -27,7 +27,7 @@ class ProductInfo(Schema):
 
 
 class ModelInfo(Schema):
-    """An installed model, as a user sees it."""
+    """An installed model, as a user sees it. One without products is an encoder, to be trained."""
 
     id: str
     version: str
@@ -73,7 +73,7 @@ class PublishedInfo(Schema):
     access: Literal["download", "own file"] = Field(
         description="Whether it can be downloaded, or its file is to be obtained by the user."
     )
-    page: str = Field(description="Where the user obtains or reads about it.")
+    page: str = Field(description="Where the user obtains the file; empty if it is downloaded.")
     file: str = Field(description="Name of the file there.")
     url: str = Field(description="What is downloaded.")
     size_bytes: int | None = Field(None, description="Size of the download, where it is known.")
@@ -107,6 +107,9 @@ class InstallSpec(Request):
     sensor: str | None = Field(None, description="Sensor of an ONNX file that does not say it.")
     bands: list[str] = Field(
         default_factory=list, description="Bands, in order, of an ONNX file that does not say them."
+    )
+    resolution_m: float | None = Field(
+        None, gt=0, description="Pixel size on the ground of an ONNX file that does not say it."
     )
     accept_licence: bool = Field(False, description="Whether the user accepts the licence.")
 

@@ -15,6 +15,8 @@ from mmearth.settings import Settings
 # kind -> module with plan(spec, settings) -> Plan and run(spec, context) -> result
 KINDS = {
     "embed": "mmearth.jobs.embed",
+    "export": "mmearth.jobs.export",
+    "install": "mmearth.jobs.install",
     "segment": "mmearth.jobs.segment",
     "similarity": "mmearth.jobs.similarity",
 }

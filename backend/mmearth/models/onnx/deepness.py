@@ -19,6 +19,7 @@ from mmearth.errors import ModelError
 from mmearth.models.card import ClassRow, ModelCard, Normalisation, Product
 from mmearth.sensors import Sensor, load_sensor
 
+CARD_KEY = "mmearth"  # our own entry among them: the whole card
 PICTURE = 255.0  # what deepness divides stored numbers by
 DEFAULT_TILE = 512  # what deepness cuts and shows where the file says nothing
 DEFAULT_THRESHOLD = 0.5

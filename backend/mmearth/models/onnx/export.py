@@ -7,7 +7,7 @@ import io
 import os
 import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from torch import nn
 from mmearth.errors import DiskFullError, ModelError, OutputError, is_disk_full
 from mmearth.models.card import CARD_NAME, ModelCard
 from mmearth.models.network import Normaliser, load_weights
-from mmearth.models.onnx.deepness import write_metadata
+from mmearth.models.onnx.deepness import CARD_KEY, write_metadata
 from mmearth.models.onnx.runtime import open_session, reason, require_onnx
 from mmearth.models.registry import build_network
 from mmearth.sensors import load_sensor
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 # The newest that the onnxruntime of deepness (1.17) reads for certain, with its format 8.
 OPSET = 17
-CARD_KEY = "mmearth"
 INPUT, OUTPUT = "reflectance", "probabilities"
 RELATIVE, ABSOLUTE = 1e-3, 1e-5  # how far onnxruntime's probabilities may be from torch's
 
@@ -63,6 +62,12 @@ class WholeModel(nn.Module):
         images = torch.where(masks[:, None], images, torch.zeros_like(images))
         scores = self._network(self._normalise(images, masks))
         return torch.softmax(scores / self._temperature, dim=1)
+
+
+def pack(card: ModelCard, target: Path, tick: Callable[[int], None]) -> None:
+    """Write a model as an ONNX file; errors as of ``export_onnx``."""
+    export_onnx(card, target)
+    tick(target.stat().st_size)
 
 
 def export_onnx(card: ModelCard, target: Path) -> None:

@@ -6,24 +6,61 @@ import math
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmearth.api import InstallSpec
 from mmearth.errors import ModelError, listed
 from mmearth.models.card import ModelCard, NetworkConfig, file_sha256, parse_card
 from mmearth.models.onnx.check import Behaviour, Facts, look_at, refuse_large, try_out
-from mmearth.models.onnx.deepness import class_rows, normalisation, product, read_metadata
-from mmearth.models.onnx.export import CARD_KEY
+from mmearth.models.onnx.deepness import (
+    CARD_KEY,
+    class_rows,
+    normalisation,
+    product,
+    read_metadata,
+)
 from mmearth.models.onnx.runtime import require_onnx
-from mmearth.models.save import save_model
+from mmearth.models.source import Found
 from mmearth.sensors import load_sensor
+from mmearth.settings import Settings
 
 VERSION = "1.0.0"
 DECODER = "onnx"
 LARGEST_STRIDE = 32  # of usual networks; tiles start at multiples of it
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def inspect(source: Path, spec: InstallSpec, settings: Settings) -> Found:
+    """Say what an ONNX file will become; it is looked at, but not run.
+
+    Raises:
+        ModelError: if it is none that can be imported.
+        MissingExtraError: if what reads ONNX files is not installed.
+    """
+    require_onnx()
+    found = look_at(source)
+    if CARD_KEY in found.metadata:
+        card = parse_card(found.metadata[CARD_KEY], source.with_suffix(""))
+        return Found(card.id, card.version, source.stat().st_size)
+    return Found(_identifier(source), VERSION, source.stat().st_size)
+
+
+def make_model(
+    source: Path,
+    spec: InstallSpec,
+    folder: Path,
+    settings: Settings,
+    tick: Callable[[int], None],
+) -> ModelCard:
+    """Make a model folder of an ONNX file, within a folder; errors as of ``import_onnx``."""
+    card = import_onnx(
+        source, folder, sensor=spec.sensor, bands=spec.bands, resolution_m=spec.resolution_m
+    )
+    tick(card.weights.stat().st_size)
+    return card
 
 
 def import_onnx(
@@ -64,6 +101,8 @@ def import_onnx(
             what is told of it, or if a model of that identifier is in the folder already.
         MissingExtraError: if what reads ONNX files is not installed.
     """
+    from mmearth.models.save import save_model  # takes seconds: not for whoever only plans
+
     require_onnx()
     if not source.is_file():
         raise ModelError(f"The file {source} does not exist.", "Choose an ONNX file.")
@@ -161,7 +200,7 @@ def _from_deepness(
         limits.append("Its outputs are no probabilities; they were made such by softmax.")
     name = copy.stem
     return {
-        "id": re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "onnx-model",
+        "id": _identifier(copy),
         "version": VERSION,
         "title": told["title"] or name,
         "description": f"Imported from {copy.name}, a model made for deepness.",
@@ -184,6 +223,10 @@ def _from_deepness(
         "products": (product(says, classes, behaviour.output),),
         "training": {"source": copy.name, "sha256": file_sha256(copy)},
     }
+
+
+def _identifier(source: Path) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", source.stem.lower()).strip("-")[:60] or "onnx-model"
 
 
 def _network(encoder: str, behaviour: Behaviour) -> NetworkConfig:

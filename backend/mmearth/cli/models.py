@@ -38,7 +38,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     imports.add_argument(
         "source",
         metavar="FILE|FOLDER",
-        help="weights as published, a model folder or its zip, ONNX",
+        help="published weights, ONNX, a model folder or its zip",
     )
     imports.add_argument("--as", dest="published", help="the published encoder that a file is")
     _add_level(imports)

@@ -1,6 +1,6 @@
 """How results look: class colours and names, the same in QGIS's legend, tables and files."""
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 from qgis.core import (
     QgsCategorizedSymbolRenderer,
@@ -49,7 +49,7 @@ def style_features(layer: QgsRasterLayer) -> None:
     provider = layer.dataProvider()
     bands = [min(band, layer.bandCount()) for band in (1, 2, 3)]
     renderer = QgsMultiBandColorRenderer(provider, *bands)
-    stretches = [_stretch(layer, band, *provider.cumulativeCut(band, *CUT)) for band in bands]
+    stretches = [_stretch(layer, band, *_cut(layer, band)) for band in bands]
     renderer.setRedContrastEnhancement(stretches[0])
     renderer.setGreenContrastEnhancement(stretches[1])
     renderer.setBlueContrastEnhancement(stretches[2])
@@ -77,6 +77,12 @@ def style_similarity(layer: QgsRasterLayer) -> None:
     renderer.setClassificationMin(-1.0)
     renderer.setClassificationMax(1.0)
     layer.setRenderer(renderer)
+
+
+def _cut(layer: QgsRasterLayer, band: int) -> Tuple[float, float]:
+    """Return the percentiles to show a band between; features that never vary have none."""
+    low, high = layer.dataProvider().cumulativeCut(band, *CUT)
+    return (low, high) if low < high else (0.0, 1.0)
 
 
 def _stretch(layer: QgsRasterLayer, band: int, low: float, high: float) -> QgsContrastEnhancement:

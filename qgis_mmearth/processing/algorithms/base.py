@@ -1,5 +1,6 @@
 """What the mapping algorithms share: inputs, running a job, styling, and errors in words."""
 
+from collections import deque
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -51,7 +52,9 @@ class KeptStyle(QgsProcessingLayerPostProcessorInterface):
         layer.loadDefaultStyle()
 
 
-_KEPT_STYLE = KeptStyle()  # QGIS does not keep it alive
+# QGIS deletes each when its layer is loaded, which may be after its algorithm is gone; until then
+# it is for us to keep.
+_stylers = deque(maxlen=256)
 
 
 class MappingAlgorithm(QgsProcessingAlgorithm):
@@ -184,7 +187,8 @@ class MappingAlgorithm(QgsProcessingAlgorithm):
         results.open_results(result, result.get("product", ""))
         for path in outputs.values():
             if context.willLoadLayerOnCompletion(path):
-                context.layerToLoadOnCompletionDetails(path).setPostProcessor(_KEPT_STYLE)
+                _stylers.append(KeptStyle())
+                context.layerToLoadOnCompletionDetails(path).setPostProcessor(_stylers[-1])
         return self.answer(outputs, result)
 
     def answer(self, outputs, result) -> Dict[str, Any]:

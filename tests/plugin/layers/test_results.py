@@ -17,6 +17,7 @@ def result(home, tmp_path):
     """A real result with every output."""
     outputs = results.output_paths(tmp_path, "map", EVERYTHING)
     spec = {
+        "kind": "segment",
         "inputs": [{"path": str(DATA / "terramind_l2a.tif"), "label": "scene"}],
         "model": "landcover-s2",
         "outputs": outputs,

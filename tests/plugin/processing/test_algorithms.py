@@ -88,7 +88,7 @@ def make_places(features, *pixels, kind="Point") -> QgsVectorLayer:
         x, y = corner.xMinimum() + (column + 0.5) * step, corner.yMaximum() - (row + 0.5) * step
         geometry = QgsGeometry.fromPointXY(QgsPointXY(x, y))
         rows.append(QgsFeature())
-        rows[-1].setGeometry(geometry if kind == "Point" else geometry.buffer(step, 8))
+        rows[-1].setGeometry(geometry if kind == "Point" else geometry.buffer(1.2 * step, 8))
     assert layer.dataProvider().addFeatures(rows)[0]
     layer.updateExtents()
     return layer
@@ -316,9 +316,20 @@ class TestEmbed:
     def test_features_are_loaded_with_their_stretch(self, home):
         processing.runAndLoadResults("mmearth:embed", {"INPUT": TILE, "OUTPUT": "TEMPORARY_OUTPUT"})
         (loaded,) = QgsProject.instance().mapLayers().values()
-        stretch = loaded.renderer().redContrastEnhancement()
-        low, high = loaded.dataProvider().cumulativeCut(1, 0.02, 0.98)
-        assert (stretch.minimumValue(), stretch.maximumValue()) == pytest.approx((low, high))
+        renderer = loaded.renderer()
+        found = [
+            (stretch.minimumValue(), stretch.maximumValue())
+            for stretch in (
+                renderer.redContrastEnhancement(),
+                renderer.greenContrastEnhancement(),
+                renderer.blueContrastEnhancement(),
+            )
+        ]
+        cuts = [loaded.dataProvider().cumulativeCut(band, 0.02, 0.98) for band in (1, 2, 3)]
+        varying = [number for number, (low, high) in enumerate(cuts) if low < high]
+        assert varying
+        for number, given in enumerate(found):
+            assert given == (pytest.approx(cuts[number]) if number in varying else (0, 1))
 
     def test_every_installed_model_can_be_chosen_and_only_maps_in_segment(self, home):
         """An encoder has no product, so there is nothing that segment could map with it."""
@@ -327,12 +338,10 @@ class TestEmbed:
         card["properties"]["mmearth:products"] = []
         (home / "models" / "an-encoder").mkdir(parents=True)
         (home / "models" / "an-encoder" / "model.json").write_text(json.dumps(card))
-        offered = {
-            name: algorithm(name).parameterDefinition("MODEL") for name in ("embed", "segment")
-        }
-        assert set(offered["embed"].options()) == {"an-encoder", "landcover-s2"}
-        assert offered["segment"].options() == ["landcover-s2"]
-        assert offered["segment"].defaultValue() == "landcover-s2"
+        embed, segment = algorithm("embed"), algorithm("segment")
+        assert set(embed.parameterDefinition("MODEL").options()) == {"an-encoder", "landcover-s2"}
+        offered = segment.parameterDefinition("MODEL")
+        assert (offered.options(), offered.defaultValue()) == (["landcover-s2"], "landcover-s2")
 
 
 class TestSimilarity:

@@ -223,7 +223,7 @@ def test_models_travel(mmearth, own_models, tiny_model, tmp_path) -> None:
     code, _, err = mmearth("models", "remove", "tiny")
     assert code == 1 and "comes with MMEarth and cannot be removed" in err
     code, _, err = mmearth("models", "export", "tiny", tmp_path / "tiny.rar")
-    assert code == 1 and "ends with .zip" in err
+    assert code == 1 and "ends with .onnx, .zip" in err
 
 
 def test_home_that_cannot_be_written_to_is_words(

@@ -66,12 +66,20 @@ class Normalisation(_Part):
 
 
 class NetworkConfig(_Part):
-    """Which network to build: names of the registries in ``mmearth.models``."""
+    """Which network to build: names of the registries in ``mmearth.models``.
+
+    The encoder is empty of networks that came from elsewhere, whole.
+    """
 
     decoder: str
     encoder: str
     options: dict[str, Any] = Field(default_factory=dict)
     multiply_adds_per_pixel: float = Field(gt=0)
+
+    @property
+    def title(self) -> str:
+        """What it is, in words."""
+        return f"{self.decoder} on {self.encoder}" if self.encoder else self.decoder
 
 
 class ClassRow(_Part):

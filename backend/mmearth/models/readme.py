@@ -23,7 +23,7 @@ def describe(card: ModelCard) -> str:
                 ("Bands, in order", " ".join(card.bands)),
                 ("Pixel size", f"{card.resolution_m:g} m"),
                 _use(card),
-                ("Network", f"{card.network.decoder} on {card.network.encoder}"),
+                ("Network", card.network.title),
                 ("Weights (SHA-256)", f"`{card.sha256}`"),
             ],
         ),

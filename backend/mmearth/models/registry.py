@@ -62,7 +62,8 @@ def build_network(config: NetworkConfig, *, in_channels: int, classes: int) -> n
             f"Unknown decoder {config.decoder!r}; known are {', '.join(sorted(DECODERS))}.",
             "Update MMEarth: the model is made for a newer version.",
         )
-    register_encoder(config.encoder)
+    if config.encoder:
+        register_encoder(config.encoder)
     build: Callable[..., nn.Module] = import_module(DECODERS[config.decoder]).build
     try:
         return build(config, in_channels=in_channels, classes=classes)

@@ -124,7 +124,7 @@ def stac_item(card: ModelCard, size: int) -> dict[str, Any]:
         "start_datetime": "2015-06-23T00:00:00Z",
         "end_datetime": "9999-12-31T23:59:59Z",
         "mlm:name": card.id,
-        "mlm:architecture": f"{card.network.decoder} on {card.network.encoder}",
+        "mlm:architecture": card.network.title,
         "mlm:tasks": TASKS[card.task],
         "mlm:framework": framework,
         **({} if card.is_onnx else {"mlm:framework_version": torch.__version__.partition("+")[0]}),

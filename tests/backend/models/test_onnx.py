@@ -138,7 +138,8 @@ class TestExport:
 
     def test_an_encoder_is_refused(self, tmp_path, tiny_facts) -> None:
         features = {"decoder": "features", "encoder": "resnet18", "multiply_adds_per_pixel": 1}
-        facts = {**tiny_facts, "network": features, "classes": (), "products": ()}
+        facts = {**tiny_facts, "task": "features", "network": features}
+        facts |= {"classes": (), "products": ()}
         network = build_network(NetworkConfig(**features), in_channels=10, classes=0)
         encoder = save_model(tmp_path / "encoder", network.state_dict(), facts)
         with pytest.raises(ModelError, match="maps nothing by itself"):
@@ -207,7 +208,7 @@ class TestOwnFiles:
         item = json.loads((imported.folder / "model.json").read_text("utf-8"))
         asset = item["assets"]["model"]
         assert asset["href"] == "./model.onnx" and asset["mlm:artifact_type"] == "onnx"
-        assert item["properties"]["mlm:framework"] == "onnx"
+        assert item["properties"]["mlm:framework"] == "ONNX"
 
     def test_out_and_in_twice(self, exported, tmp_path) -> None:
         first = import_onnx(exported, tmp_path / "first")

@@ -164,7 +164,7 @@ class TestRoutes:
             (
                 "POST",
                 "/plan",
-                '{"inputs": [], "model": "m", "minimum_area_ha": NaN}',
+                '{"kind": "segment", "inputs": [], "model": "m", "minimum_area_ha": NaN}',
                 422,
                 "finite",
             ),
@@ -189,7 +189,7 @@ class TestRoutes:
         with TestClient(app, "http://127.0.0.1:80", raise_server_exceptions=False) as client:
             answer = client.post(
                 "/v1/plan",
-                json={"inputs": [], "model": "tiny"},
+                json={"kind": "segment", "inputs": [], "model": "tiny"},
                 headers={"Authorization": f"Bearer {TOKEN}", "Host": "127.0.0.1:80"},
             )
         assert answer.status_code == 500

@@ -218,7 +218,7 @@ def _from_deepness(
         "stride": min(math.gcd(tile, LARGEST_STRIDE), tile // 2),
         "overlap": math.ceil(says.overlap * tile),
         "temperature": 1.0,
-        "network": _network("unknown", behaviour),
+        "network": _network("", behaviour),
         "classes": classes,
         "products": (product(says, classes, behaviour.output),),
         "training": {"source": copy.name, "sha256": file_sha256(copy)},

@@ -21,9 +21,7 @@ from qgis.PyQt.QtGui import QColor
 
 CUT = (0.02, 0.98)  # what lies beyond these percentiles is shown as black or full colour
 # The viridis ramp, which is even to the eye and reads in grey.
-SIMILARITY_COLORS = {
-    -1.0: "#440154", -0.5: "#3b528b", 0.0: "#21918c", 0.5: "#5ec962", 1.0: "#fde725"
-}  # fmt: skip
+SIMILARITY_COLORS = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
 
 Classes = List[Dict[str, Any]]  # rows with value, title, color
 
@@ -62,20 +60,27 @@ def style_picture(layer: QgsRasterLayer) -> None:
 
 
 def style_similarity(layer: QgsRasterLayer) -> None:
-    """Show the first band in colours from -1, unlike, to 1, alike."""
-    ramp = QgsColorRampShader(-1.0, 1.0)
+    """Show the first band in colours from its 2nd percentile, unlike, to its 98th, alike.
+
+    Not from -1 to 1: features of one scene have much in common, so all are alike to some degree.
+    """
+    low, high = _cut(layer, 1)
+    ramp = QgsColorRampShader(low, high)
     ramp.setColorRampType(QgsColorRampShader.Type.Interpolated)
+    step = (high - low) / (len(SIMILARITY_COLORS) - 1)
     ramp.setColorRampItemList(
         [
-            QgsColorRampShader.ColorRampItem(value, QColor(color), f"{value:g}")
-            for value, color in SIMILARITY_COLORS.items()
+            QgsColorRampShader.ColorRampItem(
+                low + step * number, QColor(color), f"{low + step * number:.2f}"
+            )
+            for number, color in enumerate(SIMILARITY_COLORS)
         ]
     )
-    shader = QgsRasterShader(-1.0, 1.0)
+    shader = QgsRasterShader(low, high)
     shader.setRasterShaderFunction(ramp)
     renderer = QgsSingleBandPseudoColorRenderer(layer.dataProvider(), 1, shader)
-    renderer.setClassificationMin(-1.0)
-    renderer.setClassificationMax(1.0)
+    renderer.setClassificationMin(low)
+    renderer.setClassificationMax(high)
     layer.setRenderer(renderer)
 
 

@@ -25,6 +25,13 @@ class EmbedSpec(MappingSpec):
     """Compute the features of a model's encoder over a raster stack."""
 
     kind: Literal["embed"] = "embed"
+    stride: int | None = Field(
+        None,
+        ge=1,
+        description="Pixels of the rasters along a side of a pixel of features, of those that the "
+        "encoder offers. If empty: of an encoder the coarsest; of a model that maps classes 4, or "
+        "the nearest to it.",
+    )
     outputs: EmbedOutputs = Field(default_factory=EmbedOutputs)
 
 

@@ -27,6 +27,7 @@ _OPTIONS = {
     "tile_size": "--tile",
     "bounds": "--extent",
     "index": "--band",
+    "stride": "--stride",
 }
 
 

@@ -16,6 +16,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_mapping_options(embed)
     embed.add_argument("--output", required=True, help="features, a band each (GeoTIFF)")
     embed.add_argument("--view", help="picture of their principal components (GeoTIFF)")
+    embed.add_argument(
+        "--stride",
+        type=int,
+        help="pixels of the rasters along a side of a pixel of features; default: 4 of a model "
+        "that maps classes, the coarsest of an encoder",
+    )
     embed.set_defaults(run=_embed)
 
 
@@ -25,6 +31,7 @@ def _embed(options: argparse.Namespace) -> int:
     settings = Settings()
     spec = EmbedSpec(
         **mapping_fields(options),
+        stride=options.stride,
         outputs=EmbedOutputs(features=full_path(options.output), view=full_path(options.view)),
     )
     if options.plan:

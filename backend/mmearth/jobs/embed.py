@@ -34,8 +34,8 @@ MAPPING_SHARE = 0.9  # of the progress bar; the rest is for the picture and fini
 def run(spec: EmbedSpec, context: JobContext) -> EmbedResult:
     """Compute features, and a picture of them if it is asked for.
 
-    A pixel of the result is as large as one of the encoder's coarsest feature map. A run that was
-    cancelled or killed goes on where it stopped when the same request comes again.
+    A pixel of the result is as large as one of the encoder's feature map of that stride. A run that
+    was cancelled or killed goes on where it stopped when the same request comes again.
 
     Raises:
         MMEarthError: whatever stands in the way; no result is then left half-written.
@@ -45,12 +45,12 @@ def run(spec: EmbedSpec, context: JobContext) -> EmbedResult:
     mapping.keep_inputs(targets, [Path(item.path) for item in spec.inputs])
     ready = prepare(spec, context.settings)
     mapping.keep_inputs(targets, mapping.files_read(ready))
-    network = loaded(FeatureNetwork, ready.card, context.settings)
+    network = loaded(FeatureNetwork, ready.card, context.settings, spec.stride)
     grid = coarser(ready.grid, network.cell)
     layers = _layers(mapping.provenance(spec, ready), network)
     bytes_needed = grid.width * grid.height * sum(layer.pixel_bytes for layer in layers.values())
     write.check_writable(list(targets.values()), bytes_needed)
-    folder = context.settings.work_folder / mapping.fingerprint(ready)
+    folder = context.settings.work_folder / mapping.fingerprint(ready, network.cell)
     with Work(folder, targets) as work:
         write.check_space(work.folder, bytes_needed)
         if not work.rows_done:

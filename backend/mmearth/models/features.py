@@ -13,26 +13,29 @@ from mmearth.models.encoders.vit import ViTEncoder
 from mmearth.models.network import PROBE_SIDE, LoadedModel, memory_explained
 from mmearth.settings import Settings
 
+# Of models that map classes. What tells places of one kind from others lies in maps as fine as
+# this; the coarsest of a U-Net sees little but its surroundings.
+USUAL_STRIDE = 4
 
-class CoarsestMap(nn.Module):
-    """An encoder's coarsest feature map; of a transformer, the last block's normalised tokens.
+
+class EncoderMaps(nn.Module):
+    """An encoder's feature maps, one a stride; of a transformer, the last block's tokens alone.
 
     A transformer's own maps are made by a neck that no published file holds: it is untrained.
 
     Shape:
-        (B, C, H, W) float32 to (B, channels, H / cell, W / cell).
+        (B, C, H, W) float32 to maps (B, channels, H / stride, W / stride), the finest first.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the coarsest map."""
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Return the maps; the image itself is none."""
         if isinstance(self.encoder, ViTEncoder):
-            return self.encoder.token_maps(x, count=1)[-1]
-        coarsest: torch.Tensor = self.encoder(x)[-1]
-        return coarsest
+            return self.encoder.token_maps(x, count=1)[-1:]
+        return [level for level in self.encoder(x) if level is not x and level.shape[1]]
 
 
 class FeatureNetwork(LoadedModel):
@@ -40,25 +43,47 @@ class FeatureNetwork(LoadedModel):
 
     Of a model that maps classes the encoder is taken, and its decoder left out.
 
+    Args:
+        card: of the model.
+        settings: settings of the backend.
+        stride: pixels of input along a side of a pixel of the features; see ``EmbedSpec``.
+
     Attributes:
         channels: number of features.
         cell: pixels of input along a side of a pixel of the features.
     """
 
-    def __init__(self, card: ModelCard, settings: Settings) -> None:
+    def __init__(self, card: ModelCard, settings: Settings, stride: int | None = None) -> None:
         super().__init__(card, settings)
         side = max(PROBE_SIDE, 2 * card.stride)
-        found = self.features(
-            np.zeros((1, len(card.bands), side, side), np.float32), np.ones((1, side, side), bool)
-        )
-        self.channels = found.shape[1]
-        self.cell = side // found.shape[2]
-        if side % found.shape[2] or card.stride % self.cell:
+        image = torch.zeros(1, len(card.bands), side, side, device=self.device)
+        with torch.inference_mode():
+            maps = self.forward(image, torch.ones(1, side, side, dtype=torch.bool).to(image.device))
+        places = {
+            side // level.shape[2]: place
+            for place, level in enumerate(maps)
+            if side % level.shape[2] == 0 and card.stride % (side // level.shape[2]) == 0
+        }
+        if not places:
             raise ModelError(
-                f"The encoder of {card.title} makes {found.shape[2]} x {found.shape[3]} pixels of "
-                f"features from {side} x {side}, which have no fixed place on the map.",
+                f"The encoder of {card.title} makes {maps[-1].shape[2]} x {maps[-1].shape[3]} "
+                f"pixels of features from {side} x {side}, which have no fixed place on the map.",
                 "Choose another model.",
             )
+        if stride is None:
+            coarsest = max(places)
+            usual = min(places, key=lambda found: (abs(found - USUAL_STRIDE), found))
+            stride = coarsest if card.task == "features" else usual
+        if stride not in places:
+            offered = ", ".join(str(found) for found in sorted(places))
+            raise ModelError(
+                f"{card.title} has no features of which one pixel covers {stride} x {stride} "
+                f"pixels; it offers {offered}.",
+                "Choose one of these.",
+            )
+        self.cell = stride
+        self._place = places[stride]
+        self.channels = int(maps[self._place].shape[1])
 
     def build(self) -> nn.Module:
         """Build the encoder; the weights of the whole model are checked and loaded.
@@ -72,7 +97,7 @@ class FeatureNetwork(LoadedModel):
                 f"{self.card.title} has no encoder whose features could be shown.",
                 "Choose another model.",
             )
-        return CoarsestMap(encoder)
+        return EncoderMaps(encoder)
 
     @torch.inference_mode()
     def features(self, images: NDArray[np.float32], masks: NDArray[np.bool_]) -> torch.Tensor:
@@ -89,6 +114,7 @@ class FeatureNetwork(LoadedModel):
             OutOfMemoryError: if the device's memory does not suffice.
         """
         with memory_explained(self.device):
-            return self.forward(
+            maps = self.forward(
                 torch.from_numpy(images).to(self.device), torch.from_numpy(masks).to(self.device)
-            ).float()
+            )
+            return maps[self._place].float()

@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -94,8 +94,8 @@ class LoadedModel:
         load_weights(module, card)
         return module
 
-    def forward(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        """Send tiles through the module.
+    def forward(self, images: torch.Tensor, masks: torch.Tensor) -> Any:
+        """Send tiles through the module, and return what it gives.
 
         Args:
             images: (B, C, H, W) float32, reflectance, on this model's device.
@@ -209,19 +209,25 @@ class Network(LoadedModel):
 
 
 Loaded = TypeVar("Loaded", bound=LoadedModel)
-_loaded: dict[tuple[type[LoadedModel], str], LoadedModel] = {}
+_loaded: dict[tuple[object, ...], LoadedModel] = {}
 
 
-def loaded(kind: type[Loaded], card: ModelCard, settings: Settings) -> Loaded:
+def loaded(kind: type[Loaded], card: ModelCard, settings: Settings, *options: int | None) -> Loaded:
     """Load a model, or take the one that is loaded; only one is kept.
+
+    Args:
+        kind: class.
+        card: of the model.
+        settings: settings of the backend.
+        *options: further arguments of the class.
 
     Raises:
         ModelError: if it is damaged, or cannot be used in this way.
     """
-    key = kind, card.card_sha256
+    key = kind, card.card_sha256, *options
     if key not in _loaded:
         _loaded.clear()
-        _loaded[key] = kind(card, settings)
+        _loaded[key] = kind(card, settings, *options)
     model = _loaded[key]
     if not isinstance(model, kind):
         raise TypeError(f"Expected {kind.__name__}, found {type(model).__name__}.")

@@ -1,6 +1,6 @@
 """``mmearth:embed``: features of a model's encoder."""
 
-from qgis.core import QgsProcessingParameterRasterDestination
+from qgis.core import QgsProcessingParameterNumber, QgsProcessingParameterRasterDestination
 
 from ... import shared
 from .model import BAND_HELP, INPUT_HELP, ModelAlgorithm
@@ -11,18 +11,22 @@ class EmbedAlgorithm(ModelAlgorithm):
 
     KIND = "embed"
     VIEW = "VIEW"
+    STRIDE = "STRIDE"
 
     ABOUT = (
         "Computes what the encoder of a model sees: a raster with many numbers, features, for each "
         "place. Places that are alike have features that are alike; compare them with "
         "mmearth:similarity, or use them in any other classifier. Pixels are larger than those of "
-        "the scene, often 16 times."
+        "the scene: 4 times with a model that maps classes, up to 32 times with an encoder."
     )
     HELP = {
         "INPUT": INPUT_HELP,
         "MODEL": "The model whose encoder computes; any installed model or published encoder.",
         "EXTENT": "Only this area is computed; if empty, all ground that the rasters share.",
         **BAND_HELP,
+        "STRIDE": "Pixels of the scene along a side of a pixel of features: 1, 2, 4, 8, 16 or 32, "
+        "as far as the encoder offers it. Small ones tell fine detail, large ones surroundings. "
+        "If empty, 4 with a model that maps classes, and the largest with an encoder.",
         "OUTPUT": "GeoTIFF of the features, a band each, as floating-point numbers (no data: NaN).",
         "VIEW": "GeoTIFF of a picture: the first three principal components of the features as "
         "red, green and blue.",
@@ -50,12 +54,24 @@ class EmbedAlgorithm(ModelAlgorithm):
         self.add_input_parameters()
         self.add_model_parameter(shared.models())
         self.add_band_parameters()
+        number = QgsProcessingParameterNumber
+        words = self.tr("Size of pixels, in pixels of the scene")
+        self.add_advanced(
+            number(self.STRIDE, words, number.Type.Integer, optional=True, minValue=1)
+        )
         self.add(QgsProcessingParameterRasterDestination(self.OUTPUT, self.tr("Features")))
         self.add(
             QgsProcessingParameterRasterDestination(
                 self.VIEW, self.tr("Picture of the features"), optional=True, createByDefault=False
             )
         )
+
+    def request(self, parameters, context):
+        """Return model, bands, radiometry and the size of pixels."""
+        stride = None
+        if parameters.get(self.STRIDE) is not None:
+            stride = self.parameterAsInt(parameters, self.STRIDE, context)
+        return {**super().request(parameters, context), "stride": stride}
 
     def outputs_of(self, parameters, context):
         """Return the file of each result that is wanted."""

@@ -110,7 +110,8 @@ def test_an_encoder_that_maps_nothing(scene, settings, out, tiny_facts) -> None:
     torch.manual_seed(0)
     config = NetworkConfig(decoder="features", encoder="mmearth-atto-p8", multiply_adds_per_pixel=1)
     module = build_network(config, in_channels=10, classes=0)
-    facts = {**tiny_facts, "id": "encoder", "network": config, "classes": (), "products": ()}
+    facts = {**tiny_facts, "id": "encoder", "task": "features", "network": config}
+    facts |= {"classes": (), "products": ()}
     (settings.home / "models").unlink()  # the tiny model is shared by all tests
     save_model(settings.home / "models" / "encoder", module.state_dict(), facts)
     spec = spec_of(out, scene, model="encoder")

@@ -27,7 +27,7 @@ def make_model(tmp_path, tiny_facts):
         )
         facts = {**tiny_facts, "network": config, "stride": stride}
         if decoder == "features":
-            facts.update(classes=(), products=())
+            facts.update(task="features", classes=(), products=())
         module = build_network(config, in_channels=10, classes=len(facts["classes"]))
         return save_model(tmp_path / encoder, module.state_dict(), facts, half=False)
 
@@ -44,9 +44,18 @@ def test_of_a_model_that_maps_classes(tiny_model, settings) -> None:
 
     seen = []
     whole = Network(tiny_model, settings)
-    whole._module.encoder.register_forward_hook(lambda _m, _i, maps: seen.append(maps[-1]))
+    whole._module.encoder.register_forward_hook(lambda _m, _i, maps: seen.extend(maps))
     whole.probabilities(images, masks)
-    torch.testing.assert_close(found, seen[0])
+    (expected,) = [level for level in seen if level.shape[-1] == 48 // network.cell]
+    torch.testing.assert_close(found, expected)
+
+
+def test_of_each_stride(tiny_model, settings) -> None:
+    for stride, channels in ((1, 16), (2, 32)):
+        network = FeatureNetwork(tiny_model, settings, stride)
+        assert (network.cell, network.channels) == (stride, channels)
+    with pytest.raises(ModelError, match="covers 3 x 3 pixels; it offers 1, 2"):
+        FeatureNetwork(tiny_model, settings, 3)
 
 
 @pytest.mark.parametrize(

@@ -401,7 +401,9 @@ class TestSimilarity:
         layer = QgsRasterLayer(result["OUTPUT"], "s")
         ramp = layer.renderer().shader().rasterShaderFunction()
         values = [item.value for item in ramp.colorRampItemList()]
-        assert (values[0], values[-1]) == (-1, 1) and values == sorted(values)
+        found = layer.dataProvider().cumulativeCut(1, 0.02, 0.98)
+        assert (values[0], values[-1]) == pytest.approx(found)
+        assert values == sorted(values) and len(set(values)) == len(values)
 
 
 class TestWhatIsRefused:

@@ -43,7 +43,7 @@ class MMEarthDock(QgsDockWidget, FORM):
         self._model_is_users = False
         self._models = shared.models()
         self.layers = LayerList(self.layersWidget)
-        self.bands = BandTable(self.bandTable)
+        self.bands = BandTable(self.bandTable, self.bandsLabel)
         self.areas = AreaTable(self.resultLabel, self.resultTable, self.copyButton)
         self.backend = BackendBar(self.backendLabel, self.backendButton)
         self._timer = QTimer(self)

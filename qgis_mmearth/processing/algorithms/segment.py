@@ -80,7 +80,7 @@ class SegmentAlgorithm(MappingAlgorithm):
 
     def initAlgorithm(self, config=None):  # noqa: N802
         """Define the parameters."""
-        models = [model.id for model in shared.models()]
+        models = [model.id for model in shared.models() if model.products]
         self.add_input_parameters()
         self.add(
             QgsProcessingParameterEnum(

@@ -24,7 +24,7 @@ from qgis.core import (
 )
 
 from qgis_mmearth.compat import FLAG_ADVANCED, SOURCE_RASTER
-from qgis_mmearth.processing.algorithms.base import RastersParameter
+from qgis_mmearth.processing.algorithms.base import MappingAlgorithm, RastersParameter
 from qgis_mmearth.processing.algorithms.segment import parse_bands
 from qgis_mmearth.processing.provider import ALGORITHMS
 
@@ -33,6 +33,9 @@ TILE = str(DATA / "terramind_l2a.tif")
 
 def algorithm(name) -> QgsProcessingAlgorithm:
     return QgsApplication.processingRegistry().createAlgorithmById(f"mmearth:{name}")
+
+
+MAPPING = [name for name in ALGORITHMS if isinstance(algorithm(name), MappingAlgorithm)]
 
 
 class Feedback(QgsProcessingFeedback):
@@ -89,6 +92,16 @@ class TestAlgorithmContract:
 
         assert Path(QUrl(algorithm(name).helpUrl()).toLocalFile()).is_file()
 
+    def test_not_installed_is_said_before_running(self, name, home, monkeypatch):
+        monkeypatch.delenv("MMEARTH_PYTHON")
+        good, words = algorithm(name).canExecute()
+        assert not good and "not installed" in words
+
+
+@pytest.mark.parametrize("name", MAPPING)
+class TestMappingContract:
+    """Rules that every algorithm keeps that maps rasters."""
+
     def test_runs_with_nothing_but_a_raster(self, name, home, tmp_path):
         output = tmp_path / "map.tif"
         result = processing.run(f"mmearth:{name}", {"INPUT": [TILE], "OUTPUT": str(output)})
@@ -117,11 +130,6 @@ class TestAlgorithmContract:
         )
         assert feedback.isCanceled() and result == {}
         assert list(tmp_path.glob("*.tif")) == []
-
-    def test_not_installed_is_said_before_running(self, name, home, monkeypatch):
-        monkeypatch.delenv("MMEARTH_PYTHON")
-        good, words = algorithm(name).canExecute()
-        assert not good and "not installed" in words
 
     def test_loads_styled_into_the_project(self, name, home):
         result = processing.runAndLoadResults(
@@ -235,7 +243,7 @@ class TestSegment:
 
 
 class TestWhatIsRefused:
-    @pytest.mark.parametrize("name", ALGORITHMS)
+    @pytest.mark.parametrize("name", MAPPING)
     @pytest.mark.parametrize("file", ["map.png", "map", "map.gpkg"])
     def test_rasters_in_other_formats(self, name, home, tmp_path, file):
         with pytest.raises(QgsProcessingException, match=r"no file name ending in \.tif"):
@@ -249,7 +257,7 @@ class TestWhatIsRefused:
         with pytest.raises(QgsProcessingException, match=r"no file name ending in \.gpkg"):
             processing.run("mmearth:segment", parameters)
 
-    @pytest.mark.parametrize("name", ALGORITHMS)
+    @pytest.mark.parametrize("name", MAPPING)
     def test_a_missing_file_is_named(self, name, home, tmp_path):
         missing = str(tmp_path / "missing.tif")
         with pytest.raises(QgsProcessingException, match=r"missing\.tif does not exist"):
@@ -257,7 +265,7 @@ class TestWhatIsRefused:
                 f"mmearth:{name}", {"INPUT": [TILE, missing], "OUTPUT": "TEMPORARY_OUTPUT"}
             )
 
-    @pytest.mark.parametrize("name", ALGORITHMS)
+    @pytest.mark.parametrize("name", MAPPING)
     def test_a_damaged_file_is_named(self, name, home, tmp_path):
         damaged = tmp_path / "damaged.tif"
         damaged.write_bytes(b"II*\0 and no more")

@@ -66,6 +66,8 @@ class ModelManager(QDialog, FORM):
 
     def import_path(self, path: str) -> None:
         """Import a file or a model folder; what it does not say of itself is asked for inline."""
+        if self.work.busy:
+            return
         source = Path(path)
         if not source.is_dir() and source.suffix.lower() not in SUFFIXES:
             self.work.say(

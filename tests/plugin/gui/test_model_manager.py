@@ -1,9 +1,7 @@
 """The window of models, used as a person would: look, download, import, export, remove."""
 
 import importlib.util
-import json
 import re
-import shutil
 import subprocess
 import zipfile
 
@@ -18,7 +16,6 @@ from qgis_mmearth.gui.dock import MMEarthDock
 from qgis_mmearth.gui.model_manager import ModelManager
 from qgis_mmearth.gui.words import color
 
-EMBEDDED = ROOT / "resources" / "models" / "landcover-s2"
 ENCODER = "mmearth-all-mod-atto-1m-64-uncertainty-56-8"
 
 
@@ -46,17 +43,6 @@ def window(open_window, wait):
     window = open_window()
     wait(lambda: window._published is not None)
     return window
-
-
-@pytest.fixture
-def archive(tmp_path):
-    """A model of the user's own, as a zip file."""
-    folder = tmp_path / "own-model"
-    shutil.copytree(EMBEDDED, folder)
-    card = json.loads((folder / "model.json").read_text("utf-8"))
-    card["id"], card["properties"]["title"] = "own-model", "My <own> model"
-    (folder / "model.json").write_text(json.dumps(card), "utf-8")
-    return shutil.make_archive(str(tmp_path / "own"), "zip", tmp_path, "own-model")
 
 
 @pytest.fixture
@@ -164,11 +150,11 @@ class TestCards:
 
 
 class TestOwnModels:
-    def test_from_import_to_removal(self, window, iface, archive, home, wait):
+    def test_from_import_to_removal(self, window, iface, own_model, home, wait):
         """The panel and Processing follow; nothing asks in a window of its own."""
         dock = MMEarthDock(iface)
         before = QApplication.topLevelWidgets()
-        window.import_path(archive)
+        window.import_path(own_model)
         assert window.work.busy and window.progressBar.isVisible()
         assert not window.importButton.isEnabled() and window.cancelButton.isVisible()
         wait(idle(window))
@@ -178,10 +164,7 @@ class TestOwnModels:
         assert "My <own> model" in card(window)
         texts = [dock.modelCombo.itemText(row) for row in range(dock.modelCombo.count())]
         assert "Tree mask · My <own> model" in texts
-        assert processing_models() == ["landcover-s2", "own-model"] or processing_models() == [
-            "own-model",
-            "landcover-s2",
-        ]
+        assert sorted(processing_models()) == ["landcover-s2", "own-model"]
         assert window.removeButton.isEnabled()
         window.removeButton.click()
         assert "deletes the files of My <own> model" in window.removeLabel.text()
@@ -198,13 +181,13 @@ class TestOwnModels:
         dock.shut_down()
         dock.deleteLater()
 
-    def test_a_folder(self, window, archive, tmp_path, home, wait):
+    def test_a_folder(self, window, own_model, tmp_path, home, wait):
         window.import_path(str(tmp_path / "own-model"))
         wait(idle(window))
         assert (home / "models" / "own-model" / "model.safetensors").is_file()
 
-    def test_export_can_be_imported(self, window, archive, tmp_path, home, wait):
-        window.import_path(archive)
+    def test_export_can_be_imported(self, window, own_model, tmp_path, home, wait):
+        window.import_path(own_model)
         wait(idle(window))
         target = tmp_path / "out" / "model.zip"
         target.parent.mkdir()

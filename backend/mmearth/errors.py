@@ -10,6 +10,9 @@
     ├── OutputError                 the result cannot be written
     │   └── DiskFullError
     ├── ModelError                  unknown, damaged or incompatible model
+    │   ├── LicenceError            its licence is not accepted
+    │   └── ModelInUseError         a job under way needs it
+    ├── DownloadError               a server does not give the file that is expected
     ├── JobError
     │   ├── JobNotFoundError
     │   ├── JobOfOtherServiceError  another window has it under way
@@ -105,6 +108,26 @@ class ModelError(MMEarthError):
 
     code = "model"
     status = 422
+
+
+class LicenceError(ModelError):
+    """Raised when the user has not accepted the licence of a published model."""
+
+    code = "licence"
+
+
+class ModelInUseError(ModelError):
+    """Raised when a model is to be removed that a job under way needs."""
+
+    code = "model_in_use"
+    status = 409
+
+
+class DownloadError(MMEarthError):
+    """Raised when a server cannot be reached, or does not give the file that is expected."""
+
+    code = "download"
+    status = 502
 
 
 class JobError(MMEarthError):

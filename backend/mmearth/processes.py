@@ -51,21 +51,28 @@ def _started(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Wait until no other process is in here with the same path, and keep others out.
 
     The system lets go when the process ends, however it does.
 
     Args:
         path: a file for this purpose alone; made if it is missing, and left there.
+        wait: whether to wait for others.
+
+    Raises:
+        BlockingIOError: if another process is in here, and is not to be waited for.
     """
     with path.open("a") as file:
         if sys.platform == "win32":
             import msvcrt
 
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+            try:
+                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+            except PermissionError as error:
+                raise BlockingIOError(f"{path} is taken") from error
         else:
             import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield  # closing the file ends it

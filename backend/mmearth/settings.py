@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+PUBLISHED_MODELS = Path(__file__).resolve().parent / "models" / "published.toml"
 EMBEDDED_MODELS = Path(__file__).resolve().parents[2] / "resources" / "models"
 
 
@@ -42,6 +43,12 @@ class Settings(BaseSettings):
         description="Folder of models, searched after the user's own. An installed package has "
         "none beside it, other than a checkout and the plugin.",
     )
+    published: Path = Field(PUBLISHED_MODELS, description="List of the published encoders.")
+    proxy: SecretStr = Field(
+        SecretStr(""),
+        description="Proxy for downloads, perhaps with name and password; if empty, those of the "
+        "environment.",
+    )
 
     @cached_property
     def cpu_threads(self) -> int:
@@ -51,7 +58,17 @@ class Settings(BaseSettings):
     @property
     def model_folders(self) -> list[Path]:
         """Folders that hold models, the user's own first."""
-        return [self.home / "models", self.models]
+        return [self.own_models, self.models]
+
+    @property
+    def own_models(self) -> Path:
+        """Folder of the models that the user has installed."""
+        return self.home / "models"
+
+    @property
+    def downloads_folder(self) -> Path:
+        """Folder of downloads that are not yet installed."""
+        return self.home / "downloads"
 
     @property
     def jobs_folder(self) -> Path:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,15 +14,18 @@ import time
 import numpy as np
 import pytest
 import rasterio
+from downloads import serving
 from goldens import mmearth_file
 from scenes import ROOT, S2, scene_values
+
+from mmearth.settings import PUBLISHED_MODELS
 
 
 @pytest.fixture
 def mmearth(settings):
     """Return a function that starts the command line."""
 
-    def start(*arguments: str) -> subprocess.Popen:
+    def start(*arguments: str, **options: object) -> subprocess.Popen:
         environment = {
             **os.environ,
             "PYTHONPATH": str(ROOT / "backend"),
@@ -32,6 +37,7 @@ def mmearth(settings):
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             # A shell that starts the tests in the background has made them deaf to it.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            **{"stdin": subprocess.DEVNULL, **options},
         )  # fmt: skip
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -146,6 +152,76 @@ def test_a_published_encoder_is_installed_from_its_file(mmearth, scene, tmp_path
     assert code == 1 and "maps nothing by itself" in err
     code, _, err = mmearth("models", "import", tmp_path / "absent.pth", "--as", name)
     assert code == 1 and "does not exist" in err and "Traceback" not in err
+
+
+@pytest.fixture
+def own_models(settings, tiny_model, tmp_path, monkeypatch):
+    """The user's own models, at first none; the tiny one, alone, comes with the backend."""
+    (settings.home / "models").unlink()
+    shutil.copytree(tiny_model.folder, tmp_path / "embedded" / "tiny")
+    monkeypatch.setenv("MMEARTH_MODELS", str(tmp_path / "embedded"))
+    return settings.home / "models"
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A published encoder on a server of this test; returns its identifier."""
+    with serving(mmearth_file(tmp_path).read_bytes()) as server:
+        table = PUBLISHED_MODELS.read_text("utf-8")
+        host = server.url.removesuffix("/weights.pth")
+        (tmp_path / "list.toml").write_text(table.replace("https://sid.erda.dk", host), "utf-8")
+        monkeypatch.setenv("MMEARTH_PUBLISHED", str(tmp_path / "list.toml"))
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        yield "mmearth-all-mod-atto-1m-64-uncertainty-56-8"
+
+
+def test_a_published_encoder_is_downloaded(mmearth, own_models, published) -> None:
+    code, out, err = mmearth("models", "get", published)
+    assert code == 1 and "not for commercial use" in err and "--accept-licence" in err
+    assert not own_models.exists()
+    code, out, err = mmearth("models", "get", published, "--accept-licence", "--level", "L2A")
+    assert code == 0, err
+    assert f"{published}-l2a" in out and str(own_models) in out
+    _, out, _ = mmearth("models", "published", "--json")
+    (found,) = [model for model in json.loads(out) if model["installed"]]
+    assert found["installed"] == [f"{published}-l2a"] and found["file"] == "checkpoint-199.pth"
+
+
+@pytest.mark.parametrize(("answer", "accepted"), [("n", False), ("", False), ("y", True)])
+def test_the_licence_is_asked_for_at_a_terminal(
+    mmearth, own_models, published, monkeypatch, answer, accepted
+) -> None:
+    monkeypatch.setenv("MMEARTH_PROXY", "http://127.0.0.1:9")  # it gets no further
+    ours, theirs = pty.openpty()
+    os.write(ours, f"{answer}\n".encode())
+    process = mmearth.start("models", "get", published, stdin=theirs)
+    out, err = process.communicate(timeout=60)
+    os.close(theirs)
+    os.close(ours)
+    assert "MIT and CC-BY-NC-4.0" in out and "[y/N]" in out and process.returncode == 1
+    assert ("through the proxy" in err) is accepted
+    assert ("--accept-licence" in err) is not accepted
+
+
+def test_models_travel(mmearth, own_models, tiny_model, tmp_path) -> None:
+    code, out, err = mmearth("models", "export", "tiny", tmp_path / "tiny.zip")
+    assert code == 0 and str(tmp_path / "tiny.zip") in out, err
+    code, _, err = mmearth("models", "import", tmp_path / "tiny.zip")
+    assert code == 1 and "comes with MMEarth" in err
+    copy = shutil.copytree(tiny_model.folder, tmp_path / "copy")
+    card = (copy / "model.json").read_text("utf-8").replace('"id": "tiny"', '"id": "mine"')
+    (copy / "model.json").write_text(card, "utf-8")
+    code, out, err = mmearth("models", "import", copy)
+    assert code == 0 and str(own_models / "mine") in out and "CC0-1.0" in out, err
+    _, out, _ = mmearth("models", "list")
+    assert "mine  Tiny" in out and "tiny  Tiny" in out
+    assert "mine" in [model["id"] for model in json.loads(mmearth("models", "list", "--json")[1])]
+    code, out, _ = mmearth("models", "remove", "mine")
+    assert code == 0 and "mine is removed" in out and list(own_models.iterdir()) == []
+    code, _, err = mmearth("models", "remove", "tiny")
+    assert code == 1 and "comes with MMEarth and cannot be removed" in err
+    code, _, err = mmearth("models", "export", "tiny", tmp_path / "tiny.rar")
+    assert code == 1 and "ends with .zip" in err
 
 
 def test_home_that_cannot_be_written_to_is_words(

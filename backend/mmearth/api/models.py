@@ -27,7 +27,7 @@ class ProductInfo(Schema):
 
 
 class ModelInfo(Schema):
-    """An installed model, as a user sees it."""
+    """An installed model, as a user sees it. One without products is an encoder, to be trained."""
 
     id: str
     version: str
@@ -69,7 +69,7 @@ class PublishedInfo(Schema):
     access: Literal["download", "own file"] = Field(
         description="Whether it can be downloaded, or its file is to be obtained by the user."
     )
-    page: str = Field(description="Where the user obtains or reads about it.")
+    page: str = Field(description="Where the user obtains the file; empty if it is downloaded.")
     file: str = Field(description="Name of the file there.")
     url: str = Field(description="What is downloaded.")
     size_bytes: int | None = Field(None, description="Size of the download, where it is known.")

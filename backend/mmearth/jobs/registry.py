@@ -14,6 +14,8 @@ from mmearth.settings import Settings
 
 # kind -> module with plan(spec, settings) -> Plan and run(spec, context) -> result
 KINDS = {
+    "export": "mmearth.jobs.export",
+    "install": "mmearth.jobs.install",
     "segment": "mmearth.jobs.segment",
 }
 

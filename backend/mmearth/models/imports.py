@@ -3,20 +3,78 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from safetensors.torch import load_file
-
-from mmearth.errors import ModelError
+from mmearth.api import InstallSpec
+from mmearth.errors import ModelError, listed
 from mmearth.models.card import ModelCard, NetworkConfig, file_sha256
-from mmearth.models.cost import multiply_adds_per_pixel
-from mmearth.models.published import PublishedModel
+from mmearth.models.published import VERSION, PublishedModel, find_published, published_models
 from mmearth.models.registry import build_network
-from mmearth.models.save import save_model
-from mmearth.models.weights.checkpoint import convert
+from mmearth.models.source import Found
 from mmearth.sensors import load_sensor
+from mmearth.settings import Settings
 
-VERSION = "1.0.0"
+
+def inspect(source: Path, spec: InstallSpec, settings: Settings) -> Found:
+    """Say what a file of weights will become.
+
+    Raises:
+        ModelError: if it is not known which published encoder it is, or not for that level.
+    """
+    model = _published(source, spec, settings)
+    level = spec.level or model.levels[0]
+    model.normalisation(level)
+    return Found(model.identifier(level), VERSION, source.stat().st_size)
+
+
+def make_model(
+    source: Path,
+    spec: InstallSpec,
+    folder: Path,
+    settings: Settings,
+    tick: Callable[[int], None],
+) -> ModelCard:
+    """Make a model folder of a file of weights, within a folder.
+
+    Raises:
+        ModelError: as ``import_published`` does, or if it is not known what the file is.
+    """
+    card = import_published(_published(source, spec, settings), source, folder, spec.level)
+    tick(card.weights.stat().st_size)
+    return card
+
+
+def recognise(source: Path, file: Path) -> PublishedModel:
+    """Find which published encoder a file is, by its hash or its name.
+
+    Args:
+        source: the file.
+        file: list of the published encoders.
+
+    Raises:
+        ModelError: if that is not certain.
+    """
+    models = published_models(file)
+    digest = file_sha256(source)
+    found = [model for model in models if model.sha256 and digest.startswith(model.sha256)]
+    if not found:
+        found = [model for model in models if model.file_name == source.name]
+    if len(found) == 1:
+        return found[0]
+    names = listed((model.id for model in found or models), limit=50)
+    raise ModelError(
+        f"{source.name} may be any of several published encoders."
+        if found
+        else f"{source.name} is not known by its name or its SHA-256.",
+        f"Say which published encoder it is: {names}.",
+    )
+
+
+def _published(source: Path, spec: InstallSpec, settings: Settings) -> PublishedModel:
+    if spec.published:
+        return find_published(spec.published, settings.published)
+    return recognise(source, settings.published)
 
 
 def import_published(
@@ -35,6 +93,13 @@ def import_published(
     Raises:
         ModelError: if the file is not that model, or is damaged, or holds code.
     """
+    # Imported here, because they take seconds, and finding out what a file is has no need of them.
+    from safetensors.torch import load_file
+
+    from mmearth.models.cost import multiply_adds_per_pixel
+    from mmearth.models.save import save_model
+    from mmearth.models.weights.checkpoint import convert
+
     level = level or model.levels[0]
     normalisation = model.normalisation(level)
     if not source.is_file():
@@ -54,15 +119,14 @@ def import_published(
     network = build_network(plain, in_channels=bands, classes=0).eval()
     stride = int(network.encoder.output_stride)  # type: ignore[union-attr,arg-type]
     cost = multiply_adds_per_pixel(network, bands)
-    several = len(model.levels) > 1  # statistics differ by level, and a card has one of them
-    identifier = f"{model.id}-{level.lower()}" if several else model.id
+    identifier = model.identifier(level)
     return save_model(
         folder / identifier,
         state,
         {
             "id": identifier,
             "version": VERSION,
-            "title": f"{model.title} ({level})" if several else model.title,
+            "title": f"{model.title} ({level})" if len(model.levels) > 1 else model.title,
             "description": f"A pretrained encoder, {model.encoder}: it maps nothing by itself, but "
             "learns from few labels.",
             "licence": model.licence,

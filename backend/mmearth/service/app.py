@@ -14,8 +14,10 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from mmearth import __version__, api
-from mmearth.errors import MMEarthError
+from mmearth.errors import MMEarthError, ModelInUseError
 from mmearth.jobs.registry import plan_job
+from mmearth.models.library import remove
+from mmearth.models.published import published_models
 from mmearth.models.registry import find_model, installed_models
 from mmearth.service.security import Gate
 from mmearth.service.supervisor import Supervisor
@@ -74,14 +76,31 @@ def create_app(
 
     @app.get("/v1/models")
     def models() -> api.ModelList:
-        """List the installed models that map something."""
-        cards = installed_models(settings.model_folders)
-        return api.ModelList(models=[card.info() for card in cards if card.products])
+        """List the installed models; one without products is an encoder, to be trained."""
+        return _installed(settings)
 
     @app.get("/v1/models/{model_id}")
     def model(model_id: str) -> api.ModelInfo:
         """Describe a model."""
         return find_model(model_id, settings.model_folders).info()
+
+    @app.delete("/v1/models/{model_id}")
+    def remove_model(model_id: str) -> api.ModelList:
+        """Remove a model that the user has installed; return those that are left."""
+        if any(_uses(job, model_id) for job in supervisor.all()):
+            raise ModelInUseError(
+                f"A job that runs or waits needs the model {model_id}.",
+                "Wait for its end, or cancel it.",
+            )
+        remove(model_id, settings)
+        return _installed(settings)
+
+    @app.get("/v1/published")
+    def published() -> api.PublishedList:
+        """List the published encoders, and which models were made of them."""
+        installed = {card.id for card in installed_models(settings.model_folders)}
+        models = published_models(settings.published)
+        return api.PublishedList(models=[model.info(installed) for model in models])
 
     @app.post("/v1/plan")
     def plan(spec: api.JobSpec) -> api.Plan:
@@ -130,6 +149,15 @@ class ResultMissingError(MMEarthError):
 
     code = "no_result"
     status = 409
+
+
+def _installed(settings: Settings) -> api.ModelList:
+    cards = installed_models(settings.model_folders)
+    return api.ModelList(models=[card.info() for card in cards])
+
+
+def _uses(job: api.Job, model_id: str) -> bool:
+    return not job.state.over and getattr(job.spec, "model", None) == model_id
 
 
 def _answer(status: int, code: str, message: str, advice: str = "") -> JSONResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import get_args
 
 import pytest
@@ -20,8 +21,18 @@ def segment(scene, folder) -> api.SegmentSpec:
     )
 
 
+def export(_scene, folder) -> api.ExportSpec:
+    return api.ExportSpec(model="tiny", target=str(folder / "tiny.zip"))
+
+
+def install(_scene, folder) -> api.InstallSpec:
+    return api.InstallSpec(source=str(folder.with_name("copy")))
+
+
 # kind -> function that makes a request, of a small scene, with results in a folder
 SPECS = {
+    "export": export,
+    "install": install,
     "segment": segment,
 }
 
@@ -31,6 +42,17 @@ def out(tmp_path):
     folder = tmp_path / "results"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+def settings(settings, tiny_model, tmp_path, out):
+    """Settings whose folder of the user's own models is that of the results."""
+    copy = shutil.copytree(tiny_model.folder, tmp_path / "copy")
+    card = (copy / "model.json").read_text().replace('"id": "tiny"', '"id": "copy"')
+    (copy / "model.json").write_text(card)
+    (settings.home / "models").unlink()
+    (settings.home / "models").symlink_to(out)
+    return settings.model_copy(update={"models": tiny_model.folder.parent})
 
 
 @pytest.mark.parametrize("kind", KINDS)

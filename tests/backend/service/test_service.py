@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from fastapi.testclient import TestClient
 from scenes import ROOT, S2, scene_values
 
 from mmearth import __version__
-from mmearth.api import API_VERSION, RasterInput, SegmentOutputs, SegmentSpec
+from mmearth.api import API_VERSION, InstallSpec, RasterInput, SegmentOutputs, SegmentSpec
 from mmearth.errors import JobCancelled
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.registry import run_job
@@ -229,6 +230,66 @@ class TestRoutes:
         job = service.wait_for(job_id, "succeeded")
         with Service(settings.home) as other:
             assert other.get(f"/jobs/{job_id}") == job
+
+
+@pytest.fixture
+def own(settings, tiny_model):
+    """A service whose only model, tiny, is an embedded one; with "mine" as the user's own."""
+    (settings.home / "models").unlink()
+    mine = shutil.copytree(tiny_model.folder, settings.home / "models" / "mine")
+    card = (mine / "model.json").read_text("utf-8").replace('"id": "tiny"', '"id": "mine"')
+    (mine / "model.json").write_text(card, "utf-8")
+    embedded = {"MMEARTH_MODELS": str(tiny_model.folder.parent)}
+    with Service(settings.home, MMEARTH_PROXY="http://anna:pearl@127.0.0.1:9", **embedded) as own:
+        yield own
+
+
+class TestModels:
+    ENCODER = "ssl4eo-resnet18-all-moco"
+
+    def test_published_ones_are_listed(self, own, settings) -> None:
+        found = {model["id"]: model for model in own.get("/published")["models"]}
+        assert len(found) > 20
+        encoder = found[self.ENCODER]
+        assert encoder["access"] == "download" and encoder["levels"] == ["L1C"]
+        assert encoder["file"].endswith(".pth") and encoder["installed"] == []
+        folder = (settings.home / "models" / "mine").rename(settings.home / "models" / "x")
+        card = (folder / "model.json").read_text("utf-8").replace('"mine"', f'"{self.ENCODER}"')
+        (folder / "model.json").write_text(card, "utf-8")
+        found = {model["id"]: model for model in own.get("/published")["models"]}
+        assert found[self.ENCODER]["installed"] == [self.ENCODER]
+
+    def test_own_ones_are_removed_and_no_others(self, own, settings) -> None:
+        ids = {model["id"] for model in own.get("/models")["models"]}
+        assert {"mine", "tiny"} <= ids
+        answer = own.http.delete("/models/mine")
+        assert answer.status_code == 200
+        assert {model["id"] for model in answer.json()["models"]} == ids - {"mine"}
+        assert list((settings.home / "models").iterdir()) == []
+        for identifier, words in {"tiny": "comes with", "mine": "No model", "..": ""}.items():
+            answer = own.http.delete(f"/models/{identifier}")
+            assert answer.status_code >= 400 and words in answer.json()["error"]["message"]
+
+    def test_those_in_use_are_not_removed(self, own, long_spec, settings) -> None:
+        job_id = own.submit(long_spec.model_copy(update={"model": "mine"}))
+        answer = own.http.delete("/models/mine")
+        assert answer.status_code == 409
+        assert answer.json()["error"]["code"] == "model_in_use"
+        with Service(settings.home) as other:  # in a second window neither
+            assert other.http.delete("/models/mine").status_code == 409
+        own.post(f"/jobs/{job_id}/cancel", {})
+        own.wait_for(job_id, "cancelled")
+        assert own.http.delete("/models/mine").status_code == 200
+
+    def test_a_proxys_password_is_nowhere(self, own, settings) -> None:
+        spec = InstallSpec(published=self.ENCODER, accept_licence=True)
+        assert own.post("/plan", spec.model_dump(mode="json"))["errors"] == []
+        job = own.wait_for(own.submit(spec), "failed")
+        assert "through the proxy" in job["error"]["message"]
+        written = [path.read_text() for path in settings.home.rglob("*.json")]
+        written += [path.read_text() for path in settings.logs_folder.iterdir()]
+        assert len(written) > 2 and "pearl" not in "".join([*written, str(job)])
+        assert "pearl" not in str(own.get("/info"))
 
 
 class TestCancel:

@@ -280,7 +280,6 @@ class ModelManager(QDialog, FORM):
             said = self.tr("{} is installed.").format(escape(model["title"]))
             self.work.say(f"{said} {words.problems(result['warnings'])}".strip())
 
-        self._again = lambda: self._install(request)
         name = request.get("published") or Path(request["source"]).name
         self._run(self.tr("Installing {}").format(name), {"kind": "install", **request}, done)
 
@@ -288,6 +287,7 @@ class ModelManager(QDialog, FORM):
         self, title: str, spec: Dict[str, Any], done: Callable[[Dict[str, Any]], None]
     ) -> None:
         """Run a job of the backend."""
+        self._again = lambda: self._run(title, spec, done)
 
         def work(task):
             return shared.backend().run_job(spec, tasks.job_report(task), task.isCanceled)["result"]

@@ -44,6 +44,8 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("MMEARTH_PYTHON", str(INSTALLED))
     yield folder
     shared.forget_backend()
+    shutil.rmtree(folder / "models", ignore_errors=True)
+    shared.events.models_changed.emit()  # no test sees another's models
 
 
 @pytest.fixture(autouse=True)

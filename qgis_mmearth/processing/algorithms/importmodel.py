@@ -16,6 +16,20 @@ from ...compat import FLAG_ADVANCED
 from .base import MMEarthAlgorithm
 
 
+class FileOrFolderParameter(QgsProcessingParameterFile):
+    """A file or a folder; QGIS's own parameter takes either the one or the other."""
+
+    def checkValueIsAcceptable(self, value, context=None):  # noqa: N802
+        """Accept folders beside what is accepted anyway."""
+        if isinstance(value, str) and Path(value).is_dir():
+            return True
+        return super().checkValueIsAcceptable(value, context)
+
+    def clone(self):
+        """Return a copy that is of this class too."""
+        return FileOrFolderParameter(self)
+
+
 class ImportModelAlgorithm(MMEarthAlgorithm):
     """Installs a model, for the panel and for the other algorithms."""
 
@@ -71,7 +85,7 @@ class ImportModelAlgorithm(MMEarthAlgorithm):
     def initAlgorithm(self, config=None):  # noqa: N802
         """Define the parameters."""
         text, tr = QgsProcessingParameterString, self.tr
-        self.add(QgsProcessingParameterFile(self.FILE, tr("File or folder"), optional=True))
+        self.add(FileOrFolderParameter(self.FILE, tr("File or folder"), optional=True))
         self.add(text(self.PUBLISHED, tr("Published encoder"), optional=True))
         self.add(text(self.LEVEL, tr("Processing level"), optional=True))
         for name, title in ((self.SENSOR, tr("Sensor")), (self.BANDS, tr("Bands"))):

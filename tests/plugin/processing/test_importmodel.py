@@ -1,6 +1,5 @@
 """``mmearth:importmodel``: what it installs can be mapped with at once."""
 
-import shutil
 from pathlib import Path
 
 import processing
@@ -9,21 +8,12 @@ from conftest import DATA
 from osgeo import gdal
 from qgis.core import QgsApplication, QgsProcessingException
 
-from qgis_mmearth import shared
-
 TILE = str(DATA / "terramind_l2a.tif")
 
 
 def models():
     found = QgsApplication.processingRegistry().algorithmById("mmearth:segment")
     return sorted(found.parameterDefinition("MODEL").options())
-
-
-@pytest.fixture(autouse=True)
-def same_models_as_before(home):
-    yield
-    shutil.rmtree(home / "models", ignore_errors=True)
-    shared.events.models_changed.emit()
 
 
 @pytest.mark.parametrize("name", ["own.zip", "own-model"])

@@ -2,7 +2,7 @@
 
 from typing import Callable, List, Tuple
 
-from qgis.PyQt.QtCore import QTimer, pyqtSignal
+from qgis.PyQt.QtCore import Qt, QTimer, pyqtSignal
 from qgis.PyQt.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -59,8 +59,9 @@ class ComboDelegate(QStyledItemDelegate):
             QStyle.SubControl.SC_ComboBoxEditField,
             self._pattern,
         )
+        # The name at the start counts, and so does what is said at the end.
         box.currentText = option.fontMetrics.elidedText(
-            index.data(), option.textElideMode, field.width()
+            index.data(), Qt.TextElideMode.ElideMiddle, field.width()
         )
         style.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, box, painter, self._pattern)
         style.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, box, painter, self._pattern)

@@ -34,6 +34,7 @@ class ModelManager(QDialog, FORM):
         self._models: List[catalog.Model] = []
         self._published: Optional[List[Dict[str, Any]]] = None
         self._asking: Optional[tasks.Task] = None
+        self._shown = ("", "")  # group and identifier of the model on the right
         self._again: Optional[Callable[[], None]] = None
         sensors = catalog.sensors(paths.BACKEND)
         self._sensors = {sensor.id: sensor.title for sensor in sensors}
@@ -135,8 +136,8 @@ class ModelManager(QDialog, FORM):
             return shared.backend().client(task.isCanceled).remove_model(model.id)
 
         def done(_answer) -> None:
-            self.work.say(self.tr("{} was removed.").format(escape(model.title)))
             shared.events.models_changed.emit()
+            self.work.say(self.tr("{} was removed.").format(escape(model.title)))
 
         self.work.start(self.tr("Removing {}").format(model.title), work, done)
 
@@ -213,9 +214,16 @@ class ModelManager(QDialog, FORM):
         return next((info for info in self._published or [] if info["id"] == model_id), None)
 
     def _show_selected(self) -> None:
-        selected = self._selected()
-        self.form.hide()
-        self.acceptCheck.setChecked(False)
+        selected, before = self._selected(), self._shown
+        self._shown = self.models.selection()
+        if self._shown != before:
+            self.form.hide()
+            self.acceptCheck.setChecked(False)
+            if not self.work.busy:
+                self.work.say("")  # it was about another model
+        # Qt's own blue of links cannot be read in dark themes.
+        link = words.color("link", self.cardBrowser)
+        self.cardBrowser.document().setDefaultStyleSheet(f"a {{ color: {link} }}")
         if isinstance(selected, catalog.Model):
             self.cardBrowser.setHtml(model_cards.installed(selected, self._sensors))
         elif selected is not None:
@@ -230,8 +238,10 @@ class ModelManager(QDialog, FORM):
         own = info["access"] != "download"
         page, file = escape(info["page"]), escape(info["file"])
         if own:
-            where = self.tr('The file is {}, on <a href="{}">its publisher\'s page</a>.')
-            text = f"{escape(info['licence_words'])} {where.format(f'<b>{file}</b>', page)}"
+            link = words.color("link", self.obtainLabel)
+            where = self.tr('The file is {}, on <a href="{}" style="{}">its publisher\'s page</a>.')
+            text = where.format(f"<b>{file}</b>", page, f"color: {link}")
+            text = f"{escape(info['licence_words'])} {text}"
         else:
             text = f"<b>{escape(info['licence'])}:</b> {escape(info['licence_words'])}"
         self.obtainLabel.setText(text)

@@ -15,6 +15,7 @@ from qgis_mmearth import shared
 from qgis_mmearth.gui.dock import MMEarthDock
 from qgis_mmearth.gui.model_manager import ModelManager
 from qgis_mmearth.gui.words import color
+from qgis_mmearth.link.errors import LinkError
 
 ENCODER = "mmearth-all-mod-atto-1m-64-uncertainty-56-8"
 
@@ -229,6 +230,8 @@ class TestPublished:
         assert "is installed" in said(window)
         assert window.models.selection() == ("installed", model_id)
         assert "127.0.0.1" in card(window) and "Encoder, to be trained" in card(window)
+        window.models.select("published", ENCODER)
+        assert said(window) == ""  # it was about another one
         wait(lambda: any("\nSentinel-2: installed" in text for text in listed(window, 1)))
         assert model_id not in processing_models()  # it maps nothing yet
 
@@ -299,6 +302,17 @@ class TestOnnx:
         wait(idle(window))
         assert color("error", window.messageLabel) in window.messageLabel.text()
         assert window.importForm.isVisible()  # to correct what was said
+
+    def test_support_is_offered_when_it_lacks(self, window, wait):
+        """Here the backend runs in a Python of the user's own, which nothing is installed into."""
+        assert not window.extraButton.isVisible()
+        lacking = LinkError("ONNX files cannot be read yet.", code="needs_extra")
+        window.work.failed.emit(lacking)
+        assert window.extraButton.isVisible()
+        window.extraButton.click()
+        wait(idle(window))
+        assert "Python of your own" in said(window) and "pip install" in said(window)
+        assert not window.extraButton.isVisible()
 
 
 def processing_models():

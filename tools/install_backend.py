@@ -19,6 +19,7 @@ def main() -> int:
     parser.add_argument(
         "--wheels", default="", help="folder of wheels, for machines without network"
     )
+    parser.add_argument("--extra", choices=["onnx"], help="install this optional part as well")
     parser.add_argument("--python", action="store_true", help="only print the interpreter's path")
     options = parser.parse_args()
     environment = Environment(
@@ -39,6 +40,8 @@ def main() -> int:
 
     try:
         environment.install(progress)
+        if options.extra and not environment.has_extra(options.extra):
+            environment.install_extra(options.extra, progress)
     except LinkError as error:
         print(f"{error}\n\nThe log is {environment.log_file}.", file=sys.stderr)
         return 1

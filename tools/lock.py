@@ -7,6 +7,7 @@ cuda.txt       torch and what it needs on a graphics card, with hashes; on Windo
                the package index carries no CUDA build, this is the ordinary build
 cpu.txt        torch for Linux without a graphics card; without hashes, since this build comes from
                whatever index or folder the user's pip is configured to find it in
+onnx.txt       what the extra of that name needs on top, with hashes
 dev.txt        what tests and checks need on top, with hashes
 """
 
@@ -43,10 +44,18 @@ def main() -> None:
         known = {_name(entry) for entry in base}
         everything = Path(folder) / "all.txt"
         everything.write_text("".join(base))
+        _write("onnx.txt", _extra("onnx", everything, known),
+               "What reading and writing ONNX files needs on top.")  # fmt: skip
         (Path(folder) / "dev.in").write_text("\n".join(DEV))
         dev = _compile([str(Path(folder) / "dev.in")], everything)
         _write("dev.txt", [entry for entry in dev if _name(entry) not in known],
                "What tests and checks need on top.")  # fmt: skip
+
+
+def _extra(name: str, base: Path, known: set[str]) -> list[str]:
+    """Return what an extra needs on top of the packages that are pinned already."""
+    extra = _compile([str(BACKEND / "pyproject.toml"), "--extra", name], base)
+    return [entry for entry in extra if _name(entry) not in known]
 
 
 def _compile(sources: list[str], constraints: Path) -> list[str]:

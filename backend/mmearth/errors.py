@@ -11,6 +11,7 @@
     │   └── DiskFullError
     ├── ModelError                  unknown, damaged or incompatible model
     │   ├── LicenceError            its licence is not accepted
+    │   ├── MissingExtraError       an optional part of the backend is not installed
     │   └── ModelInUseError         a job under way needs it
     ├── DownloadError               a server does not give the file that is expected
     ├── JobError
@@ -114,6 +115,12 @@ class LicenceError(ModelError):
     """Raised when the user has not accepted the licence of a published model."""
 
     code = "licence"
+
+
+class MissingExtraError(ModelError):
+    """Raised when a model needs a part of the backend that is installed on demand only."""
+
+    code = "needs_extra"
 
 
 class ModelInUseError(ModelError):

@@ -152,6 +152,59 @@ class Environment:
                 self._remove_others()
         progress(1.0, "Installed")
 
+    def has_extra(self, name: str) -> bool:
+        """Tell whether an optional part is installed, as its lock says; see ``install_extra``.
+
+        Of the user's own Python nothing is known; the backend says so if it lacks the part.
+        """
+        if self.options.python:
+            return True
+        try:
+            return self._extra_mark(name).read_text("utf-8") == _hash(self._extra_lock(name))
+        except OSError:
+            return False
+
+    def install_extra(
+        self, name: str, progress: Progress, cancelled: Cancelled = lambda: False
+    ) -> None:
+        """Install an optional part into the environment, which is to be ready.
+
+        Args:
+            name: of a lock file in ``backend/locks``: ``onnx``.
+            progress: called with 0..1 and what is being done.
+            cancelled: asked often.
+
+        Raises:
+            InstallCancelled: if ``cancelled`` says so.
+            InstallError: with advice, if anything goes wrong.
+        """
+        lock = self._extra_lock(name)
+        if self.options.python:
+            raise InstallError(
+                "The backend runs in a Python of your own, into which nothing is installed.",
+                f"Install the packages there yourself: pip install -r {lock}",
+            )
+        self._preflight()
+        with self._locked(progress, cancelled):
+            if self.state() is not State.ready:
+                raise InstallError(
+                    "The backend is not installed, which this part belongs to.",
+                    "Install the backend first.",
+                )
+            run = self._runner(progress, cancelled)
+            run.progress(0.0, "Looking for the package index")
+            hashed = [*self._pip(), "--require-hashes", "-r"]
+            run.run([*hashed, str(lock)], 0.0, 1.0, packages=_count(lock))
+            self._extra_mark(name).write_text(_hash(lock), "utf-8")
+        progress(1.0, "Installed")
+
+    def _extra_lock(self, name: str) -> Path:
+        return self.backend / "locks" / f"{name}.txt"
+
+    def _extra_mark(self, name: str) -> Path:
+        # In the environment's folder, so that it goes where the packages go.
+        return self.folder / f"{name}.extra"
+
     def doubt(self) -> None:
         """Remember that the backend does not start from this environment: it is to be repaired."""
         self._write_state(DOUBTED)
@@ -205,13 +258,16 @@ class Environment:
     def _doctor(self) -> List[str]:
         return [str(self.python), "-s", "-m", "mmearth", "doctor"]
 
-    def _install_packages(self, run: Runner) -> None:
-        locks = self.backend / "locks"
+    def _pip(self) -> List[str]:
         wheels = ["--no-index", "--find-links", self.options.wheels] if self.options.wheels else []
-        pip = [
+        return [
             str(self.python), "-m", "pip", "--disable-pip-version-check", "--no-input", "install",
             "--no-deps", "--progress-bar", "off", *wheels,
         ]  # fmt: skip
+
+    def _install_packages(self, run: Runner) -> None:
+        locks = self.backend / "locks"
+        pip = self._pip()
         hashed = [*pip, "--require-hashes", "-r"]
         probe = ["--dry-run", "--retries", "1", "--timeout", "20", _smallest_package(locks)]
         run.run([*pip, *probe], 0.08, 0.10, seconds=PREFLIGHT_SECONDS)
@@ -349,6 +405,10 @@ def _smallest_package(locks: Path) -> str:
 def _count(lock: Path) -> int:
     lines = lock.read_text("utf-8").splitlines()
     return sum(1 for line in lines if line and line[0] not in "# \t")
+
+
+def _hash(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _remove_tree(path: Path) -> None:

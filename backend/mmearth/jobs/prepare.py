@@ -90,6 +90,11 @@ def _prepare(spec: SegmentSpec, settings: Settings, plan: Plan) -> Prepared:
     bands, warnings = scale_bands(chosen, sensor, spec.radiometry)
     grid = target_grid(chosen, card.resolution_m, spec.extent)
     tile = card.tile_size if spec.tile_size is None else spec.tile_size
+    if card.is_onnx and tile != card.tile_size:
+        raise InputError(
+            f"A tile of {tile} pixels does not suit this model.",
+            f"It reads tiles of {card.tile_size} pixels only: leave the size empty.",
+        )
     smallest = 2 * card.stride  # two tiles of one stride that overlap would be the same tile
     if tile % card.stride or not smallest <= tile <= LARGEST_TILE:
         raise InputError(

@@ -270,6 +270,11 @@ def _quantise(
         best = probabilities.gather(0, position[None])[0]
     else:
         best, position = probabilities.max(dim=0)
+        if product.fallback is not None:
+            unclear = best < product.threshold
+            fallback = [row.name for row in product.classes].index(product.fallback)
+            best = torch.where(unclear, probabilities[fallback], best)
+            position = position.masked_fill(unclear, fallback)
     values = torch.tensor([row.value for row in product.classes], dtype=torch.uint8)
     classes = values[position].numpy()
     classes[~band.valid] = write.CLASS_NODATA

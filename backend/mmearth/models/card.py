@@ -22,6 +22,7 @@ from mmearth.errors import ModelError
 
 CARD_NAME = "model.json"
 WEIGHTS_NAME = "model.safetensors"
+ONNX_NAME = "model.onnx"
 
 
 class _Part(BaseModel):
@@ -32,9 +33,11 @@ class Normalisation(_Part):
     """From reflectance to what the network reads.
 
     value = (f(reflectance) - mean) / std, with f either the identity or ln(1 + gain x reflectance).
-    With ``clip``, reflectance is cut off at these two values first.
+    With ``clip``, reflectance is cut off at these two values first. With ``inside``, the network
+    does all of this by itself: it reads reflectance, and NaN where there is no data.
     """
 
+    inside: bool = False
     function: Literal["identity", "log1p"] = "identity"
     gain: float = 1.0
     clip: tuple[float, float] | None = None
@@ -63,13 +66,15 @@ class ClassRow(_Part):
 class Product(_Part):
     """Something to map with the network's probabilities.
 
-    With ``members`` empty, the likeliest class. Otherwise a binary map: class 1 where the summed
+    With ``members`` empty, the likeliest class, or ``fallback``, if it is named, where even that
+    one's probability is below ``threshold``. Otherwise a binary map: class 1 where the summed
     probability of the members reaches ``threshold``, else class 2.
     """
 
     id: str
     title: str
     members: tuple[str, ...] = ()
+    fallback: str | None = None
     threshold: float = Field(0.5, gt=0, lt=1)
     classes: tuple[ClassRow, ...]
 
@@ -95,6 +100,7 @@ class ModelCard(_Part):
             that what a pixel becomes does not hang on its place in a tile.
         temperature: probabilities = softmax(network output / temperature).
         limits: what the model is known to do badly, or was never shown; a sentence each.
+        weights_name: of the file with the weights; an ONNX file holds the network as well.
         folder: where the card was read from.
     """
 
@@ -121,6 +127,7 @@ class ModelCard(_Part):
     limits: tuple[str, ...] = ()
     training: dict[str, Any] = Field(default_factory=dict)
     sha256: str
+    weights_name: Literal["model.safetensors", "model.onnx"] = "model.safetensors"
     folder: Path
 
     @model_validator(mode="after")
@@ -144,6 +151,8 @@ class ModelCard(_Part):
                 raise ValueError(f"product {product.id} has unknown members {unknown}")
             if product.members and len(found) != 2:
                 raise ValueError(f"product {product.id} needs 2 classes, found {len(found)}")
+            if product.fallback is not None and (product.members or product.fallback not in found):
+                raise ValueError(f"product {product.id} has an unknown fallback")
             # The network's scores are told apart by their order only.
             if not product.members and found != names:
                 raise ValueError(f"product {product.id} needs the classes {names}, found {found}")
@@ -162,7 +171,12 @@ class ModelCard(_Part):
     @property
     def weights(self) -> Path:
         """The weight file."""
-        return self.folder / WEIGHTS_NAME
+        return self.folder / self.weights_name
+
+    @property
+    def is_onnx(self) -> bool:
+        """Whether the weights are an ONNX file: it reads tiles of ``tile_size`` only."""
+        return self.weights_name == ONNX_NAME
 
     def product(self, product_id: str | None) -> Product:
         """Return a product by its identifier, or the first one.
@@ -256,9 +270,30 @@ def read_card(folder: Path) -> ModelCard:
     Raises:
         ModelError: if it is missing, damaged or incomplete.
     """
-    path = folder / CARD_NAME
     try:
-        item = json.loads(path.read_text("utf-8"))
+        return parse_card((folder / CARD_NAME).read_text("utf-8"), folder)
+    except OSError as error:
+        raise ModelError(
+            f"{folder.name} is no model: it has no {CARD_NAME}.", _REINSTALL
+        ) from error
+    except ValueError as error:  # not UTF-8
+        raise ModelError(
+            f"The card of model {folder.name} cannot be read: {error}.", _REINSTALL
+        ) from error
+
+
+def parse_card(text: str, folder: Path) -> ModelCard:
+    """Read a card from the text of its STAC item.
+
+    Args:
+        text: JSON.
+        folder: of the model.
+
+    Raises:
+        ModelError: if it is damaged or incomplete.
+    """
+    try:
+        item = json.loads(text)
         properties = item["properties"]
         entry, output = properties["mlm:input"][0], properties["mlm:output"][0]
         return ModelCard(
@@ -280,6 +315,7 @@ def read_card(folder: Path) -> ModelCard:
             ],
             # A multihash: 0x12 for SHA-256, 0x20 for its length of 32 bytes.
             sha256=item["assets"]["model"]["file:checksum"].removeprefix("1220"),
+            weights_name=item["assets"]["model"]["href"].removeprefix("./"),
             folder=folder,
             **{
                 key.removeprefix("mmearth:"): value
@@ -287,10 +323,6 @@ def read_card(folder: Path) -> ModelCard:
                 if key.startswith("mmearth:")
             },
         )
-    except OSError as error:
-        raise ModelError(
-            f"{folder.name} is no model: it has no {CARD_NAME}.", _REINSTALL
-        ) from error
     except Exception as error:  # whatever is wrong with one model must not hide the others
         raise ModelError(
             f"The card of model {folder.name} cannot be read: {_short(error)}.", _REINSTALL

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from mmearth.errors import ModelError, OutOfMemoryError
 from mmearth.models.budget import processor_budget
 from mmearth.models.card import ModelCard, Normalisation
+from mmearth.models.decoders.onnx import OnnxNetwork
 from mmearth.models.registry import build_network
 from mmearth.settings import Settings
 
@@ -69,7 +70,8 @@ class Network:
 
     def __init__(self, card: ModelCard, settings: Settings) -> None:
         self.card = card
-        self.device = choose_device(settings)
+        # onnxruntime is installed for processors only.
+        self.device = torch.device("cpu") if card.is_onnx else choose_device(settings)
         torch.set_num_threads(settings.cpu_threads)
         card.check_weights()
         module = build_network(card.network, in_channels=len(card.bands), classes=card.class_count)
@@ -133,6 +135,8 @@ class Network:
 
     def _probe(self) -> int:
         """Measure memory per pixel: the sum of all feature maps of a small tile, an upper bound."""
+        if isinstance(self._module, OnnxNetwork):
+            return self._module.bytes_per_pixel  # its feature maps are out of sight
         total = 0
 
         def add(_module: torch.nn.Module, _inputs: object, output: object) -> None:
@@ -159,6 +163,7 @@ class Normaliser(torch.nn.Module):
 
     def __init__(self, config: Normalisation) -> None:
         super().__init__()
+        self._inside = config.inside
         self._log = config.function == "log1p"
         self._gain = config.gain
         self._clip = config.clip
@@ -167,6 +172,8 @@ class Normaliser(torch.nn.Module):
 
     def forward(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Normalise. images: (B, C, H, W) reflectance; masks: (B, H, W) bool."""
+        if self._inside:
+            return images.masked_fill(~masks[:, None], math.nan)
         if self._clip:
             images = images.clamp(*self._clip)
         if self._log:
@@ -182,7 +189,11 @@ def load_weights(module: torch.nn.Module, card: ModelCard) -> None:
 
     Raises:
         ModelError: if the file does not fit the network.
+        MissingExtraError: if it is an ONNX file and nothing is installed to run it.
     """
+    if isinstance(module, OnnxNetwork):
+        module.load(card.weights)
+        return
     try:
         state = load_file(card.weights)
     except (SafetensorError, OSError) as error:

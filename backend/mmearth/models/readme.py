@@ -45,6 +45,8 @@ def describe(card: ModelCard) -> str:
 
 def _product(card: ModelCard, product_id: str) -> str:
     product = card.product(product_id)
+    if product.fallback is not None:
+        return f"{product.title} ({product.fallback} where no class reaches {product.threshold:g})"
     if not product.members:
         return product.title
     return f"{product.title} (probability of {', '.join(product.members)} ≥ {product.threshold:g})"

@@ -23,6 +23,7 @@ DECODERS = {
     "fcn": "mmearth.models.decoders.fcn",
     "features": "mmearth.models.decoders.features",
     "linear": "mmearth.models.decoders.linear",
+    "onnx": "mmearth.models.decoders.onnx",
     "mmearth-unet": "mmearth.models.decoders.mmearth_unet",
     "unet": "mmearth.models.decoders.unet",
     "upconv": "mmearth.models.decoders.upconv",

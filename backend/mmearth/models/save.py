@@ -13,7 +13,14 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from mmearth.models.card import CARD_NAME, WEIGHTS_NAME, ModelCard, file_sha256, read_card
+from mmearth.models.card import (
+    CARD_NAME,
+    ONNX_NAME,
+    WEIGHTS_NAME,
+    ModelCard,
+    file_sha256,
+    read_card,
+)
 from mmearth.models.readme import README_NAME, describe
 from mmearth.sensors import load_sensor
 
@@ -25,12 +32,22 @@ FILE_SCHEMA = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
 # What MLM has a field for; everything else of a card goes under ``mmearth:``.
 _STANDARD = {
     "id", "version", "title", "description", "licence", "bands", "tile_size", "classes", "sha256",
-    "folder",
+    "weights_name", "folder",
 }  # fmt: skip
+
+# Framework and type of artifact, by the name of the weight file.
+_FORMATS = {
+    WEIGHTS_NAME: ("pytorch", "safetensors.torch.save_file"),
+    ONNX_NAME: ("onnx", "onnx"),
+}
 
 
 def save_model(
-    folder: Path, state: Mapping[str, torch.Tensor], facts: Mapping[str, Any], *, half: bool = True
+    folder: Path,
+    state: Mapping[str, torch.Tensor] | Path,
+    facts: Mapping[str, Any],
+    *,
+    half: bool = True,
 ) -> ModelCard:
     """Write a model folder, whole or not at all.
 
@@ -39,8 +56,8 @@ def save_model(
 
     Args:
         folder: where to; replaced if it exists.
-        state: weights of the network.
-        facts: fields of ``ModelCard`` except ``sha256`` and ``folder``.
+        state: weights of the network, or an ONNX file, which is copied as it is.
+        facts: fields of ``ModelCard`` except ``sha256``, ``weights_name`` and ``folder``.
         half: whether weights are rounded to half precision.
 
     Returns:
@@ -50,9 +67,14 @@ def save_model(
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     temporary.mkdir()
     try:
-        weights = temporary / WEIGHTS_NAME
-        save_file({name: _stored(tensor, half) for name, tensor in state.items()}, weights)
-        card = ModelCard(**{**facts, "sha256": file_sha256(weights), "folder": folder})
+        if isinstance(state, Path):
+            weights = temporary / ONNX_NAME
+            shutil.copyfile(state, weights)
+        else:
+            weights = temporary / WEIGHTS_NAME
+            save_file({name: _stored(tensor, half) for name, tensor in state.items()}, weights)
+        file = {"sha256": file_sha256(weights), "weights_name": weights.name, "folder": folder}
+        card = ModelCard(**{**facts, **file})
         item = json.dumps(stac_item(card, weights.stat().st_size), indent=1, ensure_ascii=False)
         (temporary / CARD_NAME).write_text(item + "\n", "utf-8")
         (temporary / README_NAME).write_text(describe(card), "utf-8")
@@ -74,6 +96,7 @@ def _stored(tensor: torch.Tensor, half: bool) -> torch.Tensor:
 def stac_item(card: ModelCard, size: int) -> dict[str, Any]:
     """Return a card as a STAC item with the MLM extension (version 1.5.2)."""
     sensor = load_sensor(card.sensor)
+    framework, artifact = _FORMATS[card.weights_name]
     facts = card.model_dump(mode="json", exclude=_STANDARD)
     world = [-180.0, -90.0, 180.0, 90.0]
     properties: dict[str, Any] = {
@@ -87,8 +110,8 @@ def stac_item(card: ModelCard, size: int) -> dict[str, Any]:
         "mlm:name": card.id,
         "mlm:architecture": f"{card.network.decoder} on {card.network.encoder}",
         "mlm:tasks": [_task(card)],
-        "mlm:framework": "pytorch",
-        "mlm:framework_version": torch.__version__.partition("+")[0],
+        "mlm:framework": framework,
+        **({} if card.is_onnx else {"mlm:framework_version": torch.__version__.partition("+")[0]}),
         "mlm:pretrained": True,
         "mlm:accelerator": None,
         "mlm:input": [_input(card)],
@@ -119,10 +142,10 @@ def stac_item(card: ModelCard, size: int) -> dict[str, Any]:
         "properties": properties,
         "assets": {
             "model": {
-                "href": f"./{WEIGHTS_NAME}",
-                "type": "application/octet-stream; framework=pytorch",
+                "href": f"./{card.weights_name}",
+                "type": f"application/octet-stream; framework={framework}",
                 "roles": ["mlm:model", "mlm:weights"],
-                "mlm:artifact_type": "safetensors.torch.save_file",
+                "mlm:artifact_type": artifact,
                 "file:checksum": f"1220{card.sha256}",
                 "file:size": size,
             }

@@ -380,3 +380,68 @@ def small_disk(folder: Path):
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
         time.sleep(0.05)
+
+
+class TestExtra:
+    """What few need is installed on top, when it is asked for."""
+
+    @pytest.fixture
+    def site(self, site):
+        site.lock("onnx", wheel(site.wheels, "onnx", "1.5"))
+        return site
+
+    def test_installed_on_demand(self, site):
+        environment = site.environment()
+        environment.install(quiet)
+        assert not environment.has_extra("onnx")
+        told = []
+        environment.install_extra("onnx", lambda share, words: told.append((share, words)))
+        assert environment.has_extra("onnx") and site.module("onnx") == "1.5"
+        shares = [share for share, _ in told]
+        assert shares == sorted(shares) and shares[-1] == 1.0
+        assert environment.state() is State.ready
+
+    def test_another_lock_is_another_extra(self, site):
+        environment = site.environment()
+        environment.install(quiet)
+        environment.install_extra("onnx", quiet)
+        site.lock("onnx", wheel(site.wheels, "onnx", "1.6"))
+        assert not environment.has_extra("onnx")
+        environment.install_extra("onnx", quiet)
+        assert site.module("onnx") == "1.6"
+
+    def test_goes_with_the_environment(self, site):
+        environment = site.environment()
+        environment.install(quiet)
+        environment.install_extra("onnx", quiet)
+        environment.reset()
+        environment.install(quiet)
+        assert not environment.has_extra("onnx")
+
+    def test_hashes_are_checked_and_the_backend_stays(self, site):
+        environment = site.environment()
+        environment.install(quiet)
+        path = next(site.wheels.glob("onnx*"))
+        path.write_bytes(path.read_bytes() + b"x")
+        with pytest.raises(InstallError) as caught:
+            environment.install_extra("onnx", quiet)
+        assert caught.value.code == "hash" and caught.value.advice
+        assert not environment.has_extra("onnx")
+        assert environment.state() is State.ready
+
+    def test_cancel(self, site):
+        environment = site.environment()
+        environment.install(quiet)
+        with pytest.raises(InstallCancelled):
+            environment.install_extra("onnx", quiet, lambda: True)
+        assert not environment.has_extra("onnx") and environment.state() is State.ready
+
+    def test_needs_the_backend(self, site):
+        with pytest.raises(InstallError, match="not installed"):
+            site.environment().install_extra("onnx", quiet)
+
+    def test_existing_python_is_not_changed(self, site):
+        environment = site.environment(python="/usr/bin/python3")
+        with pytest.raises(InstallError, match="Python of your own") as caught:
+            environment.install_extra("onnx", quiet)
+        assert "onnx.txt" in caught.value.advice

@@ -8,9 +8,7 @@ crash the reader takes nothing else with it.
 
 from __future__ import annotations
 
-import json
 import pickle  # nosec B403 - only for the name of its error
-import subprocess  # nosec B404 - starts our own module, with a fixed list of arguments
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,11 +17,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from mmearth.errors import MMEarthError, ModelError
+from mmearth.errors import ModelError
+from mmearth.models.child import answer, ask
 from mmearth.models.registry import build_encoder
 from mmearth.models.weights.layouts import encoder_state
-
-SECONDS = 600.0
 
 
 class _Inert:
@@ -55,24 +52,7 @@ def convert(source: Path, encoder: str, in_channels: int, target: Path) -> None:
     Raises:
         ModelError: if the file is not one that is known, is damaged, or holds code.
     """
-    command = [sys.executable, "-m", __name__, str(source), encoder, str(in_channels), str(target)]
-    try:
-        done = subprocess.run(  # nosec B603 - own interpreter, no shell
-            command, capture_output=True, text=True, timeout=SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ModelError(
-            f"{source.name} was not read within {SECONDS:.0f} s.", "It may be damaged."
-        ) from error
-    if done.returncode:
-        try:
-            problem = json.loads(done.stdout.splitlines()[-1])
-        except (ValueError, IndexError):
-            raise ModelError(
-                f"{source.name} could not be read: the reader ended with {done.returncode}.",
-                "The file may be damaged, or too large for this machine's memory.",
-            ) from None
-        raise ModelError(problem["message"], problem["advice"])
+    ask(__name__, source, encoder, str(in_channels), str(target))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -111,16 +91,16 @@ def _reason(error: Exception) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Convert, in the child process; a problem is told in a line of JSON."""
+    """Convert, in the child process."""
     source, encoder, in_channels, target = arguments
-    try:
+
+    def work() -> str:
         network = build_encoder(encoder, in_channels=int(in_channels))
         state = encoder_state(read_checkpoint(Path(source)), network)
         save_file({key: value.contiguous() for key, value in state.items()}, target)
-    except MMEarthError as error:
-        print(json.dumps({"message": error.message, "advice": error.advice}))
-        return 1
-    return 0
+        return ""
+
+    return answer(work)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,231 @@
+"""The metadata that the QGIS plugin deepness (version 0.6.5) writes into ONNX files, both ways.
+
+deepness divides stored numbers of any type by 255, subtracts ``standardization_mean`` and divides
+by ``standardization_std``. Its mean and std therefore hold a sensor's scale and offset as well, and
+a sensor's own stored numbers (reflectance x 10000 in 16 bits, say) are read rightly by it.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mmearth.errors import ModelError
+from mmearth.models.card import ClassRow, ModelCard, Normalisation, Product
+from mmearth.sensors import Sensor, load_sensor
+
+PICTURE = 255.0  # what deepness divides stored numbers by
+DEFAULT_TILE = 512  # what deepness cuts and shows where the file says nothing
+DEFAULT_THRESHOLD = 0.5
+# deepness's threshold includes 0, any presence at all, and 1; ours lies between.
+LEAST_THRESHOLD = 1e-6
+MOST_CLASSES = 250
+
+# Paul Tol's "muted" scheme, told apart by the colour-blind too; its grey first, for background.
+COLOURS = ("#dddddd", "#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677",
+           "#882255", "#aa4499")  # fmt: skip
+
+
+def write_metadata(card: ModelCard) -> dict[str, str]:
+    """Return the metadata for a model whose file reads reflectance and gives probabilities.
+
+    deepness does not know of processing baselines: where a product adds an offset to its numbers
+    (Sentinel-2 from 2022 on), it must be taken off before. The threshold is 0: the likeliest class
+    is mapped, as here.
+
+    Args:
+        card: of a model with classes.
+
+    Returns:
+        JSON by name.
+    """
+    sensor = load_sensor(card.sensor)
+    bands = len(card.bands)
+    names = {str(index): row.title for index, row in enumerate(card.classes)}
+    facts = {
+        "model_type": "Segmentor",
+        "class_names": names,
+        "resolution": 100 * card.resolution_m,  # centimetres
+        "tile_size": card.tile_size,
+        "tiles_size": card.tile_size,  # the name in deepness's manual
+        "tiles_overlap": math.ceil(100 * card.overlap / card.tile_size),  # percent
+        "standardization_mean": [-sensor.offset / (PICTURE * sensor.scale)] * bands,
+        "standardization_std": [1 / (PICTURE * sensor.scale)] * bands,
+        "seg_thresh": 0.0,
+        "seg_small_segment": 0,
+    }
+    return {name: json.dumps(value, ensure_ascii=False) for name, value in facts.items()}
+
+
+@dataclass(frozen=True)
+class DeepnessModel:
+    """What a deepness file says of itself.
+
+    Attributes:
+        class_names: None where it says nothing.
+        resolution_m: pixel size in metres, None where it says nothing.
+        tile_size: side in pixels, to be used where the network takes any.
+        overlap: share of a tile.
+        mean: of stored numbers / 255; empty for 0.
+        std: likewise; empty for 1.
+        threshold: least probability of a class, from 0 to 1.
+    """
+
+    class_names: tuple[str, ...] | None
+    resolution_m: float | None
+    tile_size: int
+    overlap: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    threshold: float
+
+
+def read_metadata(entries: Mapping[str, str], name: str) -> DeepnessModel:
+    """Read the metadata of a segmentation model.
+
+    Args:
+        entries: JSON by name.
+        name: of the file, for errors.
+
+    Raises:
+        ModelError: if it is a model of another kind, or its metadata are damaged.
+    """
+    try:
+        found = {key: _value(entries[key]) for key in _READ if key in entries}
+        kind = str(found.get("model_type", ""))
+        if kind.lower() != "segmentor":
+            raise ModelError(
+                f"{name} is a {kind} model." if kind else f"{name} does not say what it maps.",
+                "Only ONNX files with deepness's metadata for segmentation can be imported: "
+                "model_type must be Segmentor.",
+            )
+        names = found.get("class_names", found.get("names"))
+        resolution = found.get("resolution")
+        threshold = float(found.get("seg_thresh", DEFAULT_THRESHOLD))
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"seg_thresh is {threshold:g}, expected 0 to 1")
+        overlap = float(found.get("tiles_overlap", 0)) / 100
+        if not 0 <= overlap < 1:
+            raise ValueError(f"tiles_overlap is {100 * overlap:g}, expected 0 to 99")
+        standardised = "standardization_mean" in found and "standardization_std" in found
+        return DeepnessModel(
+            class_names=None if names is None else _class_names(names),
+            resolution_m=None if resolution is None else float(resolution) / 100,
+            tile_size=int(found.get("tile_size", found.get("tiles_size", DEFAULT_TILE))),
+            overlap=overlap,
+            mean=_numbers(found["standardization_mean"]) if standardised else (),
+            std=_numbers(found["standardization_std"]) if standardised else (),
+            threshold=threshold,
+        )
+    except (ValueError, TypeError, SyntaxError, AttributeError, RecursionError) as error:
+        raise ModelError(
+            f"The metadata of {name} cannot be read: {error}.",
+            "Correct them as deepness's manual for creators of models says.",
+        ) from error
+
+
+_READ = (
+    "model_type", "class_names", "names", "resolution", "tile_size", "tiles_size", "tiles_overlap",
+    "standardization_mean", "standardization_std", "seg_thresh",
+)  # fmt: skip
+
+
+def _value(text: str) -> Any:
+    """Read JSON, or the Python that older files hold."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return ast.literal_eval(text)
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+def _class_names(names: Any) -> tuple[str, ...]:
+    if isinstance(names, list):  # one for each output of the network
+        (names,) = names
+    rows = sorted((int(key), str(value)) for key, value in names.items())
+    if [number for number, _ in rows] != list(range(len(rows))):
+        raise ValueError(f"the numbers of classes are {[number for number, _ in rows]}")
+    return tuple(name for _, name in rows)
+
+
+def normalisation(model: DeepnessModel, sensor: Sensor, bands: int) -> Normalisation:
+    """Return how a sensor's reflectance becomes what the network reads.
+
+    Raises:
+        ModelError: if the means and standard deviations are not one for each band.
+    """
+    mean, std = model.mean or (0.0,) * bands, model.std or (1.0,) * bands
+    if not len(mean) == len(std) == bands or min(std) <= 0:
+        raise ModelError(
+            f"The file standardises with {len(mean)} means and {len(std)} standard deviations; "
+            f"expected {bands}, and the latter above 0.",
+            "Correct the metadata of the ONNX file.",
+        )
+    unit = PICTURE * sensor.scale
+    return Normalisation(
+        mean=tuple(sensor.offset + unit * value for value in mean),
+        std=tuple(unit * value for value in std),
+    )
+
+
+def class_rows(model: DeepnessModel, count: int, name: str) -> tuple[ClassRow, ...]:
+    """Return the classes, the first with value 1, as in deepness's own maps.
+
+    Args:
+        model: what the file says.
+        count: classes that the network tells apart.
+        name: of the file, for errors.
+
+    Raises:
+        ModelError: if it names another number of classes, or there are too many.
+    """
+    titles = model.class_names or tuple(f"Class {index + 1}" for index in range(count))
+    if count == 2 and len(titles) == 1:  # deepness, too, names the other one itself
+        titles = ("background", *titles)
+    if len(titles) != count or count > MOST_CLASSES:
+        raise ModelError(
+            f"{name} names {len(titles)} classes, but its network tells {count} apart; "
+            f"at most {MOST_CLASSES} can be mapped.",
+            "Correct class_names in the metadata of the ONNX file.",
+        )
+    rows: list[ClassRow] = []
+    for index, title in enumerate(titles):
+        plain = re.sub(r"\W+", "_", title.lower()).strip("_") or f"class_{index + 1}"
+        if plain in {row.name for row in rows}:
+            plain = f"{plain}_{index + 1}"
+        colour = COLOURS[index % len(COLOURS)]
+        rows.append(ClassRow(value=index + 1, name=plain, title=title or plain, color=colour))
+    return tuple(rows)
+
+
+def product(model: DeepnessModel, rows: tuple[ClassRow, ...], output: str) -> Product:
+    """Return what deepness maps: presence above a threshold, or the likeliest class.
+
+    Where no class reaches the threshold, deepness maps the first one.
+    """
+    threshold = min(max(model.threshold, LEAST_THRESHOLD), 1 - LEAST_THRESHOLD)
+    if output == "presence":
+        background, present = rows
+        return Product(
+            id="presence",
+            title=present.title,
+            members=(present.name,),
+            threshold=threshold,
+            classes=(present, background),
+        )
+    matters = output == "probabilities" and threshold > 1 / len(rows)
+    return Product(
+        id="classes",
+        title="Classes",
+        fallback=rows[0].name if matters else None,
+        threshold=threshold,
+        classes=rows,
+    )

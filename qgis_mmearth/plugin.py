@@ -21,6 +21,7 @@ class MMEarthPlugin:
         self.iface = iface
         self.provider = None
         self.dock = None
+        self.models = None
         self._actions = []
         self._options = None
         self._translator = self._translate()
@@ -39,6 +40,7 @@ class MMEarthPlugin:
         panel = self._add_action("mmearthPanel", icon, self.tr("MMEarth panel"), self.toggle_dock)
         panel.setCheckable(True)
         self.iface.addToolBarIcon(panel)
+        self._add_action("mmearthModels", None, self.tr("Models…"), self.open_models)
         self._add_action("mmearthSettings", None, self.tr("Settings…"), self.open_settings)
         self._add_action("mmearthHelp", None, self.tr("Help"), self.open_help)
         from .gui.settings_page import SettingsPageFactory
@@ -59,6 +61,10 @@ class MMEarthPlugin:
         if self._options:
             self.iface.unregisterOptionsWidgetFactory(self._options)
             self._options = None
+        if self.models:
+            self.models.shut_down()
+            self.models.deleteLater()
+            self.models = None
         if self.dock:
             self.dock.shut_down()
             self.iface.removeDockWidget(self.dock)
@@ -76,9 +82,18 @@ class MMEarthPlugin:
             from .gui.dock import MMEarthDock
 
             self.dock = MMEarthDock(self.iface)
+            self.dock.models_asked.connect(self.open_models)
             self.iface.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, self.dock)
             self.dock.visibilityChanged.connect(self._actions[0].setChecked)
         self.dock.setUserVisible(shown)
+
+    def open_models(self):
+        """Show the window of models; it is made the first time."""
+        if self.models is None:
+            from .gui.model_manager import ModelManager
+
+            self.models = ModelManager(self.iface)
+        self.models.open_up()
 
     def open_settings(self):
         """Open QGIS's options at the plugin's page."""

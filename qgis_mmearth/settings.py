@@ -63,6 +63,7 @@ def backend_variables() -> Dict[str, str]:
         "MMEARTH_DEVICE": read("device"),
         "MMEARTH_THREADS": str(read("threads")),
         "MMEARTH_MEMORY_MB": str(read("memory_mb")),
+        "MMEARTH_PROXY": _proxy(),
     }
 
 

@@ -4,10 +4,22 @@ import atexit
 import threading
 from typing import List, Optional
 
+from qgis.PyQt.QtCore import QObject, pyqtSignal
+
 from . import paths, settings
 from .link.backend import Backend
 from .link.catalog import Model, installed_models
 from .link.environment import Environment
+
+
+class Events(QObject):
+    """What the parts of the plugin tell each other."""
+
+    models_changed = pyqtSignal()
+    """A model was installed or removed; emitted in the main thread."""
+
+
+events = Events()
 
 _lock = threading.RLock()  # algorithms ask from threads of their own
 _backend: Optional[Backend] = None

@@ -12,6 +12,7 @@
     ├── ModelError                  unknown, damaged or incompatible model
     │   ├── MissingExtraError       an optional part of the backend is not installed
     │   ├── LicenceError            its licence is not accepted
+    │   ├── MissingExtraError       an optional part of the backend is not installed
     │   └── ModelInUseError         a job under way needs it
     ├── DownloadError               a server does not give the file that is expected
     ├── JobError
@@ -121,6 +122,12 @@ class LicenceError(ModelError):
     """Raised when the user has not accepted the licence of a published model."""
 
     code = "licence"
+
+
+class MissingExtraError(ModelError):
+    """Raised when a model needs a part of the backend that is installed on demand only."""
+
+    code = "needs_extra"
 
 
 class ModelInUseError(ModelError):

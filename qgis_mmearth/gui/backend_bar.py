@@ -27,6 +27,9 @@ class Status(Enum):
     running = "running"
 
 
+# Before anything can run, the button has to be pressed.
+NEEDS_BUTTON = (Status.missing, Status.incomplete, Status.outdated, Status.absent)
+
 _COLORS = {
     Status.running: "#2e7d32",
     Status.starting: "#c77700",
@@ -42,6 +45,8 @@ class BackendBar(QObject):
     """The backend has just come up."""
     failed = pyqtSignal(object)
     """Something went wrong; carries a LinkError."""
+    changed = pyqtSignal()
+    """The state is another, whoever changed it."""
 
     def __init__(self, label: QLabel, button: QPushButton) -> None:
         super().__init__(button)
@@ -51,6 +56,7 @@ class BackendBar(QObject):
         self._starting = False
         self._progress = ""
         self._info = ""
+        self._shown: Optional[Status] = None
         button.clicked.connect(self.press)
         self._timer = QTimer(self)
         self._timer.timeout.connect(self.refresh)
@@ -126,6 +132,9 @@ class BackendBar(QObject):
         self._label.setText(f'<span style="color:{color}">●</span> {words}')
         self._button.setText(button)
         self._button.setEnabled(status is not Status.starting)
+        if status is not self._shown:
+            self._shown = status
+            self.changed.emit()
 
     def shut_down(self) -> None:
         """Stop watching, and an installation if there is one."""

@@ -1,14 +1,18 @@
 """The table of a model's bands and what each of them is read from."""
 
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from qgis.PyQt.QtCore import QObject, Qt, pyqtSignal
 from qgis.PyQt.QtGui import QBrush, QColor
-from qgis.PyQt.QtWidgets import QComboBox, QHeaderView, QTableWidget, QTableWidgetItem
+from qgis.PyQt.QtWidgets import QHeaderView, QLabel, QTableWidget, QTableWidgetItem
 
 from . import words
+from .band_combo import ComboDelegate
 
 BAND_WIDTH = 90  # room for a name; the rest is for what it is read from
+MANY = 20  # from so many bands on, a line sums them up, and the table scrolls
+UNBOUNDED = 16777215  # Qt's QWIDGETSIZE_MAX, which PyQt does not name
+NOTHING = "—"
 
 
 class Mark(NamedTuple):
@@ -29,22 +33,17 @@ MARKS = {
 }
 
 
-class QuietComboBox(QComboBox):
-    """Leaves the mouse wheel to the panel: scrolling over it must not choose another band."""
-
-    def wheelEvent(self, event) -> None:  # noqa: N802
-        """Hand the event on."""
-        event.ignore()
-
-
 class BandTable(QObject):
     """Shows a plan's bands, and collects what the user assigns by hand."""
 
     changed = pyqtSignal()
 
-    def __init__(self, table: QTableWidget) -> None:
+    def __init__(self, table: QTableWidget, summary: QLabel) -> None:
         super().__init__(table)
         self._table = table
+        self._summary = summary
+        self._bands: List[Dict[str, Any]] = []
+        self._sources: List[Dict[str, Any]] = []
         self._rasters: List[str] = []  # keys of the rasters that the shown plan is about
         self._choices: Dict[str, Tuple[str, int]] = {}  # band -> key of a raster and its band
         table.setColumnCount(3)
@@ -54,6 +53,9 @@ class BandTable(QObject):
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(2, QHeaderView.ResizeMode.Stretch)
         table.setColumnWidth(1, BAND_WIDTH)
+        self._delegate = ComboDelegate(table, 2, self._entries)
+        self._delegate.chosen.connect(self._user_chose)
+        summary.setVisible(False)
 
     def clear_choices(self) -> None:
         """Forget what the user assigned: the model is another now."""
@@ -90,61 +92,106 @@ class BandTable(QObject):
 
     def has_suggestions(self) -> bool:
         """Tell whether some bands wait to be confirmed."""
-        return any(self._state(row) == "suggested" for row in range(self._table.rowCount()))
+        return any(match["state"] == "suggested" for match in self._bands)
 
     def confirm_suggestions(self) -> None:
         """Take what is suggested as chosen."""
-        for row in range(self._table.rowCount()):
-            if self._state(row) == "suggested":
-                self._choose(row)
+        for row, match in enumerate(self._bands):
+            if match["state"] == "suggested":
+                self._choose(row, _key(match["source"]))
         self.changed.emit()
 
     def _fill(self, bands: List[Dict[str, Any]], sources: List[Dict[str, Any]]) -> None:
+        self._bands, self._sources = bands, sources
+        current = self._table.currentRow(), self._table.currentColumn()
+        self._table.setRowCount(0)  # closes a combo box that may be open: it is out of date
         self._table.setRowCount(len(bands))
         for row, match in enumerate(bands):
             mark = MARKS.get(match["state"], Mark("", "", ""))
             sign = QTableWidgetItem(mark.sign)
             if mark.kind:
                 sign.setForeground(QBrush(QColor(words.color(mark.kind, self._table))))
-            sign.setData(Qt.ItemDataRole.UserRole, match["state"])
             sign.setToolTip(f"{mark.words}: {match.get('reason') or match['title']}")
-            self._table.setItem(row, 0, sign)
             band = QTableWidgetItem(f"{match['band']} {match['title']}")
             band.setToolTip(match["title"])
-            self._table.setItem(row, 1, band)
-            self._table.setCellWidget(row, 2, self._combo(row, match, sources))
+            for column, item in ((0, sign), (1, band)):
+                item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEditable)
+                self._table.setItem(row, column, item)
+            self._table.setItem(row, 2, QTableWidgetItem())
+            source = match.get("source")
+            text = self._title(source) if source else NOTHING
+            self._show(row, text, self._residual(match))
+        self._table.setCurrentCell(*current)
+        self._sum_up()
 
-    def _combo(self, row: int, match: Dict[str, Any], sources: List[Dict[str, Any]]) -> QComboBox:
-        combo = QuietComboBox()
-        combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        combo.setAccessibleName(match["band"])
-        combo.addItem("—", None)
-        candidates = [_key(source) for source in match.get("candidates", [])]
-        single = len({source["input"] for source in sources}) == 1
-        for source in sorted(sources, key=lambda source: _key(source) not in candidates):
-            # With one raster its name says nothing, and the panel is narrow.
-            title = source["title"].rpartition(": ")[2] if single else source["title"]
-            combo.addItem(title, _key(source))
-        if match.get("source"):
-            combo.setCurrentIndex(combo.findData(_key(match["source"])))
-        combo.activated.connect(lambda _index, row=row: self._user_chose(row))
-        return combo
+    def _show(self, row: int, text: str, residual: str = "") -> None:
+        """Show what a band is read from."""
+        item, match = self._table.item(row, 2), self._bands[row]
+        item.setText(f"{text} ({residual})" if residual else text)
+        item.setData(Qt.ItemDataRole.AccessibleTextRole, f"{match['band']}: {item.text()}")
+        lines = [item.text()]
+        if residual:
+            lines.append(
+                self.tr("Its wavelength less that of the model's band: {}.").format(residual)
+            )
+        item.setToolTip("\n".join(lines))
 
-    def _user_chose(self, row: int) -> None:
-        self._choose(row)
+    def _residual(self, match: Dict[str, Any]) -> str:
+        """Return how far off a band's wavelength is; empty where its name makes it sure anyway."""
+        residual = match.get("residual_nm")
+        if residual is None or match["state"] != "likely":
+            return ""
+        return f"{residual:+.1f} nm"
+
+    def _sum_up(self) -> None:
+        """Say of many bands in a line how well they fit, and let the table scroll by itself."""
+        many = len(self._bands) >= MANY
+        height = self._table.verticalHeader().defaultSectionSize()
+        self._table.setMaximumHeight(height * MANY if many else UNBOUNDED)
+        policy = Qt.ScrollBarPolicy
+        self._table.setVerticalScrollBarPolicy(
+            policy.ScrollBarAsNeeded if many else policy.ScrollBarAlwaysOff
+        )
+        off = [abs(match["residual_nm"]) for match in self._bands if self._residual(match)]
+        self._summary.setVisible(many and bool(off))
+        if off:
+            self._summary.setText(
+                self.tr("{} bands by wavelength, at most {:.1f} nm off").format(len(off), max(off))
+            )
+
+    def _entries(self, row: int):
+        """Return the bands that a row can be read from, likely ones first, and the present one."""
+        match = self._bands[row]
+        likely = [_key(source) for source in match.get("candidates", [])]
+        ordered = sorted(self._sources, key=lambda source: _key(source) not in likely)
+        entries = [(NOTHING, None), *((self._title(source), _key(source)) for source in ordered)]
+        return entries, self._present(row)
+
+    def _present(self, row: int) -> Optional[str]:
+        match = self._bands[row]
+        raster, index = self._choices.get(match["band"], (None, 0))
+        if raster in self._rasters:
+            return f"{self._rasters.index(raster)}:{index}"
+        return _key(match["source"]) if match.get("source") else None
+
+    def _title(self, source: Dict[str, Any]) -> str:
+        # With one raster its name says nothing, and the panel is narrow.
+        single = len({source["input"] for source in self._sources}) == 1
+        return source["title"].rpartition(": ")[2] if single else source["title"]
+
+    def _user_chose(self, row: int, key: Optional[str]) -> None:
+        self._choose(row, key)
+        titles = {_key(source): self._title(source) for source in self._sources}
+        self._show(row, titles.get(key, NOTHING))
         self.changed.emit()
 
-    def _choose(self, row: int) -> None:
-        band = self._table.item(row, 1).text().split()[0]
-        chosen = self._table.cellWidget(row, 2).currentData()
-        if chosen is None:
+    def _choose(self, row: int, key: Optional[str]) -> None:
+        band = self._bands[row]["band"]
+        if key is None:
             self._choices.pop(band, None)
         else:
-            number, index = map(int, chosen.split(":"))
+            number, index = map(int, key.split(":"))
             self._choices[band] = (self._rasters[number], index)
-
-    def _state(self, row: int) -> str:
-        return self._table.item(row, 0).data(Qt.ItemDataRole.UserRole)
 
 
 def _key(source: Dict[str, Any]) -> str:

@@ -8,15 +8,16 @@ from typing import Any, Dict, List, Optional, Tuple
 from qgis.core import Qgis, QgsProject, QgsRasterLayer
 from qgis.gui import QgsDockWidget, QgsFileWidget
 from qgis.PyQt import uic
-from qgis.PyQt.QtCore import QTimer
+from qgis.PyQt.QtCore import QTimer, pyqtSignal
 from qgis.PyQt.QtWidgets import QFileDialog, QMenu
 
 from .. import paths, settings, shared, tasks
 from ..layers import results, stack
+from ..link.catalog import Model
 from ..link.errors import LinkError
 from . import words
 from .area_table import AreaTable
-from .backend_bar import BackendBar, Status
+from .backend_bar import NEEDS_BUTTON, BackendBar, Status
 from .band_table import BandTable
 from .help import open_manual
 from .layer_list import LayerList
@@ -24,12 +25,13 @@ from .layer_list import LayerList
 FORM, _ = uic.loadUiType(str(paths.GUI / "dock.ui"))
 PLAN_DELAY_MS = 250  # several changes in a row are planned once
 MESSAGE_SECONDS = 8
-# Before anything can run, the button has to be pressed.
-NEEDS_BUTTON = (Status.missing, Status.incomplete, Status.outdated, Status.absent)
 
 
 class MMEarthDock(QgsDockWidget, FORM):
     """The panel ``MMEarthDock``."""
+
+    models_asked = pyqtSignal()
+    """The user wants to see, install or remove models."""
 
     def __init__(self, iface) -> None:
         super().__init__(iface.mainWindow())
@@ -41,9 +43,9 @@ class MMEarthDock(QgsDockWidget, FORM):
         self._job: Optional[tasks.Task] = None
         self._project_is_same = True  # as when the job was started
         self._model_is_users = False
-        self._models = shared.models()
+        self._models: List[Model] = []
         self.layers = LayerList(self.layersWidget)
-        self.bands = BandTable(self.bandTable)
+        self.bands = BandTable(self.bandTable, self.bandsLabel)
         self.areas = AreaTable(self.resultLabel, self.resultTable, self.copyButton)
         self.backend = BackendBar(self.backendLabel, self.backendButton)
         self._timer = QTimer(self)
@@ -62,6 +64,7 @@ class MMEarthDock(QgsDockWidget, FORM):
             if task is not None:
                 task.forget()
         QgsProject.instance().cleared.disconnect(self._project_cleared)
+        shared.events.models_changed.disconnect(self.list_models)
         self.layers.close()
         self.backend.shut_down()
 
@@ -95,12 +98,24 @@ class MMEarthDock(QgsDockWidget, FORM):
             "minimum_area_ha": self.minimumAreaSpin.value(),
         }
 
-    def _set_up_widgets(self) -> None:
+    def list_models(self) -> None:
+        """List what the installed models map; the chosen one stays, if it is still there."""
+        chosen = self.modelCombo.currentData()
+        self._models = shared.models()
+        self.modelCombo.clear()
         for model in self._models:
             for product in model.products:
                 self.modelCombo.addItem(
                     f"{product.title} · {model.title}", f"{model.id}/{product.id}"
                 )
+        kept = self.modelCombo.findData(chosen)
+        self.modelCombo.setCurrentIndex(max(0, kept))
+        if kept < 0:
+            self.bands.clear_choices()
+        self._show_model()
+        self._plan_soon()
+
+    def _set_up_widgets(self) -> None:
         canvas = self.iface.mapCanvas()
         self.extentWidget.setMapCanvas(canvas)
         self.extentWidget.setNullValueAllowed(True, self.tr("All that the rasters share"))
@@ -113,10 +128,12 @@ class MMEarthDock(QgsDockWidget, FORM):
         menu.addAction(self.tr("Raster files…"), self._add_files)
         menu.addAction(self.tr("Sentinel-2 product folder (.SAFE)…"), self._add_product)
         self.addButton.setMenu(menu)
-        self._show_model()
+        self.list_models()
 
     def _connect(self) -> None:
         QgsProject.instance().cleared.connect(self._project_cleared)
+        shared.events.models_changed.connect(self.list_models)
+        self.modelsButton.clicked.connect(self.models_asked)
         self.layers.changed.connect(self._rasters_changed)
         self.bands.changed.connect(self._plan_soon)
         self.modelCombo.activated.connect(self._model_chosen)

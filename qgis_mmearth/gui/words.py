@@ -15,11 +15,12 @@ COLORS = {
     "error": ("#b71c1c", "#ff9e9e"),
     "warning": ("#8a5300", "#ffc266"),
     "good": ("#1b5e20", "#8ed891"),
+    "link": ("#0b57d0", "#8ab4f8"),
 }
 
 
 def color(kind: str, widget: QWidget) -> str:
-    """Return the colour of ``error``, ``warning`` or ``good`` in the theme of a widget."""
+    """Return the colour of a kind of text, a key of ``COLORS``, in the theme of a widget."""
     # QGIS's dark themes colour backgrounds by style sheet; only the text's colour can be asked.
     text = widget.palette().color(QPalette.ColorRole.WindowText)
     return COLORS[kind][text.lightness() > 127]

@@ -1,10 +1,11 @@
-"""Installed models, read from their cards without the backend.
+"""Installed models, read from their cards without the backend, and the sensors that it knows.
 
-A card is ``model.json``, a STAC item with the MLM extension; only what a list of models shows is
-read here. Whether a model is whole is for the backend to check.
+A card is ``model.json``, a STAC item with the MLM extension; only what a person is shown is read
+here. Whether a model is whole is for the backend to check.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Iterable, List, NamedTuple, Tuple
 
@@ -41,7 +42,20 @@ class Model(NamedTuple):
     accuracy: Tuple[Tuple[str, float, str], ...]
     """Name, value and data of each measured figure."""
     products: Tuple[Product, ...]
+    """None of them: the model is an encoder, to be trained."""
     size_bytes: int
+    levels: Tuple[str, ...]
+    limits: Tuple[str, ...]
+    source: str
+    """Where its weights come from: an address, or empty if the card names none."""
+    folder: Path
+
+
+class SensorEntry(NamedTuple):
+    """A sensor that models can be made for."""
+
+    id: str
+    title: str
 
 
 def installed_models(folders: Iterable[Path]) -> List[Model]:
@@ -83,4 +97,22 @@ def _read(card: Path) -> Model:
             for row in properties["mmearth:products"]
         ),
         size_bytes=item["assets"]["model"]["file:size"],
+        levels=tuple(properties["mmearth:levels"]),
+        limits=tuple(properties.get("mmearth:limits", ())),
+        source=str(properties.get("mmearth:training", {}).get("source", "")),
+        folder=card.parent,
     )
+
+
+def sensors(backend: Path) -> List[SensorEntry]:
+    """Read the sensors of the backend in this folder, by title.
+
+    QGIS's Python may be too old to read TOML; of these files only the first two texts are needed.
+    """
+    entries = []
+    for file in (backend / "mmearth" / "sensors").glob("*.toml"):
+        found = dict(
+            re.findall(r'^(id|title) = "(.*)"$', file.read_text("utf-8"), re.MULTILINE)[:2]
+        )
+        entries.append(SensorEntry(**found))
+    return sorted(entries, key=lambda sensor: sensor.title)

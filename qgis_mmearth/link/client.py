@@ -43,6 +43,14 @@ class Client:
         """Return the installed models."""
         return self._get("/models")
 
+    def published(self) -> Json:
+        """Return the published encoders, and which of them are installed."""
+        return self._get("/published")
+
+    def remove_model(self, model_id: str) -> Json:
+        """Delete an installed model; one that came with the plugin is refused."""
+        return self._delete(f"/models/{model_id}")
+
     def plan(self, spec: Json) -> Json:
         """Return what a job would do."""
         return self._post("/plan", spec, PLAN_SECONDS)
@@ -91,6 +99,9 @@ class Client:
 
     def _post(self, path: str, body: Json, seconds: float = ANSWER_SECONDS) -> Json:
         return self._send("POST", path, seconds, json=body)
+
+    def _delete(self, path: str) -> Json:
+        return self._send("DELETE", path, ANSWER_SECONDS)
 
     def _send(self, method: str, path: str, seconds: float, **options: Any) -> Json:
         try:

@@ -5,11 +5,12 @@ from importlib import import_module
 from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 
-from .. import paths
+from .. import paths, shared
 
 # Module and class of each algorithm; a new one is one file and one line here.
 ALGORITHMS = {
     "embed": "EmbedAlgorithm",
+    "importmodel": "ImportModelAlgorithm",
     "segment": "SegmentAlgorithm",
     "similarity": "SimilarityAlgorithm",
     "treemask": "TreeMaskAlgorithm",
@@ -18,6 +19,16 @@ ALGORITHMS = {
 
 class MMEarthProvider(QgsProcessingProvider):
     """All algorithms of the plugin."""
+
+    def load(self):
+        """Load the algorithms, and again when there are other models to choose from."""
+        shared.events.models_changed.connect(self.refreshAlgorithms)
+        return super().load()
+
+    def unload(self):
+        """Listen no more."""
+        shared.events.models_changed.disconnect(self.refreshAlgorithms)
+        super().unload()
 
     def id(self):
         """Return the stable identifier, the part before the colon in ``mmearth:segment``."""

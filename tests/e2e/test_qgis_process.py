@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import rasterio
-from programs import SCENE, mmearth, run, wait_until
+from programs import ROOT, SCENE, mmearth, run, wait_until
+
+MODEL = ROOT / "resources" / "models" / "landcover-s2"
 
 
 @pytest.fixture
@@ -68,6 +71,26 @@ def test_tree_mask_is_that_of_the_command_line_twin(
     assert ran.returncode == 0, ran.stdout
     with rasterio.open(from_qgis) as one, rasterio.open(twin) as two:
         assert (one.read() == two.read()).all()
+
+
+def test_a_model_is_imported(profile, qgis_process, tmp_path: Path) -> None:
+    """Into a home of its own: the other tests keep theirs."""
+    profile["MMEARTH_HOME"], profile["MMEARTH_PYTHON"] = str(tmp_path / "home"), sys.executable
+    archive = shutil.make_archive(str(tmp_path / "model"), "zip", _own_model(tmp_path))
+    ran = qgis_process("run", "mmearth:importmodel", "--json", "--", f"FILE={archive}")
+    assert ran.returncode == 0, ran.stdout
+    told = json.loads(ran.stdout[ran.stdout.index("{") :])["results"]
+    assert told["MODEL"] == "own-model"
+    assert (Path(told["FOLDER"]) / "model.safetensors").is_file()
+    assert "own-model" in qgis_process("help", "mmearth:segment").stdout
+
+
+def _own_model(folder: Path) -> Path:
+    own = folder / "own"
+    shutil.copytree(MODEL, own)
+    card = json.loads((own / "model.json").read_text("utf-8"))
+    (own / "model.json").write_text(json.dumps({**card, "id": "own-model"}), "utf-8")
+    return own
 
 
 def test_bad_input_fails_and_says_why(qgis_process, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Fixtures for tests that run inside a real QGIS (see tests/run_pytest.py)."""
 
+import json
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -42,6 +44,8 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("MMEARTH_PYTHON", str(INSTALLED))
     yield folder
     shared.forget_backend()
+    shutil.rmtree(folder / "models", ignore_errors=True)
+    shared.events.models_changed.emit()  # no test sees another's models
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +83,17 @@ def small_scene(tmp_path):
     window = ["-srcwin", "100", "100", "200", "180"]
     subprocess.run(["gdal_translate", "-q", *window, str(SCENE), str(path)], check=True)
     return path
+
+
+@pytest.fixture
+def own_model(tmp_path):
+    """A zip file of a model of the user's own, beside its folder ``own-model``."""
+    folder = tmp_path / "own-model"
+    shutil.copytree(ROOT / "resources" / "models" / "landcover-s2", folder)
+    card = json.loads((folder / "model.json").read_text("utf-8"))
+    card["id"], card["properties"]["title"] = "own-model", "My <own> model"
+    (folder / "model.json").write_text(json.dumps(card), "utf-8")
+    return shutil.make_archive(str(tmp_path / "own"), "zip", tmp_path, "own-model")
 
 
 def wait_until(condition, seconds=60.0):

@@ -1,4 +1,4 @@
-"""What the mapping algorithms share: inputs, running a job, styling, and errors in words."""
+"""What the algorithms share: help, inputs, running a job, styling, and errors in words."""
 
 from collections import deque
 from pathlib import Path
@@ -57,17 +57,12 @@ class KeptStyle(QgsProcessingLayerPostProcessorInterface):
 _stylers = deque(maxlen=256)
 
 
-class MappingAlgorithm(QgsProcessingAlgorithm):
-    """An algorithm that maps rasters with a model of the backend.
+class MMEarthAlgorithm(QgsProcessingAlgorithm):
+    """An algorithm that lets the backend run a job.
 
-    Subclasses define ``HELP`` (a line for each parameter), ``outputs_of`` and ``request``; those
-    of another kind of job than mapping classes define ``KIND`` and ``tell`` too.
+    Subclasses define ``HELP`` (a line for each parameter), ``ABOUT`` and ``EXAMPLE``.
     """
 
-    KIND = "segment"
-    INPUT = "INPUT"
-    EXTENT = "EXTENT"
-    OUTPUT = "OUTPUT"
     HELP: Dict[str, str] = {}
     ABOUT = ""
     EXAMPLE = ""
@@ -75,14 +70,6 @@ class MappingAlgorithm(QgsProcessingAlgorithm):
     def createInstance(self):  # noqa: N802
         """Return a fresh instance, as Processing asks for each run."""
         return type(self)()
-
-    def group(self):
-        """Return the group in the toolbox."""
-        return self.tr("Maps")
-
-    def groupId(self):  # noqa: N802
-        """Return the stable identifier of the group."""
-        return "maps"
 
     def icon(self):
         """Return the icon in the toolbox."""
@@ -104,15 +91,72 @@ class MappingAlgorithm(QgsProcessingAlgorithm):
         """Translate."""
         return QCoreApplication.translate("MMEarth", text)
 
-    def add_input_parameters(self):
-        """Add the rasters and the area."""
-        self.add(RastersParameter(self.INPUT, self.tr("Rasters of the scene"), SOURCE_RASTER))
-        self.add(QgsProcessingParameterExtent(self.EXTENT, self.tr("Area to map"), optional=True))
-
     def add(self, parameter: QgsProcessingParameterDefinition) -> None:
         """Add a parameter with its help, which the dialog shows as a tooltip."""
         parameter.setHelp(self.HELP.get(parameter.name(), ""))
         self.addParameter(parameter)
+
+    def run_job(self, spec: Dict[str, Any], feedback) -> "Dict[str, Any] | None":
+        """Run a job, and return its result; None if it was cancelled. Warnings are told.
+
+        Raises:
+            QgsProcessingException: if it fails.
+        """
+        said = ""
+
+        def report(job):
+            nonlocal said
+            feedback.setProgress(job["progress"] * 100)
+            if job["stage"] != said:
+                said = job["stage"]
+                feedback.setProgressText(said)
+
+        try:
+            job = shared.backend().run_job(spec, report, feedback.isCanceled)
+        except LinkError as error:
+            feedback.pushDebugInfo(error.details)
+            raise QgsProcessingException(str(error)) from error
+        if job["state"] == "cancelled":
+            return None
+        for warning in job["result"]["warnings"]:
+            feedback.pushWarning(f"{warning['message']} {warning['advice']}")
+        return job["result"]
+
+    def canExecute(self):  # noqa: N802
+        """Tell whether the backend is installed; asking costs a look at a few files."""
+        state = shared.backend().environment.state()
+        if state.value in ("ready", "external"):
+            return True, ""
+        return False, self.tr(
+            "The backend is not installed. Open the MMEarth panel and press its button, or run "
+            "tools/install_backend.py."
+        )
+
+
+class MappingAlgorithm(MMEarthAlgorithm):
+    """An algorithm that makes rasters of rasters.
+
+    Subclasses define ``outputs_of`` and ``request``; those of another kind of job than mapping
+    classes define ``KIND`` and ``tell`` too.
+    """
+
+    KIND = "segment"
+    INPUT = "INPUT"
+    EXTENT = "EXTENT"
+    OUTPUT = "OUTPUT"
+
+    def group(self):
+        """Return the group in the toolbox."""
+        return self.tr("Maps")
+
+    def groupId(self):  # noqa: N802
+        """Return the stable identifier of the group."""
+        return "maps"
+
+    def add_input_parameters(self):
+        """Add the rasters and the area."""
+        self.add(RastersParameter(self.INPUT, self.tr("Rasters of the scene"), SOURCE_RASTER))
+        self.add(QgsProcessingParameterExtent(self.EXTENT, self.tr("Area to map"), optional=True))
 
     def request(self, parameters, context) -> Dict[str, Any]:
         """Return what the job needs beside inputs, extent and outputs."""
@@ -157,30 +201,18 @@ class MappingAlgorithm(QgsProcessingAlgorithm):
         """Run the job in the backend, in Processing's thread."""
         outputs = self.outputs_of(parameters, context)
         scratch = Path(QgsProcessingUtils.tempFolder())
-        said = ""
-
-        def report(job):
-            nonlocal said
-            feedback.setProgress(job["progress"] * 100)
-            if job["stage"] != said:
-                said = job["stage"]
-                feedback.setProgressText(said)
-
         try:
             spec = {
                 "kind": self.KIND,
                 "outputs": outputs,
                 **self.spec(parameters, context, scratch),
             }
-            job = shared.backend().run_job(spec, report, feedback.isCanceled)
         except LinkError as error:
             feedback.pushDebugInfo(error.details)
             raise QgsProcessingException(str(error)) from error
-        if job["state"] == "cancelled":
+        result = self.run_job(spec, feedback)
+        if result is None:
             return {}
-        result = job["result"]
-        for warning in result["warnings"]:
-            feedback.pushWarning(f"{warning['message']} {warning['advice']}")
         self.tell(result, feedback)
         # Makes the layers once, to write their styles beside the files: everyone who adds them
         # later loads them so.
@@ -274,16 +306,6 @@ class MappingAlgorithm(QgsProcessingAlgorithm):
             return ""
         return self.tr("{}: {} is no file name ending in .{}, the only format written.").format(
             definition.description(), value, suffixes[0]
-        )
-
-    def canExecute(self):  # noqa: N802
-        """Tell whether the backend is installed; asking costs a look at a few files."""
-        state = shared.backend().environment.state()
-        if state.value in ("ready", "external"):
-            return True, ""
-        return False, self.tr(
-            "The backend is not installed. Open the MMEarth panel and press its button, or run "
-            "tools/install_backend.py."
         )
 
 

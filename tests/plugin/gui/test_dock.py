@@ -13,6 +13,7 @@ from osgeo import gdal
 from qgis.core import QgsProject, QgsRasterLayer, QgsRectangle, QgsVectorLayer
 from qgis.PyQt.QtCore import QEvent, QPoint, QPointF, Qt
 from qgis.PyQt.QtGui import QColor, QWheelEvent
+from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QDoubleSpinBox, QLabel, QWidget
 
 from qgis_mmearth import settings, shared
@@ -72,7 +73,15 @@ def marks(dock):
 
 
 def chosen(dock):
-    return [dock.bandTable.cellWidget(r, 2).currentText() for r in range(dock.bandTable.rowCount())]
+    return [dock.bandTable.item(row, 2).text() for row in range(dock.bandTable.rowCount())]
+
+
+def opened(dock, row):
+    """Click on what a band is read from, and return the combo box that opens."""
+    table = dock.bandTable
+    place = table.visualItemRect(table.item(row, 2)).center()
+    QTest.mouseClick(table.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    return table.cellWidget(row, 2)
 
 
 def words(label):
@@ -236,7 +245,7 @@ def test_two_layers_of_one_band_are_a_choice(open_panel, wait, corner, tmp_path)
     dock.layersWidget.item(row).setCheckState(CHECKED)
     wait(lambda: "found more than once" in words(dock.statusLabel))
     assert marks(dock)[2] == "≠" and not dock.runButton.isEnabled()
-    combo = dock.bandTable.cellWidget(2, 2)
+    combo = opened(dock, 2)
     combo.setCurrentIndex(1)
     combo.activated.emit(1)
     wait(ready(dock))
@@ -387,7 +396,7 @@ class TestBandsByHand:
             dock.layersWidget.item(row).setCheckState(CHECKED)
         wait(lambda: dock.layers.ticked_names() and dock._plan is not None)
         number = dock.layers.ticked_names().index("second")
-        combo = dock.bandTable.cellWidget(0, 2)
+        combo = opened(dock, 0)
         index = combo.findData(f"{number}:3")
         combo.setCurrentIndex(index)
         combo.activated.emit(index)
@@ -529,7 +538,7 @@ class TestNarrowPanel:
                 QPointF(5, 5), QPointF(5, 5), down, down, Qt.MouseButton.NoButton,
                 Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False,
             )  # fmt: skip
-            QApplication.sendEvent(dock.bandTable.cellWidget(row, 2), event)
+            QApplication.sendEvent(opened(dock, row), event)
         assert chosen(dock) == before and dock.spec()["bands"] == []
 
 

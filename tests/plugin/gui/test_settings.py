@@ -92,8 +92,26 @@ def test_proxy_of_qgis(iface):
             proxy = QNetworkProxy(kind, "proxy.example", 3128, "ann", "p@ss/w")
             manager.setFallbackProxyAndExcludes(proxy, [], [])
             assert settings.environment_options().proxy == address
+            assert settings.backend_variables()["MMEARTH_PROXY"] == address
     finally:
         manager.setFallbackProxyAndExcludes(before, excluded, [])
+
+
+def test_the_proxy_is_not_asked_for_the_backend(home, monkeypatch):
+    """Nor does its password reach a log."""
+    manager = QgsNetworkAccessManager.instance()
+    before, excluded = manager.fallbackProxy(), manager.excludeList()
+    dead = QNetworkProxy(QNetworkProxy.ProxyType.HttpProxy, "127.0.0.1", 9, "ann", "hidden-word")
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    manager.setFallbackProxyAndExcludes(dead, [], [])
+    try:
+        assert shared.backend().client().health()["status"] == "ok"
+    finally:
+        manager.setFallbackProxyAndExcludes(before, excluded, [])
+    shared.forget_backend()
+    logs = [file.read_text("utf-8") for file in (home / "logs").iterdir()]
+    assert logs and not [text for text in logs if "hidden-word" in text]
 
 
 def test_settings_page_round_trip(iface, home, tmp_path):

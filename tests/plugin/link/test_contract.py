@@ -3,9 +3,10 @@
 import ast
 import json
 import re
+import subprocess
 
 import pytest
-from conftest import ROOT
+from conftest import INSTALLED, ROOT
 
 from qgis_mmearth.link import catalog, client, process
 from qgis_mmearth.link.backend import Backend
@@ -21,6 +22,7 @@ OWN_KEYS = {
     "properties", "description", "title", "name", "mmearth:sensor", "mlm:input", "bands", "license",
     "mmearth:resolution_m", "mmearth:attribution", "mmearth:accuracy", "mmearth:products", "value",
     "mmearth:licence", "data", "file:size", "assets", "model", "id", "version", "classes",
+    "mmearth:levels", "mmearth:limits", "mmearth:training", "source",
     "TMPDIR", "TEMP", "TMP", "creationflags", "start_new_session",
 }  # fmt: skip
 
@@ -60,8 +62,8 @@ def test_every_field_that_the_plugin_names_exists(path):
 
 def test_every_route_of_the_client_exists():
     source = (PLUGIN / "link" / "client.py").read_text()
-    called = re.findall(r'self\._(get|post)\(f?"([^"]+)"', source)
-    assert len(called) == 7
+    called = re.findall(r'self\._(get|post|delete)\(f?"([^"]+)"', source)
+    assert len(called) == 9
     for method, path in called:
         pattern = re.sub(r"\{[^}]+\}", "{}", f"/v1{path}")
         routes = {re.sub(r"\{[^}]+\}", "{}", route): route for route in OPENAPI["paths"]}
@@ -94,6 +96,20 @@ def test_catalogue_agrees_with_the_backend(home):
         assert [p.id for p in model.products] == [p["id"] for p in theirs["products"]]
         assert model.size_bytes == theirs["size_bytes"]
         assert model.title == theirs["title"]
+        assert list(model.levels) == theirs["levels"] and list(model.limits) == theirs["limits"]
+
+
+def test_sensors_are_those_of_the_backend():
+    script = (
+        "import json; from mmearth.sensors import all_sensors\n"
+        "print(json.dumps([[sensor.id, sensor.title] for sensor in all_sensors()]))"
+    )
+    answer = subprocess.check_output(
+        [str(INSTALLED), "-c", script], env={"PYTHONPATH": str(ROOT / "backend")}, text=True
+    )
+    told = {tuple(sensor) for sensor in json.loads(answer)}
+    assert {tuple(sensor) for sensor in catalog.sensors(ROOT / "backend")} == told
+    assert len(told) >= 7
 
 
 def test_damaged_cards_are_left_out(tmp_path):

@@ -34,7 +34,7 @@ from qgis.core import (
 
 from qgis_mmearth.compat import FLAG_ADVANCED, SOURCE_RASTER
 from qgis_mmearth.paths import EMBEDDED_MODELS
-from qgis_mmearth.processing.algorithms.base import RastersParameter
+from qgis_mmearth.processing.algorithms.base import MappingAlgorithm, RastersParameter
 from qgis_mmearth.processing.algorithms.model import parse_bands
 from qgis_mmearth.processing.provider import ALGORITHMS
 
@@ -43,6 +43,9 @@ TILE = str(DATA / "terramind_l2a.tif")
 
 def algorithm(name) -> QgsProcessingAlgorithm:
     return QgsApplication.processingRegistry().createAlgorithmById(f"mmearth:{name}")
+
+
+MAPPING = [name for name in ALGORITHMS if isinstance(algorithm(name), MappingAlgorithm)]
 
 
 class Feedback(QgsProcessingFeedback):
@@ -145,6 +148,16 @@ class TestAlgorithmContract:
 
         assert Path(QUrl(algorithm(name).helpUrl()).toLocalFile()).is_file()
 
+    def test_not_installed_is_said_before_running(self, name, home, monkeypatch):
+        monkeypatch.delenv("MMEARTH_PYTHON")
+        good, words = algorithm(name).canExecute()
+        assert not good and "not installed" in words
+
+
+@pytest.mark.parametrize("name", MAPPING)
+class TestMappingContract:
+    """Rules that every algorithm keeps that maps rasters."""
+
     def test_runs_with_nothing_but_a_raster(self, name, home, tmp_path):
         output = tmp_path / "map.tif"
         parameters = wanted(name, tmp_path, OUTPUT=str(output))
@@ -181,11 +194,6 @@ class TestAlgorithmContract:
         result, _ = algorithm(name).run(parameters, QgsProcessingContext(), feedback)
         assert feedback.isCanceled() and result == {}
         assert list((tmp_path / "out").iterdir()) == []
-
-    def test_not_installed_is_said_before_running(self, name, home, monkeypatch):
-        monkeypatch.delenv("MMEARTH_PYTHON")
-        good, words = algorithm(name).canExecute()
-        assert not good and "not installed" in words
 
     def test_loads_styled_into_the_project(self, name, home, tmp_path):
         result = processing.runAndLoadResults(f"mmearth:{name}", wanted(name, tmp_path))
@@ -407,7 +415,7 @@ class TestSimilarity:
 
 
 class TestWhatIsRefused:
-    @pytest.mark.parametrize("name", ALGORITHMS)
+    @pytest.mark.parametrize("name", MAPPING)
     @pytest.mark.parametrize("file", ["map.png", "map", "map.gpkg"])
     def test_rasters_in_other_formats(self, name, home, tmp_path, file):
         with pytest.raises(QgsProcessingException, match=r"no file name ending in \.tif"):
@@ -422,14 +430,14 @@ class TestWhatIsRefused:
         with pytest.raises(QgsProcessingException, match=r"no file name ending in \.gpkg"):
             processing.run("mmearth:segment", parameters)
 
-    @pytest.mark.parametrize("name", ALGORITHMS)
+    @pytest.mark.parametrize("name", MAPPING)
     def test_a_missing_file_is_named(self, name, home, tmp_path):
         missing = str(tmp_path / "missing.tif")
         rasters = [TILE, missing] if name != "similarity" else missing
         with pytest.raises(QgsProcessingException, match=r"missing\.tif does not exist"):
             processing.run(f"mmearth:{name}", wanted(name, tmp_path, INPUT=rasters))
 
-    @pytest.mark.parametrize("name", ALGORITHMS)
+    @pytest.mark.parametrize("name", MAPPING)
     def test_a_damaged_file_is_named(self, name, home, tmp_path):
         damaged = tmp_path / "damaged.tif"
         damaged.write_bytes(b"II*\0 and no more")

@@ -1,0 +1,345 @@
+"""The window of models, used as a person would: look, download, import, export, remove."""
+
+import importlib.util
+import re
+import subprocess
+import zipfile
+
+import pytest
+from conftest import INSTALLED, ROOT
+from qgis.core import QgsApplication
+from qgis.PyQt.QtCore import QEvent
+from qgis.PyQt.QtWidgets import QApplication
+
+from qgis_mmearth import shared
+from qgis_mmearth.gui.dock import MMEarthDock
+from qgis_mmearth.gui.model_manager import ModelManager
+from qgis_mmearth.gui.words import color
+from qgis_mmearth.link.errors import LinkError
+
+ENCODER = "mmearth-all-mod-atto-1m-64-uncertainty-56-8"
+
+
+@pytest.fixture
+def open_window(iface, home):
+    """Return a function that opens the window; it is closed at the end."""
+    windows = []
+
+    def open_it() -> ModelManager:
+        window = ModelManager(iface)
+        windows.append(window)
+        window.open_up()
+        return window
+
+    yield open_it
+    for window in windows:
+        window.shut_down()
+        window.deleteLater()
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+
+
+@pytest.fixture
+def window(open_window, wait):
+    """The window, with a backend that has told what is published."""
+    window = open_window()
+    wait(lambda: window._published is not None)
+    return window
+
+
+@pytest.fixture
+def published_file(tmp_path):
+    """A file of weights of a published encoder."""
+    script = (
+        "import sys; sys.path[:0] = sys.argv[1:3]; from pathlib import Path\n"
+        "from goldens import mmearth_file; print(mmearth_file(Path(sys.argv[3])))"
+    )
+    paths = [str(ROOT / "tests" / "backend"), str(ROOT / "backend"), str(tmp_path)]
+    command = [str(INSTALLED), "-c", script, *paths]
+    return subprocess.check_output(command, text=True).strip()
+
+
+@pytest.fixture
+def server(published_file, tmp_path, monkeypatch):
+    """A publisher's server on this machine, in the list of what is published."""
+    place = ROOT / "tests" / "backend" / "downloads.py"
+    spec = importlib.util.spec_from_file_location("downloads", place)
+    downloads = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(downloads)
+    with open(published_file, "rb") as file:
+        body = file.read()
+    with downloads.serving(body) as server:
+        own = (ROOT / "backend" / "mmearth" / "models" / "published.toml").read_text("utf-8")
+        changed = re.sub(r'url = ".*checkpoint-199.pth"', f'url = "{server.url}"', own, count=1)
+        (tmp_path / "published.toml").write_text(changed, "utf-8")
+        monkeypatch.setenv("MMEARTH_PUBLISHED", str(tmp_path / "published.toml"))
+        yield server
+
+
+def listed(window, group=0):
+    parent = window.modelsTree.topLevelItem(group)
+    items = [parent.child(row) for row in range(parent.childCount())]
+    return [item.text(0) for item in items if not item.isHidden()]
+
+
+def said(window):
+    return re.sub(r"<[^>]+>", "", window.messageLabel.text())
+
+
+def idle(window):
+    return lambda: not window.work.busy
+
+
+def card(window):
+    return window.cardBrowser.toPlainText()
+
+
+class TestWithoutBackend:
+    def test_what_is_installed_is_listed_all_the_same(self, open_window, monkeypatch):
+        monkeypatch.delenv("MMEARTH_PYTHON")
+        shared.forget_backend()
+        window = open_window()
+        assert "not installed" in window.backendLabel.text()
+        assert window.backendButton.text() == "Install backend"
+        assert listed(window) == ["Sentinel-2 land cover\nSentinel-2: maps land cover, tree mask"]
+        assert listed(window, 1) == ["They are listed once the backend runs."]
+        assert "Nine classes of land cover" in card(window)
+        for button in (window.importButton, window.exportButton, window.removeButton):
+            assert not button.isEnabled()
+
+
+class TestCards:
+    def test_an_installed_model(self, window):
+        text = card(window)
+        for words in (
+            "Sentinel-2 land cover 1.0.0", "■ Water", "Flooded vegetation", "L1C or L2A", "10 m",
+            "B8A narrow near infrared", "CC-BY-SA-4.0", "Dynamic World", "4.0 MB", "Known limits",
+            "0.886 (validation places, against the teacher)", "landcover-s2",
+        ):  # fmt: skip
+            assert words in text, words
+        assert "#419bdf" in window.cardBrowser.toHtml()
+
+    def test_what_came_with_the_plugin_stays(self, window):
+        assert window.exportButton.isEnabled() and not window.removeButton.isEnabled()
+        assert "came with the plugin" in window.removeButton.toolTip()
+
+    def test_a_published_encoder(self, window):
+        window.models.select("published", ENCODER)
+        assert "Encoder, to be trained" in card(window)
+        assert "arXiv:2405.02771" in card(window)
+        assert "not for commercial use" in window.obtainLabel.text()
+        assert not window.downloadButton.isEnabled()
+        window.acceptCheck.click()
+        assert window.downloadButton.isEnabled()
+        window.models.select("published", "ssl4eo-resnet18-all-moco")
+        assert not window.acceptCheck.isChecked() and not window.downloadButton.isEnabled()
+
+    def test_one_that_the_user_has_to_obtain(self, window):
+        window.models.select("published", "spectralearth-vits-mae")
+        assert window.chooseButton.isVisible() and not window.downloadButton.isVisible()
+        assert not window.acceptCheck.isVisible()
+        assert "spec_ViTs_mae.pth" in window.obtainLabel.text()
+        assert 'href="https://syncandshare.desy.de/' in window.obtainLabel.text()
+        assert "202, from B001 to B224" in card(window)
+
+    def test_searching(self, window):
+        whole = len(listed(window, 1))
+        window.searchEdit.setText("enmap")
+        assert 0 < len(listed(window, 1)) < whole and listed(window) == []
+        assert all(text.startswith("SpectralEarth") for text in listed(window, 1))
+        window.searchEdit.setText("tree mask")
+        assert len(listed(window)) == 1 and listed(window, 1) == []
+
+
+class TestOwnModels:
+    def test_from_import_to_removal(self, window, iface, own_model, home, wait):
+        """The panel and Processing follow; nothing asks in a window of its own."""
+        dock = MMEarthDock(iface)
+        before = QApplication.topLevelWidgets()
+        window.import_path(own_model)
+        assert window.work.busy and window.progressBar.isVisible()
+        assert not window.importButton.isEnabled() and window.cancelButton.isVisible()
+        wait(idle(window))
+        assert said(window).startswith("My &lt;own&gt; model is installed.")
+        assert not window.progressBar.isVisible()
+        assert window.models.selection() == ("installed", "own-model")
+        assert "My <own> model" in card(window)
+        texts = [dock.modelCombo.itemText(row) for row in range(dock.modelCombo.count())]
+        assert "Tree mask · My <own> model" in texts
+        assert sorted(processing_models()) == ["landcover-s2", "own-model"]
+        assert window.removeButton.isEnabled()
+        window.removeButton.click()
+        assert "deletes the files of My <own> model" in window.removeLabel.text()
+        window.keepButton.click()
+        assert not window.removeActions.isVisible() and window.installedActions.isVisible()
+        assert (home / "models" / "own-model" / "model.json").is_file()
+        window.removeButton.click()
+        window.deleteButton.click()
+        wait(idle(window))
+        assert "was removed" in said(window)
+        assert not (home / "models" / "own-model").exists()
+        assert processing_models() == ["landcover-s2"] and dock.modelCombo.count() == 2
+        assert not [w for w in QApplication.topLevelWidgets() if w.isModal() and w not in before]
+        dock.shut_down()
+        dock.deleteLater()
+
+    def test_a_folder(self, window, own_model, tmp_path, home, wait):
+        window.import_path(str(tmp_path / "own-model"))
+        wait(idle(window))
+        assert (home / "models" / "own-model" / "model.safetensors").is_file()
+
+    def test_export_can_be_imported(self, window, own_model, tmp_path, home, wait):
+        window.import_path(own_model)
+        wait(idle(window))
+        target = tmp_path / "out" / "model.zip"
+        target.parent.mkdir()
+        window.export(str(target))
+        wait(idle(window))
+        assert said(window).startswith("Written to model.zip in out (")
+        assert any(name.endswith("model.json") for name in zipfile.ZipFile(target).namelist())
+        window.remove()
+        wait(idle(window))
+        window.import_path(str(target))
+        wait(idle(window))
+        assert (home / "models" / "own-model" / "model.json").is_file()
+
+    def test_a_damaged_file_is_said_inline(self, window, tmp_path, wait):
+        damaged = tmp_path / "damaged.zip"
+        damaged.write_bytes(b"PK\3\4 and no more")
+        window.import_path(str(damaged))
+        wait(idle(window))
+        assert "damaged.zip" in said(window)
+        assert color("error", window.messageLabel) in window.messageLabel.text()
+        assert "<i>" in window.messageLabel.text()  # what to do about it
+        assert not window.extraButton.isVisible()
+
+    def test_a_file_of_another_kind_is_said_at_once(self, window):
+        window.import_path("scene.tif")
+        assert "scene.tif is no model" in said(window) and not window.work.busy
+
+
+class TestPublished:
+    def test_download(self, server, open_window, home, wait):
+        window = open_window()
+        wait(lambda: window._published is not None)
+        window.models.select("published", ENCODER)
+        window.acceptCheck.click()
+        window.levelCombo.setCurrentIndex(1)
+        window.downloadButton.click()
+        wait(idle(window))
+        model_id = f"{ENCODER}-l2a"
+        assert "is installed" in said(window)
+        assert window.models.selection() == ("installed", model_id)
+        assert "127.0.0.1" in card(window) and "Encoder, to be trained" in card(window)
+        window.models.select("published", ENCODER)
+        assert said(window) == ""  # it was about another one
+        wait(lambda: any("\nSentinel-2: installed" in text for text in listed(window, 1)))
+        assert model_id not in processing_models()  # it maps nothing yet
+
+    def test_cancel(self, server, open_window, home, wait):
+        server.faults.append("stall")
+        window = open_window()
+        wait(lambda: window._published is not None)
+        window.models.select("published", ENCODER)
+        window.acceptCheck.click()
+        window.downloadButton.click()
+        wait(lambda: "Downloading" in said(window))
+        window.close()
+        assert window.work.busy  # it goes on
+        window.open_up()
+        window.import_path("other.zip")
+        assert "Downloading" in said(window)  # one at a time
+        window.cancelButton.click()
+        wait(idle(window))
+        assert said(window) == "Cancelled. Nothing was changed."
+        assert not list((home / "models").glob("*/model.json"))
+
+    def test_a_file_that_the_user_has(self, window, published_file, home, wait):
+        """Its name tells which one it is."""
+        window.import_path(published_file)
+        assert window.importForm.isVisible() and not window.work.busy
+        assert not window.sensorCombo.isVisible() and not window.startImportButton.isEnabled()
+        titles = [window.whichCombo.itemText(row) for row in range(window.whichCombo.count())]
+        window.whichCombo.setCurrentIndex(titles.index("MMEarth: MMEarth64, atto, all modalities"))
+        assert window.fileLevelCombo.isVisible()
+        window.startImportButton.click()
+        wait(idle(window))
+        assert "is installed" in said(window) and not window.importForm.isVisible()
+        assert (home / "models" / f"{ENCODER}-l1c" / "model.json").is_file()
+
+    def test_the_name_of_a_file_tells_what_it_is(self, window, tmp_path):
+        path = tmp_path / "spec_ViTs_mae.pth"
+        path.write_bytes(b"")
+        window.import_path(str(path))
+        assert window.whichCombo.currentText() == "SpectralEarth: Spectral ViT-S, MAE"
+        assert window.startImportButton.isEnabled() and not window.fileLevelCombo.isVisible()
+        window.dismissButton.click()
+        assert not window.importForm.isVisible() and window.installedActions.isVisible()
+
+
+class TestOnnx:
+    def test_sensor_and_bands_are_asked_for_inline(self, window, tmp_path):
+        path = tmp_path / "roofs.onnx"
+        path.write_bytes(b"no model")
+        asked = []
+        window.form.submitted.disconnect()
+        window.form.submitted.connect(asked.append)
+        window.import_path(str(path))
+        assert window.sensorCombo.isVisible() and not window.bandsEdit.isVisible()
+        window.startImportButton.click()
+        assert asked.pop() == {"source": str(path), "sensor": None, "bands": []}
+        window.sensorCombo.setCurrentIndex(window.sensorCombo.findData("aerial-rgb"))
+        assert window.bandsEdit.isVisible()
+        window.bandsEdit.setText("red, green blue")
+        window.startImportButton.click()
+        told = {"sensor": "aerial-rgb", "bands": ["red", "green", "blue"]}
+        assert asked.pop() == {"source": str(path), **told}
+
+    def test_a_file_that_is_none_is_said(self, window, tmp_path, wait):
+        path = tmp_path / "roofs.onnx"
+        path.write_bytes(b"no model")
+        window.import_path(str(path))
+        window.startImportButton.click()
+        wait(idle(window))
+        assert color("error", window.messageLabel) in window.messageLabel.text()
+        assert window.importForm.isVisible()  # to correct what was said
+
+    def test_support_is_offered_when_it_lacks(self, window, wait):
+        """Here the backend runs in a Python of the user's own, which nothing is installed into."""
+        assert not window.extraButton.isVisible()
+        lacking = LinkError("ONNX files cannot be read yet.", code="needs_extra")
+        window.work.failed.emit(lacking)
+        assert window.extraButton.isVisible()
+        window.extraButton.click()
+        wait(idle(window))
+        assert "Python of your own" in said(window) and "pip install" in said(window)
+        assert not window.extraButton.isVisible()
+
+
+def processing_models():
+    found = QgsApplication.processingRegistry().algorithmById("mmearth:segment")
+    return found.parameterDefinition("MODEL").options()
+
+
+def test_the_panel_and_the_menu_open_it(plugin, home):
+    plugin._actions[0].trigger()
+    try:
+        plugin.dock.modelsButton.click()
+        assert plugin.models.isVisible() and not plugin.models.isModal()
+        plugin.models.close()
+        next(a for a in plugin._actions if a.objectName() == "mmearthModels").trigger()
+        assert plugin.models.isVisible()
+        plugin.models.close()
+    finally:
+        plugin._actions[0].trigger()
+
+
+def test_every_button_can_be_told_by_its_name(open_window):
+    window = open_window()
+    from qgis.PyQt.QtWidgets import QAbstractButton, QComboBox, QLabel, QLineEdit
+
+    buddies = {label.buddy() for label in window.findChildren(QLabel)}
+    for widget in window.findChildren((QAbstractButton, QComboBox, QLineEdit)):
+        own = widget.objectName() and not widget.objectName().startswith("qt_")
+        if own:
+            named = widget.accessibleName() or widget in buddies
+            assert named or (isinstance(widget, QAbstractButton) and widget.text())

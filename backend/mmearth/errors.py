@@ -112,12 +112,6 @@ class ModelError(MMEarthError):
     status = 422
 
 
-class MissingExtraError(ModelError):
-    """Raised when a model needs a part of the backend that is installed on demand only."""
-
-    code = "needs_extra"
-
-
 class LicenceError(ModelError):
     """Raised when the user has not accepted the licence of a published model."""
 

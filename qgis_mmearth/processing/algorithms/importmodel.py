@@ -59,8 +59,8 @@ class ImportModelAlgorithm(MMEarthAlgorithm):
         "sentinel-2 or aerial-rgb.",
         "BANDS": "Bands that an ONNX file reads, in its order, if it does not say so, for example "
         "red green blue.",
-        "RESOLUTION": "Size of a pixel on the ground in metres that an ONNX file was made for, if it "
-        "does not say so.",
+        "RESOLUTION": "Size of a pixel on the ground in metres that an ONNX file was made for, if "
+        "it does not say so.",
         "ACCEPT_LICENCE": "Nothing is downloaded before you accept the licence. It stands in the "
         "window of models; running without accepting it says it, too.",
     }

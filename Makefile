@@ -14,7 +14,7 @@ demo: setup
 
 test: setup dev check
 	@echo "== Tests of the backend"
-	"$(BACKEND_PYTHON)" -m pytest tests/backend tests/qt6
+	"$(BACKEND_PYTHON)" -m pytest tests/backend tests/qt6 --numprocesses auto
 	@echo "== Tests of the plugin in QGIS"
 	python3 tools/run_in_qgis.py tests/run_pytest.py tests/plugin
 	python3 tools/run_in_qgis.py tests/run_pytest.py tests/lifecycle

@@ -12,7 +12,6 @@
     ├── ModelError                  unknown, damaged or incompatible model
     │   ├── MissingExtraError       an optional part of the backend is not installed
     │   ├── LicenceError            its licence is not accepted
-    │   ├── MissingExtraError       an optional part of the backend is not installed
     │   └── ModelInUseError         a job under way needs it
     ├── DownloadError               a server does not give the file that is expected
     ├── JobError

@@ -27,6 +27,7 @@ def backend(home):
 def spec_for(folder: Path, scene: Path = DATA / "terramind_l2a.tif") -> dict:
     return {
         "inputs": [{"path": str(scene), "label": "scene"}],
+        "kind": "segment",
         "model": "landcover-s2",
         "outputs": {"classes": str(folder / "map.tif")},
     }

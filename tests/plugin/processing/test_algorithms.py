@@ -309,8 +309,8 @@ class TestEmbed:
         result = processing.run("mmearth:embed", {"INPUT": TILE, **names}, feedback=feedback)
         assert result == names
         features, view = gdal.Open(names["OUTPUT"]), gdal.Open(names["VIEW"])
-        assert features.RasterCount > 100 and view.RasterCount == 3
-        assert (features.RasterXSize, features.RasterYSize) == (6, 6)  # 96 / 16
+        assert features.RasterCount == 96 and view.RasterCount == 3
+        assert (features.RasterXSize, features.RasterYSize) == (24, 24)  # 96 / 4
         assert features.GetGeoTransform()[0] == gdal.Open(TILE).GetGeoTransform()[0]
         assert any(f"{features.RasterCount} features" in line for line in feedback.said)
         layer = QgsRasterLayer(names["VIEW"], "v")
@@ -320,6 +320,12 @@ class TestEmbed:
         layer = QgsRasterLayer(names["OUTPUT"], "f")
         stretch = layer.renderer().greenContrastEnhancement()
         assert stretch.minimumValue() < stretch.maximumValue()
+
+    def test_features_as_coarse_as_is_wished(self, home, tmp_path):
+        wished = {"INPUT": TILE, "OUTPUT": str(tmp_path / "f.tif"), "STRIDE": 16}
+        features = gdal.Open(processing.run("mmearth:embed", wished)["OUTPUT"])
+        assert features.RasterCount == 192
+        assert (features.RasterXSize, features.RasterYSize) == (6, 6)  # 96 / 16
 
     def test_features_are_loaded_with_their_stretch(self, home):
         processing.runAndLoadResults("mmearth:embed", {"INPUT": TILE, "OUTPUT": "TEMPORARY_OUTPUT"})

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-PUBLISHED_MODELS = Path(__file__).resolve().parent / "models" / "published.toml"
+PUBLISHED_MODELS = Path(__file__).resolve().parent / "models" / "store" / "published.toml"
 EMBEDDED_MODELS = Path(__file__).resolve().parents[2] / "resources" / "models"
 
 

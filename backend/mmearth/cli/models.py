@@ -132,7 +132,7 @@ def _install(spec: InstallSpec, settings: Settings) -> int:
 
 
 def _remove(options: argparse.Namespace) -> int:
-    from mmearth.models.library import remove
+    from mmearth.models.store.library import remove
 
     remove(options.model, Settings())
     print(f"{options.model} is removed.")
@@ -163,8 +163,8 @@ def _accepts(model_id: str, settings: Settings) -> bool:
 
 
 def _published_models(settings: Settings) -> list[PublishedInfo]:
-    from mmearth.models.published import published_models
     from mmearth.models.registry import installed_models
+    from mmearth.models.store.published import published_models
 
     installed = {card.id for card in installed_models(settings.model_folders)}
     return [model.info(installed) for model in published_models(settings.published)]

@@ -7,10 +7,10 @@ from pathlib import Path
 from mmearth.api import ExportResult, ExportSpec, Plan, Problem
 from mmearth.errors import MMEarthError
 from mmearth.jobs.context import JobContext
-from mmearth.models.archive import packed_bytes
 from mmearth.models.card import ModelCard
-from mmearth.models.export import check_target, export
 from mmearth.models.registry import find_model
+from mmearth.models.store.archive import packed_bytes
+from mmearth.models.store.export import check_target, export
 from mmearth.raster.write import check_writable, explained, staged
 from mmearth.settings import Settings
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from mmearth.api import InstallResult, InstallSpec, Plan, Problem
 from mmearth.errors import MMEarthError
 from mmearth.jobs.context import JobContext
-from mmearth.models.install import install
-from mmearth.models.source import find_source
+from mmearth.models.store.install import install
+from mmearth.models.store.source import find_source
 from mmearth.settings import Settings
 
 

@@ -16,9 +16,9 @@ from starlette.exceptions import HTTPException
 from mmearth import __version__, api
 from mmearth.errors import MMEarthError, ModelInUseError
 from mmearth.jobs.registry import plan_job
-from mmearth.models.library import remove
-from mmearth.models.published import published_models
 from mmearth.models.registry import find_model, installed_models
+from mmearth.models.store.library import remove
+from mmearth.models.store.published import published_models
 from mmearth.service.security import Gate
 from mmearth.service.supervisor import Supervisor
 from mmearth.settings import Settings

@@ -15,9 +15,9 @@ from mmearth.api import Radiometry, RasterInput, SegmentSpec
 from mmearth.jobs.prepare import prepare
 from mmearth.models.card import NetworkConfig
 from mmearth.models.network import Normaliser
-from mmearth.models.published import find_published, published_models
 from mmearth.models.registry import build_network, find_model
 from mmearth.models.save import save_model
+from mmearth.models.store.published import find_published, published_models
 from mmearth.raster.stack import RasterStack
 from mmearth.settings import Settings
 

@@ -31,7 +31,7 @@ NETWORKS = [
 
 
 def test_every_decoder_is_tested() -> None:
-    # "features" gives no class scores: tests/backend/models/test_imports.py.
+    # "features" gives no class scores: tests/backend/models/store/test_published_weights.py.
     # "onnx" is built from a file, on no encoder: tests/backend/models/test_onnx.py.
     assert {decoder for decoder, _, _ in NETWORKS} == set(DECODERS) - {"features", "onnx"}
 

@@ -68,7 +68,9 @@ def server(published_file, tmp_path, monkeypatch):
     with open(published_file, "rb") as file:
         body = file.read()
     with downloads.serving(body) as server:
-        own = (ROOT / "backend" / "mmearth" / "models" / "published.toml").read_text("utf-8")
+        own = (ROOT / "backend" / "mmearth" / "models" / "store" / "published.toml").read_text(
+            "utf-8"
+        )
         changed = re.sub(r'url = ".*checkpoint-199.pth"', f'url = "{server.url}"', own, count=1)
         (tmp_path / "published.toml").write_text(changed, "utf-8")
         monkeypatch.setenv("MMEARTH_PUBLISHED", str(tmp_path / "published.toml"))

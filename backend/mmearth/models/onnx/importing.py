@@ -22,7 +22,7 @@ from mmearth.models.onnx.deepness import (
     read_metadata,
 )
 from mmearth.models.onnx.runtime import require_onnx
-from mmearth.models.source import Found
+from mmearth.models.store.source import Found
 from mmearth.sensors import load_sensor
 from mmearth.settings import Settings
 

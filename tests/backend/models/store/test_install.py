@@ -25,12 +25,12 @@ from mmearth.errors import (
 )
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.install import plan, run
-from mmearth.models.archive import pack
 from mmearth.models.card import file_sha256, read_card
-from mmearth.models.imports import recognise
 from mmearth.models.network import Network
-from mmearth.models.published import find_published
 from mmearth.models.registry import find_model
+from mmearth.models.store.archive import pack
+from mmearth.models.store.published import find_published
+from mmearth.models.store.weights import recognise
 from mmearth.processes import exclusive
 from mmearth.settings import PUBLISHED_MODELS, Settings
 

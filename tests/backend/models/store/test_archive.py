@@ -12,9 +12,9 @@ import pytest
 
 from mmearth.api import InstallSpec
 from mmearth.errors import ModelError
-from mmearth.models import archive
-from mmearth.models.archive import inspect, make_model, pack, packed_bytes
 from mmearth.models.card import read_card
+from mmearth.models.store import archive
+from mmearth.models.store.archive import inspect, make_model, pack, packed_bytes
 
 SPEC = InstallSpec()
 

@@ -13,8 +13,8 @@ from scenes import ROOT
 
 from mmearth.errors import ModelError, OutputError
 from mmearth.models.card import read_card
-from mmearth.models.library import check_identifier, place, remove, staging
 from mmearth.models.registry import find_model, installed_models
+from mmearth.models.store.library import check_identifier, place, remove, staging
 from mmearth.settings import Settings
 
 
@@ -141,8 +141,9 @@ def test_a_killed_run_is_undone(settings, put) -> None:
     """Killed after the old model was moved away, and before the new one was in its place."""
     put()
     program = (
-        "import os, sys; from pathlib import Path; from mmearth.models.library import staging; "
-        "from mmearth.settings import Settings; settings = Settings(home=Path(sys.argv[1]))\n"
+        "import os, sys; from pathlib import Path\n"
+        "from mmearth.models.store.library import staging; from mmearth.settings import Settings\n"
+        "settings = Settings(home=Path(sys.argv[1]))\n"
         "with staging(settings) as folder:\n"
         "    (folder / 'replaced').mkdir()\n"
         "    (settings.own_models / 'mine').rename(folder / 'replaced' / 'mine')\n"

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from mmearth.errors import DownloadError, JobCancelled
 from mmearth.models.card import file_sha256
-from mmearth.models.transfer import Answer, Broken, host_of, proxy_wants_a_password, request
+from mmearth.models.store.transfer import Answer, Broken, host_of, proxy_wants_a_password, request
 from mmearth.raster.write import check_space, explained
 
 TRIES = 4  # in a row that bring nothing new

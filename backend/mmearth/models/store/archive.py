@@ -13,7 +13,7 @@ from typing import IO
 from mmearth.api import InstallSpec
 from mmearth.errors import ModelError
 from mmearth.models.card import CARD_NAME, WEIGHTS_NAME, ModelCard, read_card
-from mmearth.models.source import Found
+from mmearth.models.store.source import Found
 from mmearth.settings import Settings
 
 MOST_FILES = 100

@@ -13,7 +13,7 @@ from mmearth.models.card import ModelCard
 # with the bytes that it has written since.
 EXPORTERS = {
     ".onnx": "mmearth.models.onnx.export",
-    ".zip": "mmearth.models.archive",
+    ".zip": "mmearth.models.store.archive",
 }
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from mmearth.api import InstallSpec
 from mmearth.errors import ModelError, listed
 from mmearth.models.card import ModelCard, NetworkConfig, file_sha256
-from mmearth.models.published import VERSION, PublishedModel, find_published, published_models
 from mmearth.models.registry import build_network
-from mmearth.models.source import Found
+from mmearth.models.store.published import VERSION, PublishedModel, find_published, published_models
+from mmearth.models.store.source import Found
 from mmearth.sensors import load_sensor
 from mmearth.settings import Settings
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from mmearth.api import InstallSpec
 from mmearth.errors import DownloadError, JobCancelled, ModelError, OutputError
 from mmearth.models.card import ModelCard
-from mmearth.models.download import download
-from mmearth.models.library import place, staging
-from mmearth.models.published import PublishedModel
 from mmearth.models.registry import build_network
-from mmearth.models.source import WEIGHTS, Source, importer
+from mmearth.models.store.download import download
+from mmearth.models.store.library import place, staging
+from mmearth.models.store.published import PublishedModel
+from mmearth.models.store.source import WEIGHTS, Source, importer
 from mmearth.processes import exclusive
 from mmearth.raster.write import explained
 from mmearth.sensors import load_sensor

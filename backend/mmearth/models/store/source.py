@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from mmearth.api import InstallSpec, Problem
 from mmearth.errors import InputError, LicenceError, ModelError, listed
-from mmearth.models.library import check_identifier, own_model
-from mmearth.models.published import VERSION, PublishedModel, find_published
+from mmearth.models.store.library import check_identifier, own_model
+from mmearth.models.store.published import VERSION, PublishedModel, find_published
 from mmearth.raster.write import check_space
 from mmearth.settings import Settings
 
-WEIGHTS = "mmearth.models.imports"
-ARCHIVE = "mmearth.models.archive"
+WEIGHTS = "mmearth.models.store.weights"
+ARCHIVE = "mmearth.models.store.archive"
 # Ending of a file -> module with inspect(source, spec, settings) -> Found, and
 # make_model(source, spec, folder, settings, tick) -> ModelCard, which makes a model folder within
 # ``folder`` and calls ``tick`` with the bytes that it has written since.

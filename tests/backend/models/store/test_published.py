@@ -9,8 +9,8 @@ import torch
 from mmearth.errors import ModelError
 from mmearth.models.card import NetworkConfig
 from mmearth.models.network import Normaliser
-from mmearth.models.published import find_published, published_models
 from mmearth.models.registry import register_encoder
+from mmearth.models.store.published import find_published, published_models
 from mmearth.sensors import load_sensor
 
 MODELS = {model.id: model for model in published_models()}

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from stac import check_stac
 
 from mmearth.errors import ModelError
-from mmearth.models.imports import import_published
 from mmearth.models.network import Network
-from mmearth.models.published import find_published
 from mmearth.models.registry import build_encoder, find_model
+from mmearth.models.store.published import find_published
+from mmearth.models.store.weights import import_published
 
 MMEARTH = "mmearth-all-mod-atto-1m-64-uncertainty-56-8"
 

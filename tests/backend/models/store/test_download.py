@@ -13,7 +13,7 @@ import pytest
 from downloads import proxying, serving
 
 from mmearth.errors import DiskFullError, DownloadError, JobCancelled
-from mmearth.models.download import download
+from mmearth.models.store.download import download
 
 BODY = random.Random(0).randbytes(1_000_000)
 SHA256 = hashlib.sha256(BODY).hexdigest()

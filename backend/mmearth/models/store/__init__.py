@@ -1,0 +1,1 @@
+"""Getting and giving models: published ones, files, folders; what is installed where."""

@@ -12,6 +12,7 @@ from rasterio.windows import Window
 
 from mmearth.api import EmbedOutputs, EmbedResult, EmbedSpec
 from mmearth.errors import EmptyAreaError
+from mmearth.files import check_space
 from mmearth.inference.predict import Computation, compute_rows
 from mmearth.jobs import mapping
 from mmearth.jobs.context import JobContext
@@ -52,7 +53,7 @@ def run(spec: EmbedSpec, context: JobContext) -> EmbedResult:
     write.check_writable(list(targets.values()), bytes_needed)
     folder = context.settings.work_folder / mapping.fingerprint(ready, network.cell)
     with Work(folder, targets) as work:
-        write.check_space(work.folder, bytes_needed)
+        check_space(work.folder, bytes_needed)
         if not work.rows_done:
             write.create_working(work.path("features"), grid, layers["features"])
         _compute(ready, network, grid, work, context)

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from mmearth.api import ExportResult, ExportSpec, Plan, Problem
 from mmearth.errors import MMEarthError
+from mmearth.files import explained, staged
 from mmearth.jobs.context import JobContext
 from mmearth.models.card import ModelCard
 from mmearth.models.registry import find_model
 from mmearth.models.store.archive import packed_bytes
 from mmearth.models.store.export import check_target, export
-from mmearth.raster.write import check_writable, explained, staged
+from mmearth.raster.write import check_writable
 from mmearth.settings import Settings
 
 

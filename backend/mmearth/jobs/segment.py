@@ -14,6 +14,7 @@ from rasterio.windows import Window
 
 from mmearth.api import ClassArea, SegmentOutputs, SegmentResult, SegmentSpec
 from mmearth.errors import EmptyAreaError
+from mmearth.files import check_space, staged
 from mmearth.inference.predict import RowBand, predict_rows
 from mmearth.jobs import mapping
 from mmearth.jobs.context import JobContext
@@ -52,7 +53,7 @@ def run(spec: SegmentSpec, context: JobContext) -> SegmentResult:
     write.check_writable(list(targets.values()), bytes_needed)
     folder = context.settings.work_folder / _fingerprint(spec, ready, product)
     with Work(folder, targets) as work:
-        write.check_space(work.folder, bytes_needed)
+        check_space(work.folder, bytes_needed)
         for name, layer in products.items():
             if not work.rows_done:
                 write.create_working(work.path(name), ready.grid, layer)
@@ -256,7 +257,7 @@ def _finish(
 
 
 def _write_table(target: Path, rows: list[ClassArea]) -> None:
-    with write.staged(target) as temporary:
+    with staged(target) as temporary:
         with temporary.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(["class", "name", "title", "pixels", "area_ha", "percent"])

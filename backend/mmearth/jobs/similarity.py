@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmearth import __version__
 from mmearth.api import Plan, Problem, SimilarityOutputs, SimilarityResult, SimilaritySpec
 from mmearth.errors import InputError, MMEarthError
+from mmearth.files import check_space
 from mmearth.jobs import mapping
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.work import Work
@@ -83,7 +84,7 @@ def run(spec: SimilaritySpec, context: JobContext) -> SimilarityResult:
     vectors = hashlib.sha256(references.vectors.tobytes()).hexdigest()
     name = mapping.digest(__version__, spec.kind, mapping.stamps(files), vectors)
     with Work(context.settings.work_folder / name, targets) as work:
-        write.check_space(work.folder, bytes_needed)
+        check_space(work.folder, bytes_needed)
         if not work.rows_done:
             write.create_working(work.path("similarity"), grid, layer)
         _compare(spec, grid, references.vectors, work, context)

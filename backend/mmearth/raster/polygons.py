@@ -27,9 +27,10 @@ from rasterio.windows import Window
 from scipy import ndimage
 
 from mmearth.errors import InputError
+from mmearth.files import explained, staged
 from mmearth.raster.area import PixelAreas
 from mmearth.raster.grid import Grid
-from mmearth.raster.write import PERCENT_NODATA, explained, staged
+from mmearth.raster.write import PERCENT_NODATA
 
 BLOCK_ROWS = 512
 BATCH = 20_000  # polygons written at once

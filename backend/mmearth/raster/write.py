@@ -7,13 +7,11 @@ when it is complete.
 
 from __future__ import annotations
 
-import contextlib
-import glob
 import math
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,11 +21,10 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError  # rasterio.shutil.copy lets GDAL's own errors through
-from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from mmearth.errors import DiskFullError, MMEarthError, OutputError, is_disk_full
+from mmearth.errors import OutputError
+from mmearth.files import STAGING_PREFIX, check_space, explained, staged
 from mmearth.raster.grid import Grid
 
 CLASS_NODATA = 0
@@ -35,10 +32,6 @@ PERCENT_NODATA = 255
 PICTURE_NODATA = 0
 COG_BLOCK = 512  # pixels a side, halved until a block of all bands is no larger than this:
 COG_BLOCK_BYTES = 32 * 2**20
-# GDAL tells a full disk only on standard error. A write that failed with less than this free has
-# most likely failed for want of it.
-FULL_DISK_BYTES = 4 * 2**20
-STAGING_PREFIX = ".mmearth-"
 UNDO = "undo"
 SIDECARS = (".aux.xml", ".ovr", ".msk")  # GDAL takes them to belong to the raster of that name
 
@@ -167,24 +160,6 @@ def _block(layer: Layer) -> int:
     return side
 
 
-@contextlib.contextmanager
-def staged(target: Path) -> Iterator[Path]:
-    """Give a temporary name beside a target; rename it if all goes well, else delete it.
-
-    Raises:
-        OutputError: if the target cannot be replaced.
-    """
-    temporary = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}{target.suffix}")
-    try:
-        yield temporary
-        with explained(target):
-            os.replace(temporary, target)
-    finally:
-        # GDAL appends endings of its own to the names of its temporary files.
-        for leftover in target.parent.glob(f"{glob.escape(temporary.name)}*"):
-            leftover.unlink(missing_ok=True)
-
-
 class Staging:
     """Hidden folders beside the results, where they are built before they are moved into place.
 
@@ -310,57 +285,6 @@ def check_writable(targets: Sequence[Path], needed_bytes: int) -> None:
     refuse_open_databases(targets)
 
 
-def check_space(folder: Path, needed_bytes: int) -> None:
-    """Check that a folder's disk has room.
-
-    Raises:
-        DiskFullError: if it has not.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < needed_bytes:
-        raise DiskFullError(
-            f"The disk of {folder} has {_megabytes(free)} free; "
-            f"about {_megabytes(needed_bytes)} are needed.",
-            "Free some space, or choose a folder on another disk.",
-        )
-
-
-@contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn errors of the file system and of GDAL into words."""
-    try:
-        yield
-    except MMEarthError:
-        raise
-    except (OSError, RasterioError, CPLE_BaseError) as error:
-        shown = _shown(path)
-        if is_disk_full(error) or _free_bytes(path) < FULL_DISK_BYTES:
-            raise DiskFullError(
-                f"The disk is full: {shown} could not be written.",
-                "Free some space, or choose a folder on another disk.",
-            ) from error
-        if isinstance(error, PermissionError):
-            raise OutputError(
-                f"No permission to write {shown}.", "Choose a folder that is yours."
-            ) from error
-        raise OutputError(
-            f"{shown} could not be written: {error}.", "Choose another folder."
-        ) from error
-
-
-def _shown(path: Path) -> Path:
-    """Return the name that the user knows a result by."""
-    if path.parent.name.startswith(STAGING_PREFIX):
-        return path.parent.parent / path.name
-    return path
-
-
-def _free_bytes(path: Path) -> int:
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free
-
-
 def _write_category_names(path: Path, names: Mapping[int, str]) -> None:
     root = ElementTree.Element("PAMDataset")
     band = ElementTree.SubElement(root, "PAMRasterBand", band="1")
@@ -369,7 +293,3 @@ def _write_category_names(path: Path, names: Mapping[int, str]) -> None:
         ElementTree.SubElement(categories, "Category").text = names.get(value, "")
     with explained(path):
         ElementTree.ElementTree(root).write(path, encoding="utf-8")
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 2**20:,.0f} MB"

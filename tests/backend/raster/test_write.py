@@ -15,6 +15,7 @@ from affine import Affine
 from scenes import UTM
 
 from mmearth.errors import DiskFullError, OutputError
+from mmearth.files import staged
 from mmearth.raster import write
 from mmearth.raster.grid import Grid
 
@@ -78,7 +79,7 @@ def test_nothing_but_the_result_is_left(tmp_path) -> None:
 def test_failure_leaves_the_old_result_and_nothing_else(tmp_path) -> None:
     target = tmp_path / "map.tif"
     target.write_text("yesterday's")
-    with pytest.raises(RuntimeError), write.staged(target) as temporary:
+    with pytest.raises(RuntimeError), staged(target) as temporary:
         temporary.write_text("half of today's")
         raise RuntimeError
     assert [path.name for path in tmp_path.iterdir()] == ["map.tif"]

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from mmearth.errors import DownloadError, JobCancelled
+from mmearth.files import check_space, explained
 from mmearth.models.card import file_sha256
 from mmearth.models.store.transfer import Answer, Broken, host_of, proxy_wants_a_password, request
-from mmearth.raster.write import check_space, explained
 
 TRIES = 4  # in a row that bring nothing new
 PAUSE_SECONDS = 1.0  # before the second of them, then twice as long each time

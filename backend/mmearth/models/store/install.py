@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mmearth.api import InstallSpec
 from mmearth.errors import DownloadError, JobCancelled, ModelError, OutputError
+from mmearth.files import explained
 from mmearth.models.card import ModelCard
 from mmearth.models.registry import build_network
 from mmearth.models.store.download import download
@@ -17,7 +18,6 @@ from mmearth.models.store.library import place, staging
 from mmearth.models.store.published import PublishedModel
 from mmearth.models.store.source import WEIGHTS, Source, importer
 from mmearth.processes import exclusive
-from mmearth.raster.write import explained
 from mmearth.sensors import load_sensor
 from mmearth.settings import Settings
 

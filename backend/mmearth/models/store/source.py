@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from mmearth.api import InstallSpec, Problem
 from mmearth.errors import InputError, LicenceError, ModelError, listed
+from mmearth.files import check_space
 from mmearth.models.store.library import check_identifier, own_model
 from mmearth.models.store.published import VERSION, PublishedModel, find_published
-from mmearth.raster.write import check_space
 from mmearth.settings import Settings
 
 WEIGHTS = "mmearth.models.store.weights"

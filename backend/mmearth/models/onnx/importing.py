@@ -33,6 +33,10 @@ LARGEST_STRIDE = 32  # of usual networks; tiles start at multiples of it
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
+# Of a request, beside its source: what has to be said of such a file.
+FIELDS = frozenset({"sensor", "bands", "resolution_m"})
+
+
 def inspect(source: Path, spec: InstallSpec, settings: Settings) -> Found:
     """Say what an ONNX file will become; it is looked at, but not run.
 

@@ -271,10 +271,13 @@ class TestDeepnessFiles:
         expected = np.where(probability >= threshold, 2, 1)
         np.testing.assert_array_equal(found[clear], expected[clear])
 
-    @pytest.mark.parametrize("threshold", [0.0, 0.6])
-    def test_several_classes(self, home, tmp_path, picture, threshold) -> None:
+    @pytest.mark.parametrize(
+        ("last", "threshold"),
+        [("Softmax", 0.0), ("Softmax", 0.6), ("Sigmoid", 0.0), ("Sigmoid", 0.75)],
+    )
+    def test_several_classes(self, home, tmp_path, picture, last, threshold) -> None:
         path = make_file(
-            tmp_path / "net.onnx", THREE, "Softmax", seg_thresh=threshold, batch=1,
+            tmp_path / "net.onnx", THREE, last, seg_thresh=threshold, batch=1,
             class_names={0: "_background", 1: "woodland", 2: "woodland"},
         )  # fmt: skip
         card = import_onnx(path, home.home / "models", sensor="aerial-rgb", bands=RGB)
@@ -288,6 +291,22 @@ class TestDeepnessFiles:
         np.testing.assert_array_equal(found[clear], kept.argmax(axis=0)[clear] + 1)
         below = (probabilities.max(axis=0) < threshold).mean()
         assert below > 0.1 if threshold else below == 0
+        assert any("do not sum to 1" in limit for limit in card.limits) == (last == "Sigmoid")
+
+    def test_independent_probabilities_come_back(self, tmp_path) -> None:
+        path = make_file(tmp_path / "net.onnx", THREE, "Sigmoid", seg_thresh=0.7)
+        first = import_onnx(path, tmp_path / "first", sensor="aerial-rgb", bands=RGB)
+        assert first.network.options["threshold"] == 0.7
+        export_onnx(first, tmp_path / "second.onnx")
+        second = import_onnx(tmp_path / "second.onnx", tmp_path / "second")
+        assert second.network == first.network
+
+    def test_scores_that_are_small_are_told_from_probabilities(self, tmp_path) -> None:
+        """Of all pictures of 8 bits it makes numbers from 0 to 1."""
+        path = make_file(tmp_path / "net.onnx", THREE / 20, None, bias=[0.3, 0.4, 0.5])
+        card = import_onnx(path, tmp_path / "models", sensor="aerial-rgb", bands=RGB)
+        assert card.network.options["output"] == "scores"
+        assert "no probabilities" in card.limits[-1]
 
     def test_scores_are_made_probabilities(self, home, tmp_path, picture) -> None:
         path = make_file(tmp_path / "net.onnx", THREE, None, size="size", tiles_size=96)

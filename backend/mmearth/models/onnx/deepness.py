@@ -222,6 +222,7 @@ def product(model: DeepnessModel, rows: tuple[ClassRow, ...], output: str) -> Pr
             threshold=threshold,
             classes=(present, background),
         )
+    # Of independent probabilities the network sees to the threshold: see ``as_scores``.
     matters = output == "probabilities" and threshold > 1 / len(rows)
     return Product(
         id="classes",

@@ -154,7 +154,8 @@ def _from_card(copy: Path, found: Facts) -> dict[str, Any]:
             "Obtain the file again.",
         )
     facts = card.model_dump(exclude={"sha256", "weights_name", "folder"})
-    network = _network(card.network.encoder, behaviour)
+    threshold = card.network.options.get("threshold", 0.0)  # of a file that was imported before
+    network = _network(card.network.encoder, behaviour, threshold)
     if ours:
         network = network.model_copy(
             update={"multiply_adds_per_pixel": card.network.multiply_adds_per_pixel}
@@ -198,6 +199,12 @@ def _from_deepness(
     limits = ["It is computed on the processor, whatever device is chosen."]
     if behaviour.output == "scores":
         limits.append("Its outputs are no probabilities; they were made such by softmax.")
+    if behaviour.output == "independent":
+        limits.append(
+            "Its outputs lie between 0 and 1 but do not sum to 1: each was taken for the "
+            f"probability of one class, whatever the others are. {classes[0].title} is mapped "
+            f"where none reaches {says.threshold:g}. Confidence is a class's share of the sum."
+        )
     name = copy.stem
     return {
         "id": _identifier(copy),
@@ -218,7 +225,7 @@ def _from_deepness(
         "stride": min(math.gcd(tile, LARGEST_STRIDE), tile // 2),
         "overlap": math.ceil(says.overlap * tile),
         "temperature": 1.0,
-        "network": _network("", behaviour),
+        "network": _network("", behaviour, says.threshold),
         "classes": classes,
         "products": (product(says, classes, behaviour.output),),
         "training": {"source": copy.name, "sha256": file_sha256(copy)},
@@ -229,10 +236,16 @@ def _identifier(source: Path) -> str:
     return re.sub(r"[^a-z0-9]+", "-", source.stem.lower()).strip("-")[:60] or "onnx-model"
 
 
-def _network(encoder: str, behaviour: Behaviour) -> NetworkConfig:
+def _network(encoder: str, behaviour: Behaviour, threshold: float) -> NetworkConfig:
+    options: dict[str, Any] = {
+        "output": behaviour.output,
+        "bytes_per_pixel": behaviour.bytes_per_pixel,
+    }
+    if behaviour.output == "independent":
+        options["threshold"] = threshold
     return NetworkConfig(
         decoder=DECODER,
         encoder=encoder,
-        options={"output": behaviour.output, "bytes_per_pixel": behaviour.bytes_per_pixel},
+        options=options,
         multiply_adds_per_pixel=behaviour.multiply_adds_per_pixel,
     )

@@ -13,7 +13,15 @@ from typing import Any
 from mmearth.api import InstallSpec
 from mmearth.errors import ModelError, listed
 from mmearth.models.card import ModelCard, NetworkConfig, file_sha256, parse_card
-from mmearth.models.onnx.check import Behaviour, Facts, look_at, refuse_large, try_out
+from mmearth.models.onnx.check import (
+    LARGEST_TILE,
+    SMALLEST_TILE,
+    Behaviour,
+    Facts,
+    look_at,
+    refuse_large,
+    try_out,
+)
 from mmearth.models.onnx.deepness import (
     CARD_KEY,
     class_rows,
@@ -128,7 +136,13 @@ def import_onnx(
                 f"A model {identifier} is installed already.",
                 "Remove it first, or give this one another identifier.",
             )
-        return save_model(folder / identifier, copy, {**facts, "id": identifier})
+        try:
+            return save_model(folder / identifier, copy, {**facts, "id": identifier})
+        except UnicodeEncodeError as error:
+            raise ModelError(
+                f"The card in {source.name} holds half of a character, which cannot be written.",
+                "Obtain the file again.",
+            ) from error
 
 
 def _from_card(copy: Path, found: Facts) -> dict[str, Any]:
@@ -140,6 +154,7 @@ def _from_card(copy: Path, found: Facts) -> dict[str, Any]:
             f"speaks of {len(card.bands)} bands in tiles of {card.tile_size}.",
             "Obtain the file again.",
         )
+    _check_tile(copy, card.tile_size, card.stride)
     norm = card.normalisation
     ours = not card.is_onnx  # else it was imported before, and exported as it came
     if ours:
@@ -193,6 +208,9 @@ def _from_deepness(
             "Give the size of a pixel on the ground in metres.",
         )
     tile = found.tile or says.tile_size
+    # Half a tile at most, so that two tiles may overlap.
+    stride = min(math.gcd(tile, LARGEST_STRIDE), max(1, tile // 2))
+    _check_tile(copy, tile, stride)
     norm = normalisation(says, sensor, found.bands)
     behaviour = try_out(copy, tile, says.mean, says.std)
     classes = class_rows(says, behaviour.classes, copy.name)
@@ -221,8 +239,7 @@ def _from_deepness(
         "normalisation": norm,
         "resolution_m": resolution,
         "tile_size": tile,
-        # Half a tile at most, so that two tiles may overlap.
-        "stride": min(math.gcd(tile, LARGEST_STRIDE), tile // 2),
+        "stride": stride,
         "overlap": math.ceil(says.overlap * tile),
         "temperature": 1.0,
         "network": _network("", behaviour, says.threshold),
@@ -230,6 +247,17 @@ def _from_deepness(
         "products": (product(says, classes, behaviour.output),),
         "training": {"source": copy.name, "sha256": file_sha256(copy)},
     }
+
+
+def _check_tile(copy: Path, tile: int, stride: int) -> None:
+    """Refuse tiles that no scene is cut into: two that overlap start a stride apart."""
+    smallest = max(SMALLEST_TILE, 2 * stride)
+    if not smallest <= tile <= LARGEST_TILE:
+        raise ModelError(
+            f"The metadata of {copy.name} speak of tiles of {tile:g} pixels; expected {smallest} "
+            f"to {LARGEST_TILE}.",
+            "Correct the size of tiles in the metadata of the ONNX file.",
+        )
 
 
 def _identifier(source: Path) -> str:

@@ -128,7 +128,10 @@ class ModelTree(QObject):
             for family in _children(group):
                 if family.childCount():
                     family.setHidden(all(item.isHidden() for item in _children(family)))
-        self._nothing.setHidden(not words or not all(item.isHidden() for item in items))
+        found = not words or not all(item.isHidden() for item in items)
+        self._nothing.setHidden(found)
+        for group in self._groups.values():
+            group.setHidden(not found)
 
     def _items(self, group: str) -> List[QTreeWidgetItem]:
         """Return the models of a group, in all its families."""

@@ -190,6 +190,7 @@ class TestCards:
         assert nothing.isHidden()
         window.searchEdit.setText("no such words")
         assert not nothing.isHidden() and nothing.text(0) == "No model matches."
+        assert all(window.modelsTree.topLevelItem(group).isHidden() for group in (0, 1))
         window.searchEdit.clear()
         assert nothing.isHidden() and len(listed(window, 1)) == whole
 

@@ -23,7 +23,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PLUGIN = "qgis_mmearth"
 FILES = ("__init__.py", "metadata.txt", "LICENSE")
 FOLDERS = ("qgis_mmearth", "backend", "resources")
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info", "*.tif.aux.xml", "dev.txt")
+LEFT_OUT = shutil.ignore_patterns(
+    "__pycache__", "*.pyc", ".*_cache", "*.egg-info", "*.tif.aux.xml", "dev.txt"
+)
 LARGEST = 25_000_000  # bytes
 REQUIRED = (
     "name", "description", "version", "qgisMinimumVersion", "author", "email", "about", "tracker",

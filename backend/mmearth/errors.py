@@ -10,6 +10,7 @@
     ├── OutputError                 the result cannot be written
     │   └── DiskFullError
     ├── ModelError                  unknown, damaged or incompatible model
+    │   ├── WeightsError            a file of weights is damaged, hostile, or another one
     │   ├── MissingExtraError       an optional part of the backend is not installed
     │   ├── LicenceError            its licence is not accepted
     │   └── ModelInUseError         a job under way needs it
@@ -115,6 +116,12 @@ class LicenceError(ModelError):
     """Raised when the user has not accepted the licence of a published model."""
 
     code = "licence"
+
+
+class WeightsError(ModelError):
+    """Raised when a file of weights is damaged, holds more than weights, or is another one."""
+
+    code = "weights"
 
 
 class MissingExtraError(ModelError):

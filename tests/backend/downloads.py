@@ -18,6 +18,7 @@ class FileServer:
         body: the file.
         headers: sent with it, for instance an ETag.
         ranges: whether parts of it can be asked for.
+        tells: whether it sends these even if there is no part of the file to send.
         blind: whether it sends a part of the file even if that is no longer the one asked for.
         faults: one for each request, in order: a status, header fields of a redirect, "html",
             "silent", or, half way, "drop", "stall" or "wait".
@@ -27,6 +28,7 @@ class FileServer:
     def __init__(self, body: bytes) -> None:
         self.body = body
         self.headers = {"ETag": '"one"'}
+        self.tells = True
         self.ranges = True
         self.blind = False
         self.faults: list = []
@@ -52,7 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
         start = self._start(facts)
         if start is None:
             size = {"Content-Range": f"bytes */{len(facts.body)}"}
-            return self._send(416, b"", **size)
+            return self._send(416, b"", **size, **(facts.headers if facts.tells else {}))
         part = facts.body[start:]
         headers = dict(facts.headers)
         if start:

@@ -101,6 +101,8 @@ class InstallSpec(Request):
         "model folder, a zip file of one, or an ONNX file. A published encoder is downloaded if "
         "empty.",
     )
+    id: str | None = Field(None, description="Of the installed model; its own one if empty.")
+    title: str | None = Field(None, description="Of the installed model; its own one if empty.")
     level: str | None = Field(
         None, description="Processing level of the images; the encoder's first one if empty."
     )

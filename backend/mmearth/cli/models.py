@@ -51,6 +51,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     imports.set_defaults(run=_import)
 
+    imports.add_argument("--id", help="identifier of the model; default: its own")
+    imports.add_argument("--title", help="title of the model; default: its own")
+
     remove = actions.add_parser("remove", help="remove a model that you installed")
     remove.add_argument("model", metavar="ID")
     remove.set_defaults(run=_remove)
@@ -115,6 +118,8 @@ def _import(options: argparse.Namespace) -> int:
         sensor=options.sensor,
         bands=options.bands,
         resolution_m=options.resolution,
+        id=options.id,
+        title=options.title,
     )
     return _install(spec, Settings())
 

@@ -10,26 +10,54 @@ import numpy as np
 from affine import Affine
 from rasterio.windows import Window
 
-from mmearth.api import EmbedOutputs, EmbedResult, EmbedSpec
-from mmearth.errors import EmptyAreaError
+from mmearth.api import EmbedOutputs, EmbedResult, EmbedSpec, Plan, Problem
+from mmearth.errors import EmptyAreaError, MMEarthError, ModelError
 from mmearth.files import check_space
 from mmearth.inference.predict import Computation, compute_rows
 from mmearth.jobs import mapping
+from mmearth.jobs import prepare as preparing
 from mmearth.jobs.context import JobContext
-from mmearth.jobs.prepare import Prepared, plan, prepare, remember_speed
+from mmearth.jobs.prepare import Prepared, prepare, remember_speed
 from mmearth.jobs.work import Work
+from mmearth.models.card import ModelCard
 from mmearth.models.features import FeatureNetwork
 from mmearth.models.network import loaded
+from mmearth.models.registry import find_model
 from mmearth.raster import write
 from mmearth.raster.components import Components, find_components
 from mmearth.raster.features import read_features
 from mmearth.raster.grid import Grid
 from mmearth.raster.source import open_raster
 from mmearth.raster.stack import RasterStack
+from mmearth.settings import Settings
 
 __all__ = ["plan", "run"]
 
 MAPPING_SHARE = 0.9  # of the progress bar; the rest is for the picture and finishing the files
+
+
+def plan(spec: EmbedSpec, settings: Settings) -> Plan:
+    """Say what a request would do. What stands in its way is collected, not raised.
+
+    The grid is that of the rasters: how much coarser features are, only the loaded network knows.
+    """
+    result = preparing.plan(spec, settings)
+    try:
+        mapping.targets(spec.outputs)
+        _require_encoder(find_model(spec.model, settings.model_folders))
+    except MMEarthError as error:
+        problem = Problem(code=error.code, message=error.message, advice=error.advice)
+        if problem not in result.errors:
+            result.errors.append(problem)
+    return result
+
+
+def _require_encoder(card: ModelCard) -> None:
+    if card.is_onnx:
+        raise ModelError(
+            f"{card.title} is an ONNX file, whose features are out of reach.",
+            "Choose a model that did not come as ONNX.",
+        )
 
 
 def run(spec: EmbedSpec, context: JobContext) -> EmbedResult:
@@ -46,6 +74,7 @@ def run(spec: EmbedSpec, context: JobContext) -> EmbedResult:
     mapping.keep_inputs(targets, [Path(item.path) for item in spec.inputs])
     ready = prepare(spec, context.settings)
     mapping.keep_inputs(targets, mapping.files_read(ready))
+    _require_encoder(ready.card)
     network = loaded(FeatureNetwork, ready.card, context.settings, spec.stride)
     grid = coarser(ready.grid, network.cell)
     layers = _layers(mapping.provenance(spec, ready), network)

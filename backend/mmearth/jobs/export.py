@@ -11,7 +11,7 @@ from mmearth.jobs.context import JobContext
 from mmearth.models.card import ModelCard
 from mmearth.models.registry import find_model
 from mmearth.models.store.archive import packed_bytes
-from mmearth.models.store.export import check_target, export
+from mmearth.models.store.export import check, export
 from mmearth.raster.write import check_writable
 from mmearth.settings import Settings
 
@@ -57,6 +57,6 @@ def run(spec: ExportSpec, context: JobContext) -> ExportResult:
 
 def _prepare(spec: ExportSpec, settings: Settings) -> tuple[ModelCard, Path]:
     card, target = find_model(spec.model, settings.model_folders), Path(spec.target)
-    check_target(target)
+    check(card, target)
     check_writable([target], packed_bytes(card))
     return card, target

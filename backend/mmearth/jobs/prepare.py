@@ -21,7 +21,7 @@ from mmearth.models.budget import processor_budget
 from mmearth.models.card import ModelCard
 from mmearth.models.registry import find_model
 from mmearth.raster.grid import Grid
-from mmearth.raster.match import match_bands, require_all, shared_bands
+from mmearth.raster.match import distant_bands, match_bands, require_all, shared_bands
 from mmearth.raster.radiometry import ScaledBand, refuse_pictures, scale_bands
 from mmearth.raster.source import BandSource, list_bands
 from mmearth.raster.stack import NATIVE_FACTOR, target_grid
@@ -104,7 +104,8 @@ def _prepare(spec: MappingSpec, settings: Settings, plan: Plan) -> Prepared:
             "or leave it empty.",
         )
     layout = Layout.of(grid.height, grid.width, tile, least=card.overlap, stride=card.stride)
-    warnings += shared_bands(plan.bands) + _resolution_warning(chosen, card)
+    warnings += shared_bands(plan.bands) + distant_bands(plan.bands)
+    warnings += _resolution_warning(chosen, card)
     return Prepared(spec.kind, card, bands, grid, layout, warnings)
 
 

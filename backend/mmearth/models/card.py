@@ -428,6 +428,8 @@ def parse_card(text: str, folder: Path) -> ModelCard:
 def _short(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
+        if first["type"] == "missing":
+            return f"mmearth:{first['loc'][0]} is missing, which MMEarth needs"
         return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
     if isinstance(error, KeyError):
         return f"{error.args[0]} is missing"

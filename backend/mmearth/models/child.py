@@ -8,9 +8,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from mmearth.errors import MMEarthError, ModelError
+from mmearth.errors import DiskFullError, MMEarthError, ModelError, OutputError, WeightsError
 
 SECONDS = 600.0
+# What a child may tell; its other errors come as the class that all of them are of.
+KINDS = {kind.code: kind for kind in (DiskFullError, OutputError, WeightsError)}
 
 
 def ask(module: str, source: Path, *arguments: str) -> str:
@@ -25,6 +27,7 @@ def ask(module: str, source: Path, *arguments: str) -> str:
 
     Raises:
         ModelError: with the child's words, if the file is not as expected.
+        OutputError: if the child could not write.
     """
     command = [sys.executable, "-m", module, str(source), *arguments]
     try:
@@ -44,7 +47,8 @@ def ask(module: str, source: Path, *arguments: str) -> str:
                 f"{source.name} could not be read: the reader ended with {done.returncode}.",
                 "The file may be damaged, or too large for this machine's memory.",
             ) from None
-        raise ModelError(problem["message"], problem["advice"])
+        kind: type[MMEarthError] = KINDS.get(problem["code"], ModelError)
+        raise kind(problem["message"], problem["advice"])
     return lines[-1] if lines else ""
 
 
@@ -57,6 +61,7 @@ def answer(work: Callable[[], str]) -> int:
     try:
         print(work())
     except MMEarthError as error:
-        print(json.dumps({"message": error.message, "advice": error.advice}))
+        problem = {"code": error.code, "message": error.message, "advice": error.advice}
+        print(json.dumps(problem))
         return 1
     return 0

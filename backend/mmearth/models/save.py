@@ -94,11 +94,24 @@ def save_model(
         for kept in folder.glob("*"):
             if not (temporary / kept.name).exists():
                 shutil.copy2(kept, temporary)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
+        _exchange(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return read_card(folder)
+
+
+def _exchange(new: Path, folder: Path) -> None:
+    """Move a folder to its place; the one that is there goes only when the new one has come."""
+    old = folder.with_name(f"{new.name}.old")
+    if folder.exists():
+        os.replace(folder, old)
+    try:
+        os.replace(new, folder)
+    except OSError:
+        if old.exists():
+            os.replace(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _stored(tensor: torch.Tensor, half: bool) -> torch.Tensor:

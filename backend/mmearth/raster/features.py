@@ -50,11 +50,11 @@ def feature_grid(path: str) -> tuple[Grid, int]:
             raise InputError(
                 f"Expected features, several bands of floating-point numbers; {path} has "
                 f"{dataset.count} of {kinds}.",
-                "Choose a raster that 'embed' has made.",
+                "Choose a raster that mmearth:embed has made.",
             )
         if not dataset.crs or dataset.transform.is_identity:
             raise MissingCrsError(
-                f"{path} has no place on the map.", "Choose a raster that 'embed' has made."
+                f"{path} has no place on the map.", "Choose a raster that mmearth:embed has made."
             )
         return Grid(dataset.crs, dataset.transform, dataset.width, dataset.height), dataset.count
 

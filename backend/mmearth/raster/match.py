@@ -15,7 +15,7 @@ from mmearth.api import BandChoice, BandMatch, MatchState, Problem
 from mmearth.errors import BandMatchError, InputError, listed
 from mmearth.raster.source import BandSource
 from mmearth.raster.wavelengths import pair_by_wavelength
-from mmearth.sensors import Sensor, SensorBand
+from mmearth.sensors import WAVELENGTH_ROUNDING_NM, Sensor, SensorBand
 
 _Found = dict[str, list[BandSource]]  # by name of band: the sources that fit
 
@@ -103,6 +103,27 @@ def shared_bands(matches: Sequence[BandMatch]) -> list[Problem]:
             f"the raster with another: {groups}. The raster's bands lie farther apart there than "
             "the model's, or elsewhere.",
             advice="Prefer a raster of the model's own sensor, or a model made for this one.",
+        )
+    ]
+
+
+def distant_bands(matches: Sequence[BandMatch]) -> list[Problem]:
+    """Warn of bands that were found by wavelength, and lie off it by more than metadata rounds."""
+    distances = {
+        match.band: match.residual_nm
+        for match in matches
+        if match.state is MatchState.likely and match.residual_nm is not None
+    }
+    off = {band: nm for band, nm in distances.items() if abs(nm) > WAVELENGTH_ROUNDING_NM}
+    if not off:
+        return []
+    worst = max(off, key=lambda band: abs(off[band]))
+    return [
+        Problem(
+            code="wavelengths",
+            message=f"{len(distances)} bands were found by wavelength; {len(off)} of them lie more "
+            f"than {WAVELENGTH_ROUNDING_NM:g} nm off, {worst} most: {off[worst]:+.1f} nm.",
+            advice="Prefer a model made for this sensor, where there is one.",
         )
     ]
 

@@ -12,7 +12,7 @@ from scenes import UTM
 
 from mmearth.api import BandChoice, MatchState, RasterInput
 from mmearth.errors import BandMatchError
-from mmearth.raster.match import match_bands, require_all, shared_bands
+from mmearth.raster.match import distant_bands, match_bands, require_all, shared_bands
 from mmearth.raster.source import list_bands
 from mmearth.sensors import load_sensor
 
@@ -53,7 +53,7 @@ def test_the_202_of_224_bands_are_found_whatever_their_order(sources) -> None:
     require_all(matches)
     assert wavelengths(matches) == CENTRES.tolist()
     assert {match.residual_nm for match in matches} == {0.0}
-    assert shared_bands(matches) == []
+    assert shared_bands(matches) == [] and distant_bands(matches) == []
 
 
 def test_the_residual_is_told(sources) -> None:
@@ -131,6 +131,10 @@ def test_prisma_is_read_by_a_model_of_enmap(envi) -> None:
     # PRISMA's bands lie farther apart in the visible than EnMAP's.
     [problem] = shared_bands(matches)
     assert "The raster's bands lie farther apart" in problem.message
+    [problem] = distant_bands(matches)
+    worst = max(matches, key=lambda match: abs(match.residual_nm))
+    assert "202 bands were found by wavelength" in problem.message
+    assert f"{worst.band} most: {worst.residual_nm:+.1f} nm" in problem.message
 
 
 def test_prisma_without_its_second_detector_is_refused(envi) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from mmearth.models.onnx.runtime import open_session, reason
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-Output = Literal["probabilities", "presence", "scores"]
+Output = Literal["probabilities", "independent", "presence", "scores"]
 
 
 class OnnxNetwork(nn.Module):
@@ -25,16 +25,19 @@ class OnnxNetwork(nn.Module):
     Of what is a probability already, the score is the logarithm: softmax gives it back.
 
     Attributes:
-        output: what the file gives: ``probabilities`` of the classes, the ``presence`` of the
-            second of two as (B, 1, T, T) or (B, T, T), or ``scores`` before softmax.
+        output: what the file gives: ``probabilities`` of the classes that sum to 1,
+            ``independent`` ones that do not, the ``presence`` of the second of two as (B, 1, T, T)
+            or (B, T, T), or ``scores`` before softmax.
         bytes_per_pixel: of the feature maps.
+        threshold: least probability of a class, from 0 to 1, of ``independent`` ones.
     """
 
-    def __init__(self, output: Output, bytes_per_pixel: int) -> None:
+    def __init__(self, output: Output, bytes_per_pixel: int, threshold: float = 0.0) -> None:
         super().__init__()
-        if output not in ("probabilities", "presence", "scores"):
+        if output not in get_args(Output):
             raise ValueError(f"unknown kind of output {output!r}")
         self.output = output
+        self.threshold = float(threshold)
         self.bytes_per_pixel = max(1, int(bytes_per_pixel))
         self._session: InferenceSession | None = None
 
@@ -49,7 +52,8 @@ class OnnxNetwork(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return class scores."""
-        return as_scores(torch.cat([self._run(image[None]) for image in x]), self.output)
+        found = torch.cat([self._run(image[None]) for image in x])
+        return as_scores(found, self.output, self.threshold)
 
     def _run(self, image: torch.Tensor) -> torch.Tensor:
         if self._session is None:
@@ -67,10 +71,19 @@ class OnnxNetwork(nn.Module):
         return torch.from_numpy(found)
 
 
-def as_scores(found: torch.Tensor, output: Output) -> torch.Tensor:
-    """Turn what a file gives into class scores; see ``OnnxNetwork``."""
+def as_scores(found: torch.Tensor, output: Output, threshold: float = 0.0) -> torch.Tensor:
+    """Turn what a file gives into class scores; see ``OnnxNetwork``.
+
+    Softmax makes shares of the sum out of independent probabilities. The likeliest class stays the
+    likeliest, but a threshold holds for the probabilities as they are, so it is applied here: where
+    no class reaches it, the first is given as much as would, and so more than all others.
+    """
     if output == "scores":
         return found
+    if output == "independent":
+        first, others = found[:, :1], found[:, 1:]
+        none = (found < threshold).all(dim=1, keepdim=True)
+        found = torch.cat([first.masked_fill(none, threshold), others], dim=1)
     if output == "presence":
         found = found.reshape(found.shape[0], 1, *found.shape[-2:])
         found = torch.cat([1 - found, found], dim=1)

@@ -28,6 +28,9 @@ LARGEST_METADATA = 2**22  # characters
 SMALLEST_TILE, LARGEST_TILE = 16, 2048
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")  # operations that onnxruntime has itself
 ONE = 1e-3  # how far a sum of probabilities may be from 1
+# Largest numbers of the pictures that a file is tried out on: of the dark ones, of those of 8 bits,
+# and of those of more. What is a probability must stay one on all of them.
+SCALES = (0.0, 0.1, 1.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def try_out(
     Args:
         source: the file; ``look_at`` has found it sound.
         tile: side of its tiles.
-        mean: subtracted from random numbers from 0 to 1, for each band.
+        mean: subtracted from random numbers from 0 to each of ``SCALES``, for each band.
         std: then divided by.
 
     Raises:
@@ -187,20 +190,24 @@ def _behaviour(path: Path, tile: int, mean: list[float], std: list[float]) -> Be
     session = open_session(path)
     bands = session.get_inputs()[0].shape[1]
     shape = (1, bands, tile, tile)
-    pictures = [np.zeros(shape), np.random.default_rng(0).uniform(size=shape)]
+    random = np.random.default_rng(0)
     shift, factor = (
         np.reshape(values or [default], (-1, 1, 1)) for values, default in ((mean, 0), (std, 1))
     )
-    found = [_run(session, (picture - shift) / factor, path) for picture in pictures]
-    maps = found[0].shape
-    if len(maps) not in (3, 4) or maps[0] != 1 or maps[-2:] != (tile, tile):
-        raise ModelError(
-            f"{path.name} makes {list(maps)} of a tile of {tile} pixels; expected a class map of "
-            "the same size.",
-            "Choose a model for segmentation.",
-        )
-    classes = maps[1] if len(maps) == 4 else 1
-    output = _kind(np.concatenate(found), classes, path)
+    ranges = []
+    for scale in SCALES:
+        picture = scale * random.uniform(size=shape)
+        found = _run(session, (picture - shift) / factor, path)
+        maps = found.shape
+        if len(maps) not in (3, 4) or maps[0] != 1 or maps[-2:] != (tile, tile):
+            raise ModelError(
+                f"{path.name} makes {list(maps)} of a tile of {tile} pixels; expected a class map "
+                "of the same size.",
+                "Choose a model for segmentation.",
+            )
+        classes = maps[1] if len(maps) == 4 else 1
+        ranges.append(_Range.of(found, classes))
+    output = _kind(_Range.around(ranges), classes, path)
     numel, multiply_adds = _cost(model, bands, tile)
     return Behaviour(
         max(2, classes),
@@ -221,15 +228,44 @@ def _run(session: InferenceSession, image: NDArray[np.float64], path: Path) -> N
     return found
 
 
-def _kind(found: NDArray[np.float32], classes: int, path: Path) -> Output:
-    least, most = float(found.min()), float(found.max())
-    shares = math.isfinite(least) and math.isfinite(most) and least >= 0 and most <= 1 + ONE
-    if classes > 1 and math.isfinite(least) and math.isfinite(most):
-        return "probabilities" if shares else "scores"
+@dataclass(frozen=True)
+class _Range:
+    """What numbers a file gives.
+
+    Attributes:
+        least: smallest number.
+        most: largest number.
+        off: how far the sum over the classes is from 1, at most.
+    """
+
+    least: float
+    most: float
+    off: float
+
+    @classmethod
+    def of(cls, found: NDArray[np.float32], classes: int) -> _Range:
+        sums = found.reshape(classes, -1).sum(axis=0, dtype=np.float64)
+        return cls(float(found.min()), float(found.max()), float(np.abs(sums - 1).max()))
+
+    @classmethod
+    def around(cls, ranges: Sequence[_Range]) -> _Range:
+        # Of numpy, since these keep what is no number.
+        least = np.min([each.least for each in ranges])
+        most, off = (np.max([getattr(each, name) for each in ranges]) for name in ("most", "off"))
+        return cls(float(least), float(most), float(off))
+
+
+def _kind(found: _Range, classes: int, path: Path) -> Output:
+    finite = math.isfinite(found.least) and math.isfinite(found.most)
+    shares = finite and found.least >= 0 and found.most <= 1 + ONE
+    if classes > 1 and finite:
+        if not shares:
+            return "scores"
+        return "probabilities" if found.off <= ONE else "independent"
     if not shares:
         raise ModelError(
-            f"{path.name} gives numbers from {least:.3g} to {most:.3g}; expected the probability "
-            "of a class, 0 to 1.",
+            f"{path.name} gives numbers from {found.least:.3g} to {found.most:.3g}; expected the "
+            "probability of a class, 0 to 1.",
             "Ask its author for a file with a sigmoid or softmax at its end.",
         )
     return "presence"

@@ -13,7 +13,15 @@ from typing import Any
 from mmearth.api import InstallSpec
 from mmearth.errors import ModelError, listed
 from mmearth.models.card import ModelCard, NetworkConfig, file_sha256, parse_card
-from mmearth.models.onnx.check import Behaviour, Facts, look_at, refuse_large, try_out
+from mmearth.models.onnx.check import (
+    LARGEST_TILE,
+    SMALLEST_TILE,
+    Behaviour,
+    Facts,
+    look_at,
+    refuse_large,
+    try_out,
+)
 from mmearth.models.onnx.deepness import (
     CARD_KEY,
     class_rows,
@@ -31,6 +39,10 @@ DECODER = "onnx"
 LARGEST_STRIDE = 32  # of usual networks; tiles start at multiples of it
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+# Of a request, beside its source: what has to be said of such a file.
+FIELDS = frozenset({"sensor", "bands", "resolution_m"})
 
 
 def inspect(source: Path, spec: InstallSpec, settings: Settings) -> Found:
@@ -128,7 +140,13 @@ def import_onnx(
                 f"A model {identifier} is installed already.",
                 "Remove it first, or give this one another identifier.",
             )
-        return save_model(folder / identifier, copy, {**facts, "id": identifier})
+        try:
+            return save_model(folder / identifier, copy, {**facts, "id": identifier})
+        except UnicodeEncodeError as error:
+            raise ModelError(
+                f"The card in {source.name} holds half of a character, which cannot be written.",
+                "Obtain the file again.",
+            ) from error
 
 
 def _from_card(copy: Path, found: Facts) -> dict[str, Any]:
@@ -140,6 +158,7 @@ def _from_card(copy: Path, found: Facts) -> dict[str, Any]:
             f"speaks of {len(card.bands)} bands in tiles of {card.tile_size}.",
             "Obtain the file again.",
         )
+    _check_tile(copy, card.tile_size, card.stride)
     norm = card.normalisation
     ours = not card.is_onnx  # else it was imported before, and exported as it came
     if ours:
@@ -154,7 +173,8 @@ def _from_card(copy: Path, found: Facts) -> dict[str, Any]:
             "Obtain the file again.",
         )
     facts = card.model_dump(exclude={"sha256", "weights_name", "folder"})
-    network = _network(card.network.encoder, behaviour)
+    threshold = card.network.options.get("threshold", 0.0)  # of a file that was imported before
+    network = _network(card.network.encoder, behaviour, threshold)
     if ours:
         network = network.model_copy(
             update={"multiply_adds_per_pixel": card.network.multiply_adds_per_pixel}
@@ -192,12 +212,21 @@ def _from_deepness(
             "Give the size of a pixel on the ground in metres.",
         )
     tile = found.tile or says.tile_size
+    # Half a tile at most, so that two tiles may overlap.
+    stride = min(math.gcd(tile, LARGEST_STRIDE), max(1, tile // 2))
+    _check_tile(copy, tile, stride)
     norm = normalisation(says, sensor, found.bands)
     behaviour = try_out(copy, tile, says.mean, says.std)
     classes = class_rows(says, behaviour.classes, copy.name)
     limits = ["It is computed on the processor, whatever device is chosen."]
     if behaviour.output == "scores":
         limits.append("Its outputs are no probabilities; they were made such by softmax.")
+    if behaviour.output == "independent":
+        limits.append(
+            "Its outputs lie between 0 and 1 but do not sum to 1: each was taken for the "
+            f"probability of one class, whatever the others are. {classes[0].title} is mapped "
+            f"where none reaches {says.threshold:g}. Confidence is a class's share of the sum."
+        )
     name = copy.stem
     return {
         "id": _identifier(copy),
@@ -214,25 +243,41 @@ def _from_deepness(
         "normalisation": norm,
         "resolution_m": resolution,
         "tile_size": tile,
-        # Half a tile at most, so that two tiles may overlap.
-        "stride": min(math.gcd(tile, LARGEST_STRIDE), tile // 2),
+        "stride": stride,
         "overlap": math.ceil(says.overlap * tile),
         "temperature": 1.0,
-        "network": _network("", behaviour),
+        "network": _network("", behaviour, says.threshold),
         "classes": classes,
         "products": (product(says, classes, behaviour.output),),
         "training": {"source": copy.name, "sha256": file_sha256(copy)},
     }
 
 
+def _check_tile(copy: Path, tile: int, stride: int) -> None:
+    """Refuse tiles that no scene is cut into: two that overlap start a stride apart."""
+    smallest = max(SMALLEST_TILE, 2 * stride)
+    if not smallest <= tile <= LARGEST_TILE:
+        raise ModelError(
+            f"The metadata of {copy.name} speak of tiles of {tile:g} pixels; expected {smallest} "
+            f"to {LARGEST_TILE}.",
+            "Correct the size of tiles in the metadata of the ONNX file.",
+        )
+
+
 def _identifier(source: Path) -> str:
     return re.sub(r"[^a-z0-9]+", "-", source.stem.lower()).strip("-")[:60] or "onnx-model"
 
 
-def _network(encoder: str, behaviour: Behaviour) -> NetworkConfig:
+def _network(encoder: str, behaviour: Behaviour, threshold: float) -> NetworkConfig:
+    options: dict[str, Any] = {
+        "output": behaviour.output,
+        "bytes_per_pixel": behaviour.bytes_per_pixel,
+    }
+    if behaviour.output == "independent":
+        options["threshold"] = threshold
     return NetworkConfig(
         decoder=DECODER,
         encoder=encoder,
-        options={"output": behaviour.output, "bytes_per_pixel": behaviour.bytes_per_pixel},
+        options=options,
         multiply_adds_per_pixel=behaviour.multiply_adds_per_pixel,
     )

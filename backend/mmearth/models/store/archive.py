@@ -12,7 +12,7 @@ from typing import IO
 
 from mmearth.api import InstallSpec
 from mmearth.errors import ModelError
-from mmearth.models.card import CARD_NAME, WEIGHTS_NAME, ModelCard, read_card
+from mmearth.models.card import CARD_NAME, ONNX_NAME, WEIGHTS_NAME, ModelCard, read_card
 from mmearth.models.store.source import Found
 from mmearth.settings import Settings
 
@@ -22,6 +22,10 @@ MOST_BYTES = 16 * 2**30
 LARGEST_RATIO, HARMLESS_BYTES = 100, 64 * 2**20
 BLOCK_BYTES = 2**20
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can name
+
+
+# Of a request, beside its source: what has to be said of such a file.
+FIELDS: frozenset[str] = frozenset()
 
 
 def pack(card: ModelCard, target: Path, tick: Callable[[int], None]) -> None:
@@ -59,8 +63,9 @@ def inspect(source: Path, _spec: InstallSpec, _settings: Settings) -> Found:
         ModelError: if it holds no model, or something that a model has no need of.
     """
     if source.is_dir():
-        card = read_card(source)
-        return Found(card.id, card.version, sum(p.stat().st_size for p in _model_files(source)))
+        files = _model_files(source)
+        card = _card(source, source)
+        return Found(card.id, card.version, sum(path.stat().st_size for path in files))
     with _opened(source) as archive:
         entries = _entries(archive, source)
         try:
@@ -89,7 +94,7 @@ def make_model(
         for path in _model_files(source):
             with path.open("rb") as file, (target / path.name).open("wb") as copy:
                 _copy(file, copy, tick)
-        return read_card(target)
+        return _card(target, source)
     with _opened(source) as archive:
         for name, entry in _entries(archive, source).items():
             try:
@@ -97,7 +102,18 @@ def make_model(
                     _copy(packed, copy, tick)
             except (EOFError, zlib.error, *_BROKEN) as error:
                 raise _damaged(source) from error
-    return read_card(target)
+    return _card(target, source)
+
+
+def _card(folder: Path, source: Path) -> ModelCard:
+    """Read the card in a folder that came from elsewhere; in messages it has the source's name."""
+    try:
+        return read_card(folder)
+    except ModelError as error:
+        raise ModelError(
+            error.message.replace(folder.name, source.name, 1),
+            "Choose a folder or zip file that MMEarth exported.",
+        ) from error
 
 
 _BROKEN = (zipfile.BadZipFile, NotImplementedError, RuntimeError)
@@ -117,8 +133,26 @@ def _damaged(source: Path) -> ModelError:
 
 
 def _model_files(folder: Path) -> list[Path]:
-    """Return the files of a model: card, weights, and what lies beside them."""
-    return sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    """Return the files of a model: card, weights, and what lies beside them.
+
+    Raises:
+        ModelError: if there is a link among them, or far more than a model has.
+    """
+    found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    files = [path for path in found if path.is_file()]
+    for path in found:
+        if path.is_symlink():
+            raise ModelError(
+                f"The folder {folder.name} was refused: {path.name} is a link to another place.",
+                "Put the file itself there.",
+            )
+    if len(files) > MOST_FILES or sum(path.stat().st_size for path in files) > MOST_BYTES:
+        raise ModelError(
+            f"The folder {folder.name} holds {len(files):,} files, more or larger ones than a "
+            "model has.",
+            "Choose the folder of one model.",
+        )
+    return files
 
 
 def _entries(archive: zipfile.ZipFile, source: Path) -> dict[str, zipfile.ZipInfo]:
@@ -142,8 +176,8 @@ def _entries(archive: zipfile.ZipFile, source: Path) -> dict[str, zipfile.ZipInf
         found = f"holds {len(cards)} models, expected one"
     elif not cards:
         found = f"holds no model: it has no {CARD_NAME}"
-    elif cards[0].with_name(WEIGHTS_NAME) not in paths:
-        found = f"lacks {WEIGHTS_NAME}"
+    elif not {cards[0].with_name(name) for name in (WEIGHTS_NAME, ONNX_NAME)} & set(paths):
+        found = f"lacks {WEIGHTS_NAME} or {ONNX_NAME}"
     elif len({path.parent for path in paths}) > 1 or len(cards[0].parts) > 2:
         found = "has files outside of the model's folder"
     elif len({path.name.casefold() for path in paths}) < len(paths):

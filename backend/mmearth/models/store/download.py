@@ -153,7 +153,8 @@ def _fetch(
     wanted = {"Range": f"bytes={have}-", "If-Range": part.version} if have else {}
     with ask(wanted) as answer:
         if answer.status == NOT_SATISFIABLE and have:
-            if _whole_size(answer) == have:
+            same = _version(answer) in ("", part.version)
+            if same and _whole_size(answer) == have and size in (None, have):
                 return  # the last byte had arrived
             part.remove()
             raise Broken("has another file now")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmearth.errors import InputError, listed
 from mmearth.models.card import ModelCard
+from mmearth.models.onnx.runtime import require_onnx
 
 # Ending of a file -> module with pack(card, target, tick), which writes the file and calls ``tick``
 # with the bytes that it has written since.
@@ -17,11 +18,13 @@ EXPORTERS = {
 }
 
 
-def check_target(target: Path) -> None:
-    """Check that a file can be written to by its name.
+def check(card: ModelCard, target: Path) -> None:
+    """Check that a model can become a file, without reading its weights.
 
     Raises:
-        InputError: if it is no full path, or of no known kind.
+        InputError: if the file is no full path, or of no known kind.
+        ModelError: if the model cannot be a file of that kind.
+        MissingExtraError: if what writes such files is not installed.
     """
     if not target.is_absolute():
         raise InputError(f"{target} is no full path.", "Give the whole path of the file.")
@@ -30,6 +33,9 @@ def check_target(target: Path) -> None:
             f"Expected a name that ends with {listed(EXPORTERS)}, found {target.name}.",
             "Choose another name for the file.",
         )
+    if target.suffix.lower() == ".onnx":
+        card.require("segmentation")
+        require_onnx()
 
 
 def export(card: ModelCard, target: Path, tick: Callable[[int], None]) -> None:

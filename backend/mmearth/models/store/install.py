@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mmearth.api import InstallSpec
-from mmearth.errors import DownloadError, JobCancelled, ModelError, OutputError
+from mmearth.errors import DownloadError, JobCancelled, OutputError, WeightsError
 from mmearth.files import explained
 from mmearth.models.card import ModelCard
 from mmearth.models.registry import build_network
 from mmearth.models.store.download import download
-from mmearth.models.store.library import place, staging
+from mmearth.models.store.library import place, renamed, staging
 from mmearth.models.store.published import PublishedModel
 from mmearth.models.store.source import WEIGHTS, Source, importer
 from mmearth.processes import exclusive
@@ -81,7 +81,7 @@ def _download_and_make(
             )
         try:
             card = _make(WEIGHTS, path, spec, settings, DOWNLOAD_SHARE, report, cancelled)
-        except ModelError:
+        except WeightsError:
             path.unlink()  # of no use; a later try may find a better one
             raise
         shutil.rmtree(folder, ignore_errors=True)
@@ -151,6 +151,7 @@ def _make(
         _check_cancelled(cancelled)
         with explained(settings.own_models):
             card = importer(name).make_model(path, spec, folder, settings, tick)
+            card = renamed(card, spec)
         _check_cancelled(cancelled)
         report(MODEL_SHARE, "Checking the model", None)
         _check(card)
@@ -164,12 +165,16 @@ def _check(card: ModelCard) -> None:
     Raises:
         ModelError: if it cannot.
     """
-    from mmearth.models.network import load_weights  # takes seconds: not for whoever only plans
+    # Takes seconds: not for whoever only plans.
+    from mmearth.models.network import load_weights
+    from mmearth.models.onnx.check import look_at
 
     sensor = load_sensor(card.sensor)
     for band in card.bands:
         sensor.band(band)
     card.check_weights()
+    if card.is_onnx:  # whatever way it came, it may hold what must not be opened
+        look_at(card.weights)
     network = build_network(card.network, in_channels=len(card.bands), classes=card.output_count)
     load_weights(network, card)
 

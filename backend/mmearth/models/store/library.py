@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from mmearth.api import InstallSpec
 from mmearth.errors import DiskFullError, ModelError, OutputError, is_disk_full
 from mmearth.models.card import CARD_NAME, ModelCard, read_card
 from mmearth.models.registry import find_model, installed_models
@@ -67,6 +69,18 @@ def check_identifier(identifier: str, settings: Settings) -> None:
 def own_model(identifier: str, settings: Settings) -> ModelCard | None:
     """Return the user's own model of an identifier, if there is one that can be read."""
     return _same(identifier, installed_models([settings.own_models]))
+
+
+def renamed(card: ModelCard, spec: InstallSpec) -> ModelCard:
+    """Give a model that is being installed the identifier and title that the user wants."""
+    if spec.id in (None, card.id) and spec.title in (None, card.title):
+        return card
+    path = card.folder / CARD_NAME
+    item = json.loads(path.read_text("utf-8"))
+    item["id"] = item["properties"]["mlm:name"] = spec.id or card.id
+    item["properties"]["title"] = spec.title or card.title
+    path.write_text(json.dumps(item, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    return read_card(card.folder)
 
 
 def place(new: ModelCard, folder: Path, settings: Settings) -> ModelCard:

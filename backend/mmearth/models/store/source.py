@@ -81,15 +81,18 @@ def find_source(spec: InstallSpec, settings: Settings) -> Source:
                 f"Expected the file of weights of {spec.published}, found {path.name}.",
                 "Leave the published encoder empty, or choose its file as published.",
             )
+        _refuse_fields(spec, name, path)
         found, published = importer(name).inspect(path, spec, settings), None
     elif spec.published:
         published = find_published(spec.published, settings.published)
         name, path = WEIGHTS, Path(published.file_name)
+        _refuse_fields(spec, name, path)
         found = _downloaded(published, spec)
     else:
         raise InputError(
             "Nothing to install is named.", "Name a published encoder, or a file or folder."
         )
+    found = found._replace(identifier=spec.id or found.identifier)
     check_identifier(found.identifier, settings)
     check_space(_present(settings.own_models), found.bytes_needed)
     return Source(name, path, published, _replaced(found, settings))
@@ -102,6 +105,22 @@ def _existing(source: str) -> Path:
     if not path.exists():
         raise InputError(f"The file {path} does not exist.", "Choose a file or folder that does.")
     return path
+
+
+def _refuse_fields(spec: InstallSpec, name: str, path: Path) -> None:
+    """Refuse what is said of a file that says it itself: nothing is to be dropped in silence."""
+    words = {
+        "level": "a processing level",
+        "sensor": "a sensor",
+        "bands": "bands",
+        "resolution_m": "a pixel size",
+    }
+    for field in words.keys() - importer(name).FIELDS:
+        if getattr(spec, field):
+            raise InputError(
+                f"{path.name} needs no word of {words[field]}; found {getattr(spec, field)}.",
+                "Leave it empty for this file.",
+            )
 
 
 def _by_ending(path: Path) -> str:
@@ -136,11 +155,20 @@ def _replaced(found: Found, settings: Settings) -> list[Problem]:
     old = own_model(found.identifier, settings)
     if not old:
         return []
+    if old.version == found.version:
+        return [
+            Problem(
+                code="installed",
+                message=f"{old.title}, version {old.version}, is installed already: the very same "
+                "model is mended, another one of this identifier and version is refused.",
+                advice="Give the new one another identifier to have both.",
+            )
+        ]
     return [
         Problem(
             code="replaced",
-            message=f"{old.title}, version {old.version}, is installed already; version "
-            f"{found.version} takes its place.",
+            message=f"Version {found.version} takes the place of {old.title}, version "
+            f"{old.version}.",
             advice="To keep the old one, export it before.",
         )
     ]

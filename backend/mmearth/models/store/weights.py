@@ -7,13 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmearth.api import InstallSpec
-from mmearth.errors import ModelError, listed
+from mmearth.errors import ModelError, WeightsError, listed
 from mmearth.models.card import ModelCard, NetworkConfig, file_sha256
 from mmearth.models.registry import build_network
 from mmearth.models.store.published import VERSION, PublishedModel, find_published, published_models
 from mmearth.models.store.source import Found
 from mmearth.sensors import load_sensor
 from mmearth.settings import Settings
+
+# Of a request, beside its source: what has to be said of such a file.
+FIELDS = frozenset({"level"})
 
 
 def inspect(source: Path, spec: InstallSpec, settings: Settings) -> Found:
@@ -25,7 +28,8 @@ def inspect(source: Path, spec: InstallSpec, settings: Settings) -> Found:
     model = _published(source, spec, settings)
     level = spec.level or model.levels[0]
     model.normalisation(level)
-    return Found(model.identifier(level), VERSION, source.stat().st_size)
+    # The converted weights and the model's are there at once for a while.
+    return Found(model.identifier(level), VERSION, 2 * source.stat().st_size)
 
 
 def make_model(
@@ -46,7 +50,7 @@ def make_model(
 
 
 def recognise(source: Path, file: Path) -> PublishedModel:
-    """Find which published encoder a file is, by its hash or its name.
+    """Find which published encoder a file is, by its name or its hash.
 
     Args:
         source: the file.
@@ -56,10 +60,11 @@ def recognise(source: Path, file: Path) -> PublishedModel:
         ModelError: if that is not certain.
     """
     models = published_models(file)
-    digest = file_sha256(source)
-    found = [model for model in models if model.sha256 and digest.startswith(model.sha256)]
-    if not found:
-        found = [model for model in models if model.file_name == source.name]
+    found = [model for model in models if model.file_name == source.name]
+    if len(found) != 1:  # several have one name; hashing a large file takes seconds
+        digest = file_sha256(source)
+        hashed = [model for model in models if model.sha256 and digest.startswith(model.sha256)]
+        found = hashed or found
     if len(found) == 1:
         return found[0]
     names = listed((model.id for model in found or models), limit=50)
@@ -91,7 +96,9 @@ def import_published(
         level: processing level whose statistics normalise the input; default: the first.
 
     Raises:
-        ModelError: if the file is not that model, or is damaged, or holds code.
+        WeightsError: if the file is not that model, or is damaged, or holds code.
+        ModelError: if the model was not trained on that level.
+        OutputError: if the folder cannot be written to.
     """
     # Imported here, because they take seconds, and finding out what a file is has no need of them.
     from safetensors.torch import load_file
@@ -105,13 +112,14 @@ def import_published(
     if not source.is_file():
         raise ModelError(f"The file {source} does not exist.", "Choose the file of the weights.")
     if model.sha256 and not file_sha256(source).startswith(model.sha256):
-        raise ModelError(
+        raise WeightsError(
             f"{source.name} is not {model.title} as published: expected a SHA-256 that begins with "
             f"{model.sha256}, found {file_sha256(source)[:12]}….",
-            "The download is incomplete, or it is another file: obtain it again.",
+            "It is another file, or not whole: choose the right one, or obtain it again.",
         )
     bands = len(model.bands)
-    with tempfile.TemporaryDirectory() as scratch:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:  # a disk that was looked at
         converted = Path(scratch) / "encoder.safetensors"
         convert(source, model.encoder, bands, converted)
         state = {f"encoder.{key}": value for key, value in load_file(converted).items()}

@@ -17,7 +17,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from mmearth.errors import ModelError
+from mmearth.errors import WeightsError
+from mmearth.files import explained
 from mmearth.models.child import answer, ask
 from mmearth.models.registry import build_encoder
 from mmearth.models.weights.layouts import encoder_state
@@ -50,7 +51,8 @@ def convert(source: Path, encoder: str, in_channels: int, target: Path) -> None:
         target: written if all goes well.
 
     Raises:
-        ModelError: if the file is not one that is known, is damaged, or holds code.
+        WeightsError: if the file is not one that is known, is damaged, or holds code.
+        OutputError: if the target cannot be written.
     """
     ask(__name__, source, encoder, str(in_channels), str(target))
 
@@ -59,7 +61,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a file's weights; to be called in a child process only.
 
     Raises:
-        ModelError: if the file is damaged, or holds more than data.
+        WeightsError: if the file is damaged, or holds more than data.
     """
     try:
         if path.suffix == ".safetensors":
@@ -68,16 +70,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(admitted):
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ModelError(
+        raise WeightsError(
             f"{path.name} was refused: it holds more than weights ({_reason(error)}).",
             "Use a file from its publisher. A file that holds code could do harm.",
         ) from error
     except (OSError, EOFError, RuntimeError, ValueError, SafetensorError) as error:
-        raise ModelError(
+        raise WeightsError(
             f"{path.name} cannot be read as weights: {_reason(error)}.", "Obtain the file again."
         ) from error
     if not isinstance(found, dict):
-        raise ModelError(
+        raise WeightsError(
             f"{path.name} holds a {type(found).__name__}, expected weights by name.",
             "Use the file that the publisher names for this model.",
         )
@@ -97,7 +99,11 @@ def main(arguments: list[str]) -> int:
     def work() -> str:
         network = build_encoder(encoder, in_channels=int(in_channels))
         state = encoder_state(read_checkpoint(Path(source)), network)
-        save_file({key: value.contiguous() for key, value in state.items()}, target)
+        with explained(Path(target)):
+            try:
+                save_file({key: value.contiguous() for key, value in state.items()}, target)
+            except SafetensorError as error:  # also of the file system
+                raise OSError(str(error)) from error
         return ""
 
     return answer(work)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmearth.errors import ModelError
+from mmearth.errors import WeightsError
 from mmearth.models.weights import mmearth
 
 State = Mapping[str, torch.Tensor]
@@ -72,7 +72,7 @@ def encoder_state(checkpoint: Mapping[str, Any], encoder: nn.Module) -> dict[str
         All weights of the encoder, by its own names.
 
     Raises:
-        ModelError: if the file is of no known kind, or holds a key too few or too many, or one of
+        WeightsError: if the file is of no known kind, or holds a key too few or too many, or one of
             another shape.
     """
     title, state = _recognise(checkpoint)
@@ -82,7 +82,7 @@ def encoder_state(checkpoint: Mapping[str, Any], encoder: nn.Module) -> dict[str
     problems = _problems(state, expected, encoder)
     if problems:
         more = f", and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise ModelError(
+        raise WeightsError(
             f"This file ({title}) does not fit the encoder: {'; '.join(problems[:SHOWN])}{more}.",
             "Choose the encoder, patch size, stem and bands that the file was made with.",
         )
@@ -101,7 +101,7 @@ def _recognise(checkpoint: Mapping[str, Any]) -> tuple[str, dict[str, torch.Tens
             if any(key.startswith(prefix) for key in found):
                 return layout.title, _strip(found, prefix, layout)
     entries = ", ".join(sorted(map(str, checkpoint))[:8]) or "nothing"
-    raise ModelError(
+    raise WeightsError(
         f"The file holds no weights of a known kind; it holds {entries}.",
         "Use a file published by MMEarth, SSL4EO-S12, torchgeo, SpectralEarth or torchvision.",
     )
@@ -142,7 +142,7 @@ def _to_vit(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
                 del named[key]
                 name = name_of(key.removeprefix(alias))
                 if not torch.equal(named.setdefault(name, value), value):
-                    raise ModelError(
+                    raise WeightsError(
                         f"The file holds two different values of {name}.",
                         "It is damaged: obtain it again.",
                     )

@@ -228,7 +228,17 @@ class TestModels:
         assert (card.folder / "README.md").is_file()
         Network(card, settings)
         (warning,) = install(settings, source=str(source)).warnings
-        assert warning.code == "replaced" and "is installed already" in warning.message
+        assert warning.code == "installed" and "is installed already" in warning.message
+
+    def test_another_version_takes_the_place_of_the_old(self, settings, copied) -> None:
+        install(settings, source=str(copied))
+        card = (copied / "model.json").read_text("utf-8")
+        (copied / "model.json").write_text(card.replace('"1.0.0"', '"1.1.0"'), "utf-8")
+        (planned,) = plan(InstallSpec(source=str(copied)), settings).warnings
+        (warning,) = install(settings, source=str(copied)).warnings
+        assert planned == warning and warning.code == "replaced"
+        assert "Version 1.1.0 takes the place of" in warning.message
+        assert find_model("copy", settings.model_folders).version == "1.1.0"
 
     def test_those_of_mmearth_are_not_replaced(self, settings, tiny_model) -> None:
         refused(settings, ModelError, "comes with MMEarth", source=str(tiny_model.folder))

@@ -25,6 +25,7 @@ FORM, _ = uic.loadUiType(str(paths.GUI / "model_manager.ui"))
 NEEDS_EXTRA = "needs_extra"
 ONNX_EXTRA = "onnx"
 REPLACED = "replaced"  # code of the warning that an installed model goes
+KNOWN = (REPLACED, "installed")  # of warnings that say nothing new once it is done
 LIST_WIDTH, CARD_WIDTH = 340, 580  # at first; the user may move what divides them
 
 
@@ -331,7 +332,7 @@ class ModelManager(QDialog, FORM):
             shared.events.models_changed.emit()
             self.models.select(INSTALLED, model["id"])
             said = self.tr("{} is installed.").format(escape(model["title"]))
-            warnings = [row for row in result["warnings"] if row["code"] != REPLACED]
+            warnings = [row for row in result["warnings"] if row["code"] not in KNOWN]
             self.work.say(f"{said} {words.problems(warnings)}".strip())
 
         name = request.get("published") or Path(request["source"]).name

@@ -268,6 +268,13 @@ class TestOwnModels:
         assert window.models.selection() == ("installed", "landcover-s2")
         assert "Sentinel-2 land cover" in card(window) and "was removed" in said(window)
 
+    def test_the_very_same_model_again_is_not_worth_a_word(self, window, own_model, wait):
+        for _ in range(2):
+            window.import_path(own_model)
+            wait(idle(window))
+            assert said(window) == "My &lt;own&gt; model is installed."
+            assert not window.questionActions.isVisible()
+
     def test_a_newer_version_replaces_only_after_asking(
         self, window, own_model, tmp_path, home, wait
     ):
@@ -280,7 +287,7 @@ class TestOwnModels:
         window.import_path(str(path.parent))
         wait(idle(window))
         assert window.questionActions.isVisible() and window.yesButton.text() == "&Replace"
-        assert "version 1.1.0 takes its place" in window.questionLabel.text()
+        assert "Version 1.1.0 takes the place of My <own> model" in window.questionLabel.text()
         assert '"1.0.0"' in kept.read_text("utf-8")
         window.keepButton.click()
         assert not window.questionActions.isVisible() and window.installedActions.isVisible()

@@ -30,21 +30,25 @@ def backend() -> Backend:
     """Return the backend as the settings describe it; it is not started by asking for it."""
     global _backend
     with _lock:
-        if _outdated and not _backend.busy:
-            forget_backend()
+        old = _let_go() if _outdated and not _backend.busy else None
         if _backend is None:
             options = settings.environment_options()
             environment = Environment(settings.home(), paths.BACKEND, options)
             _backend = Backend(environment, settings.backend_variables())
             atexit.register(forget_backend)  # qgis_process unloads no plugins
-        return _backend
+        present = _backend
+    if old is not None:
+        old.stop()  # takes a while, in which no other thread is to wait
+    return present
 
 
 def renew_backend() -> bool:
-    """Let the settings count from the next use on, but end no job for it.
+    """Let settings and newly installed packages count from the next use on, but end no job for it.
+
+    It may take seconds, in which the backend ends.
 
     Returns:
-        Whether a job runs, with the settings as they were.
+        Whether a job runs, with everything as it was.
     """
     global _outdated
     with _lock:
@@ -54,12 +58,19 @@ def renew_backend() -> bool:
 
 def forget_backend() -> None:
     """Stop the backend; the next one is made from the settings as they then are."""
-    global _backend, _outdated
     with _lock:
-        if _backend is not None:
-            _backend.stop()
-            atexit.unregister(forget_backend)
-        _backend, _outdated = None, False
+        old = _let_go()
+    if old is not None:
+        old.stop()
+
+
+def _let_go() -> Optional[Backend]:
+    """Return the backend, which is still to be stopped, and know it no more."""
+    global _backend, _outdated
+    old, _backend, _outdated = _backend, None, False
+    if old is not None:
+        atexit.unregister(forget_backend)
+    return old
 
 
 def models() -> List[Model]:

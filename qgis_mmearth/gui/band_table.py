@@ -9,8 +9,9 @@ from qgis.PyQt.QtWidgets import QHeaderView, QLabel, QTableWidget, QTableWidgetI
 from . import words
 from .band_combo import ComboDelegate
 
+SIGN, BAND, READ, OFF = range(4)  # columns
 BAND_WIDTH = 90  # room for a name; the rest is for what it is read from
-MANY = 20  # from so many bands on, a line sums them up, and the table scrolls
+MANY = 20  # from so many bands on, the table scrolls
 UNBOUNDED = 16777215  # Qt's QWIDGETSIZE_MAX, which PyQt does not name
 NOTHING = "—"
 
@@ -46,14 +47,19 @@ class BandTable(QObject):
         self._sources: List[Dict[str, Any]] = []
         self._rasters: List[str] = []  # keys of the rasters that the shown plan is about
         self._choices: Dict[str, Tuple[str, int]] = {}  # band -> key of a raster and its band
-        table.setColumnCount(3)
-        table.setHorizontalHeaderLabels(["", self.tr("Band"), self.tr("Read from")])
+        table.setColumnCount(4)
+        headings = ["", self.tr("Band"), self.tr("Read from"), self.tr("nm")]
+        table.setHorizontalHeaderLabels(headings)
+        table.horizontalHeaderItem(OFF).setToolTip(
+            self.tr("Wavelength less that of the model's band, in nanometres")
+        )
         table.verticalHeader().setVisible(False)
         header = table.horizontalHeader()
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(2, QHeaderView.ResizeMode.Stretch)
-        table.setColumnWidth(1, BAND_WIDTH)
-        self._delegate = ComboDelegate(table, 2, self._entries)
+        header.setSectionResizeMode(READ, QHeaderView.ResizeMode.Stretch)
+        header.setSectionResizeMode(OFF, QHeaderView.ResizeMode.ResizeToContents)
+        table.setColumnWidth(BAND, BAND_WIDTH)
+        self._delegate = ComboDelegate(table, READ, self._entries)
         self._delegate.chosen.connect(self._user_chose)
         summary.setVisible(False)
 
@@ -114,10 +120,12 @@ class BandTable(QObject):
             sign.setToolTip(f"{mark.words}: {match.get('reason') or match['title']}")
             band = QTableWidgetItem(f"{match['band']} {match['title']}")
             band.setToolTip(match["title"])
-            for column, item in ((0, sign), (1, band)):
+            off = QTableWidgetItem()
+            off.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+            for column, item in ((SIGN, sign), (BAND, band), (OFF, off)):
                 item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsEditable)
                 self._table.setItem(row, column, item)
-            self._table.setItem(row, 2, QTableWidgetItem())
+            self._table.setItem(row, READ, QTableWidgetItem())
             source = match.get("source")
             text = self._title(source) if source else NOTHING
             self._show(row, text, self._residual(match))
@@ -126,25 +134,26 @@ class BandTable(QObject):
 
     def _show(self, row: int, text: str, residual: str = "") -> None:
         """Show what a band is read from."""
-        item, match = self._table.item(row, 2), self._bands[row]
-        item.setText(f"{text} ({residual})" if residual else text)
-        item.setData(Qt.ItemDataRole.AccessibleTextRole, f"{match['band']}: {item.text()}")
-        lines = [item.text()]
+        item, match = self._table.item(row, READ), self._bands[row]
+        item.setText(text)
+        self._table.item(row, OFF).setText(residual)
+        lines = [text]
         if residual:
             lines.append(
-                self.tr("Its wavelength less that of the model's band: {}.").format(residual)
+                self.tr("Its wavelength less that of the model's band: {} nm.").format(residual)
             )
         item.setToolTip("\n".join(lines))
+        item.setData(Qt.ItemDataRole.AccessibleTextRole, f"{match['band']}: {' '.join(lines)}")
 
     def _residual(self, match: Dict[str, Any]) -> str:
         """Return how far off a band's wavelength is; empty where its name makes it sure anyway."""
         residual = match.get("residual_nm")
         if residual is None or match["state"] != "likely":
             return ""
-        return f"{residual:+.1f} nm"
+        return f"{residual:+.1f}"
 
     def _sum_up(self) -> None:
-        """Say of many bands in a line how well they fit, and let the table scroll by itself."""
+        """Say in a line how well bands fit by wavelength; let a table of many scroll by itself."""
         many = len(self._bands) >= MANY
         height = self._table.verticalHeader().defaultSectionSize()
         self._table.setMaximumHeight(height * MANY if many else UNBOUNDED)
@@ -153,8 +162,11 @@ class BandTable(QObject):
             policy.ScrollBarAsNeeded if many else policy.ScrollBarAlwaysOff
         )
         off = [abs(match["residual_nm"]) for match in self._bands if self._residual(match)]
-        self._summary.setVisible(many and bool(off))
-        if off:
+        self._table.setColumnHidden(OFF, not off)
+        self._summary.setVisible(bool(off))
+        if len(off) == 1:
+            self._summary.setText(self.tr("1 band by wavelength, {:.1f} nm off").format(*off))
+        elif off:
             self._summary.setText(
                 self.tr("{} bands by wavelength, at most {:.1f} nm off").format(len(off), max(off))
             )

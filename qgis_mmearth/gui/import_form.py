@@ -11,6 +11,7 @@ from ..link.catalog import SensorEntry
 
 WEIGHTS = (".pth", ".pt", ".ckpt", ".safetensors")
 ONNX = ".onnx"
+EXAMPLE_BANDS = 3
 SUFFIXES = (*WEIGHTS, ".zip", ONNX)
 
 
@@ -36,6 +37,7 @@ class ImportForm(QObject):
         self._form = form
         self._path = Path()
         form.sensorCombo.addItem(self.tr("as the file says"), None)
+        self._bands = {sensor.id: sensor.bands for sensor in sensors}
         for sensor in sensors:
             form.sensorCombo.addItem(sensor.title, sensor.id)
         form.sensorCombo.currentIndexChanged.connect(self._refresh)
@@ -44,30 +46,41 @@ class ImportForm(QObject):
         form.dismissButton.clicked.connect(self.hide)
         self.hide()
 
-    def ask(self, path: Path, published: List[Dict[str, Any]], chosen: str = "") -> None:
+    def ask(self, path: Path, published: Optional[List[Dict[str, Any]]]) -> None:
         """Show the form for a file.
 
         Args:
             path: the file.
-            published: the published encoders, one of which weights must be.
-            chosen: identifier of the one that the user says it is; else its name may tell.
+            published: the published encoders, one of which weights must be; None if they are not
+                known yet, see ``show_published``.
         """
         self._path = path
         form = self._form
         form.fileLabel.setText(path.name)
         form.fileLabel.setToolTip(str(path))
         form.whichCombo.clear()
-        form.whichCombo.addItem(self.tr("please choose"), None)
-        for info in published:
-            form.whichCombo.addItem(info["title"], info)
-        known = [info["id"] for info in published]
-        named = [info["id"] for info in published if path.name in _file_names(info)]
-        chosen = chosen or (named[0] if len(named) == 1 else "")
-        form.whichCombo.setCurrentIndex(known.index(chosen) + 1 if chosen in known else 0)
+        form.whichCombo.addItem(self.tr("asking what is published…"), None)
+        if published is not None:
+            self.show_published(published)
         form.bandsEdit.clear()
+        form.nameEdit.clear()
+        form.resolutionSpin.setValue(form.resolutionSpin.minimum())
         form.sensorCombo.setCurrentIndex(0)
         form.importForm.show()
         self._refresh()
+
+    def show_published(self, published: List[Dict[str, Any]]) -> None:
+        """Offer the published encoders; unless one is chosen, the file's name may tell which."""
+        combo = self._form.whichCombo
+        before = combo.currentData()
+        named = [info["id"] for info in published if self._path.name in _file_names(info)]
+        chosen = before["id"] if before else named[0] if len(named) == 1 else None
+        combo.clear()
+        combo.addItem(self.tr("please choose"), None)
+        for info in published:
+            combo.addItem(info["title"], info)
+            if info["id"] == chosen:
+                combo.setCurrentIndex(combo.count() - 1)
 
     def hide(self) -> None:
         """Hide the form."""
@@ -82,8 +95,12 @@ class ImportForm(QObject):
         fill_levels(form.fileLevelCombo, levels)
         _set_visible(len(levels) > 1, form.fileLevelLabel, form.fileLevelCombo)
         _set_visible(onnx, form.sensorLabel, form.sensorCombo)
-        named = onnx and form.sensorCombo.currentData() is not None
-        _set_visible(named, form.bandsLabel, form.bandsEdit)
+        sensor = form.sensorCombo.currentData()
+        _set_visible(onnx and sensor is not None, form.bandsLabel, form.bandsEdit)
+        example = " ".join(self._bands.get(sensor, ())[:EXAMPLE_BANDS])
+        hint = self.tr("in the model's order, for example {}").format(example) if example else ""
+        form.bandsEdit.setPlaceholderText(hint)
+        _set_visible(onnx, form.resolutionLabel, form.resolutionSpin, form.nameLabel, form.nameEdit)
         form.startImportButton.setEnabled(onnx or info is not None)
 
     def _submit(self) -> None:
@@ -93,6 +110,9 @@ class ImportForm(QObject):
             request["sensor"] = form.sensorCombo.currentData()
             named = request["sensor"] is not None
             request["bands"] = form.bandsEdit.text().replace(",", " ").split() if named else []
+            request["resolution_m"] = form.resolutionSpin.value() or None
+            if form.nameEdit.text().strip():
+                request["id"] = form.nameEdit.text().strip()
         else:
             request["published"] = form.whichCombo.currentData()["id"]
             request["level"] = form.fileLevelCombo.currentData()

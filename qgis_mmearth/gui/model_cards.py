@@ -28,6 +28,11 @@ def encoder_task() -> str:
     return tr("encoder, to be trained")
 
 
+def count_of_bands(count: int) -> str:
+    """Return in words how many bands a model reads."""
+    return tr("1 band") if count == 1 else tr("{} bands").format(count)
+
+
 def size(size_bytes: int) -> str:
     """Return a size in megabytes."""
     return tr("{:,.1f} MB").format(size_bytes / 2**20)
@@ -67,7 +72,6 @@ def published(info: Dict[str, Any], sensors: Mapping[str, str]) -> str:
     download = info["access"] == "download"
     known = size(info["size_bytes"]) if info["size_bytes"] else tr("not stated by its publisher")
     rows = [
-        (tr("Family"), escape(info["family"])),
         *_facts(
             sensors,
             info["sensor"],

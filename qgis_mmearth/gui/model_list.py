@@ -1,16 +1,30 @@
 """The list of models on the left of their window: installed ones, and published ones."""
 
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 from qgis.PyQt.QtCore import QObject, Qt, pyqtSignal
 from qgis.PyQt.QtWidgets import QLineEdit, QTreeWidget, QTreeWidgetItem
 
 from ..link.catalog import Model
 from . import model_cards
+from .two_lines import TwoLineDelegate
 
 INSTALLED, PUBLISHED = "installed", "published"
 _KEY = Qt.ItemDataRole.UserRole
 _WORDS = Qt.ItemDataRole.UserRole + 1  # what the search looks into
+
+
+class _Row(NamedTuple):
+    """A model in the list; all of it is searched in."""
+
+    id: str
+    family: str
+    """Heading that it stands under; empty for none."""
+    title: str
+    what: str
+    """What it is like, for the second line."""
+    more: str
+    """Searched in, but not shown."""
 
 
 class ModelTree(QObject):
@@ -32,9 +46,13 @@ class ModelTree(QObject):
         self._sensors = sensors
         self._search = search
         self._groups = {
-            INSTALLED: self._group(self.tr("Installed")),
-            PUBLISHED: self._group(self.tr("Published encoders")),
+            INSTALLED: _heading(tree, self.tr("Installed")),
+            PUBLISHED: _heading(tree, self.tr("Published encoders")),
         }
+        self._nothing = QTreeWidgetItem(tree, [self.tr("No model matches.")])
+        self._nothing.setFlags(Qt.ItemFlag.NoItemFlags)
+        self._nothing.setHidden(True)
+        tree.setItemDelegate(TwoLineDelegate(tree))
         tree.currentItemChanged.connect(lambda *_: self.selected.emit())
         search.textChanged.connect(self._filter)
 
@@ -48,62 +66,93 @@ class ModelTree(QObject):
         """Select a model, if it is listed."""
         for item in self._items(group):
             if item.data(0, _KEY) == f"{group}/{model_id}":
-                self._tree.setCurrentItem(item)
-                self._tree.scrollToItem(item)
+                self._select(item)
 
     def show_installed(self, models: List[Model]) -> None:
         """List the installed models."""
-        rows = [
-            (m.id, m.title, model_cards.task(m), m.sensor, f"{m.description} {m.attribution}")
-            for m in models
-        ]
+        rows = []
+        for model in models:
+            sensor, what = self._sensor(model.sensor), model_cards.task(model)
+            more = f"{model.description} {model.attribution}"
+            rows.append(_Row(model.id, "", model.title, f"{sensor}: {what}", more))
         self._fill(INSTALLED, rows, self.tr("No models are installed."))
 
     def show_published(self, models: Optional[List[Dict[str, Any]]]) -> None:
-        """List the published encoders; None if they are not known."""
+        """List the published encoders by family; None if they are not known."""
         rows = []
         for info in models or []:
-            what = self.tr("installed") if info["installed"] else model_cards.encoder_task()
-            rows.append((info["id"], info["title"], what, info["sensor"], info["family"]))
+            family, _, title = info["title"].rpartition(": ")
+            facts = [model_cards.count_of_bands(len(info["bands"]))]
+            if info["installed"]:
+                facts.append(self.tr("installed"))
+            what = f"{self._sensor(info['sensor'])}: {', '.join(facts)}"
+            more = f"{info['family']} {model_cards.encoder_task()}"
+            rows.append(_Row(info["id"], family, title, what, more))
         self._fill(PUBLISHED, rows, self.tr("They are listed once the backend runs."))
 
-    def _fill(self, group: str, rows: List[Tuple[str, str, str, str, str]], none: str) -> None:
-        """List models: identifier, title, what each does, its sensor, and more to search in."""
+    def _fill(self, group: str, rows: List[_Row], none: str) -> None:
         before = self.selection()
+        keys = [item.data(0, _KEY) for item in self._items(group)]
+        place = keys.index("/".join(before)) if before[0] == group else None
         self._tree.blockSignals(True)
-        parent = self._groups[group]
-        parent.takeChildren()
-        for model_id, title, what, sensor, more in rows:
-            sensor = self._sensors.get(sensor, sensor)
-            item = QTreeWidgetItem(parent, [f"{title}\n{sensor}: {what}"])
+        self._groups[group].takeChildren()
+        families: Dict[str, QTreeWidgetItem] = {"": self._groups[group]}
+        for row in rows:
+            if row.family not in families:
+                families[row.family] = _heading(self._groups[group], row.family)
+            item = QTreeWidgetItem(families[row.family], [f"{row.title}\n{row.what}"])
             item.setToolTip(0, item.text(0))
-            item.setData(0, _KEY, f"{group}/{model_id}")
-            item.setData(0, _WORDS, f"{model_id} {title} {sensor} {what} {more}".lower())
+            item.setData(0, _KEY, f"{group}/{row.id}")
+            item.setData(0, _WORDS, " ".join(row).lower())
         if not rows:
-            item = QTreeWidgetItem(parent, [none])
+            item = QTreeWidgetItem(self._groups[group], [none])
             item.setFlags(Qt.ItemFlag.NoItemFlags)
         self._filter()
         self.select(*before)
+        if rows and place is not None and self.selection() != before:  # it is gone
+            items = self._items(group)
+            self._select(items[min(place, len(items) - 1)])
         self._tree.blockSignals(False)
         self.selected.emit()
 
+    def _select(self, item: QTreeWidgetItem) -> None:
+        self._tree.setCurrentItem(item)
+        self._tree.scrollToItem(item)
+
     def _filter(self, *_: Any) -> None:
         words = self._search.text().lower().split()
-        for group in self._groups:
-            for item in self._items(group):
-                text = item.data(0, _WORDS)
-                hidden = text is not None and not all(word in text for word in words)
-                item.setHidden(hidden)
+        items = [item for group in self._groups for item in self._items(group)]
+        for item in items:
+            item.setHidden(not all(word in item.data(0, _WORDS) for word in words))
+        for group in self._groups.values():
+            for family in _children(group):
+                if family.childCount():
+                    family.setHidden(all(item.isHidden() for item in _children(family)))
+        found = not words or not all(item.isHidden() for item in items)
+        self._nothing.setHidden(found)
+        for group in self._groups.values():
+            group.setHidden(not found)
 
     def _items(self, group: str) -> List[QTreeWidgetItem]:
-        parent = self._groups.get(group)
-        return [parent.child(row) for row in range(parent.childCount())] if parent else []
+        """Return the models of a group, in all its families."""
+        found = []
+        for child in _children(self._groups[group]) if group in self._groups else []:
+            found += _children(child) or [child]
+        return [item for item in found if item.data(0, _KEY)]
 
-    def _group(self, title: str) -> QTreeWidgetItem:
-        group = QTreeWidgetItem(self._tree, [title])
-        group.setFlags(Qt.ItemFlag.ItemIsEnabled)
-        font = group.font(0)
-        font.setBold(True)
-        group.setFont(0, font)
-        group.setExpanded(True)
-        return group
+    def _sensor(self, sensor: str) -> str:
+        return self._sensors.get(sensor, sensor)
+
+
+def _heading(parent: Union[QTreeWidget, QTreeWidgetItem], title: str) -> QTreeWidgetItem:
+    heading = QTreeWidgetItem(parent, [title])
+    heading.setFlags(Qt.ItemFlag.ItemIsEnabled)
+    font = heading.font(0)
+    font.setBold(True)
+    heading.setFont(0, font)
+    heading.setExpanded(True)
+    return heading
+
+
+def _children(item: QTreeWidgetItem) -> List[QTreeWidgetItem]:
+    return [item.child(row) for row in range(item.childCount())]

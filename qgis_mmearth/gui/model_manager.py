@@ -1,27 +1,31 @@
 """The window of models: see what is installed and published; install, export and remove."""
 
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
 from qgis.gui import QgsGui
 from qgis.PyQt import uic
-from qgis.PyQt.QtCore import Qt
-from qgis.PyQt.QtWidgets import QDialog, QFileDialog, QMenu
+from qgis.PyQt.QtGui import QDesktopServices
+from qgis.PyQt.QtWidgets import QDialog, QMenu
 
 from .. import paths, shared, tasks
 from ..link import catalog
 from ..link.errors import LinkError
-from . import model_cards, words
+from . import model_cards, model_files, words
 from .backend_bar import NEEDS_BUTTON, BackendBar, Status
 from .help import open_manual
 from .import_form import SUFFIXES, ImportForm, fill_levels, needs_form
 from .model_list import INSTALLED, PUBLISHED, ModelTree
 from .model_work import ModelWork
+from .question import Question
 
 FORM, _ = uic.loadUiType(str(paths.GUI / "model_manager.ui"))
 NEEDS_EXTRA = "needs_extra"
 ONNX_EXTRA = "onnx"
+REPLACED = "replaced"  # code of the warning that an installed model goes
+KNOWN = (REPLACED, "installed")  # of warnings that say nothing new once it is done
 LIST_WIDTH, CARD_WIDTH = 340, 580  # at first; the user may move what divides them
 
 
@@ -34,10 +38,15 @@ class ModelManager(QDialog, FORM):
         self._models: List[catalog.Model] = []
         self._published: Optional[List[Dict[str, Any]]] = None
         self._asking: Optional[tasks.Task] = None
+        self._asking_is_stale = False
         self._shown = ("", "")  # group and identifier of the model on the right
+        self._card = ("", "")  # what is shown of it: rich text, and the colour of links
         self._again: Optional[Callable[[], None]] = None
         sensors = catalog.sensors(paths.BACKEND)
         self._sensors = {sensor.id: sensor.title for sensor in sensors}
+        self.question = Question(
+            self.questionActions, self.questionLabel, self.yesButton, self.keepButton
+        )
         self.work = ModelWork(self.messageLabel, self.progressBar, self.cancelButton)
         self.models = ModelTree(self.modelsTree, self.searchEdit, self._sensors)
         self.form = ImportForm(self, sensors)
@@ -55,7 +64,7 @@ class ModelManager(QDialog, FORM):
         self.raise_()
         self.activateWindow()
         self.backend.start_if_installed()
-        self._refresh()
+        self._backend_changed()  # it may run already
 
     def shut_down(self) -> None:
         """Stop everything; called before the window is removed."""
@@ -82,8 +91,11 @@ class ModelManager(QDialog, FORM):
             )
             return
         self.work.say("")
+        self.question.drop()
         if source.is_file() and needs_form(source):
-            self.form.ask(source, self._published or [])
+            self.form.ask(source, self._published)
+            if self._published is None:
+                self._ask_for_published()
             self._refresh()
         else:
             self._install({"source": str(source)})
@@ -126,7 +138,11 @@ class ModelManager(QDialog, FORM):
             self.work.say(f"{said} {words.problems(result['warnings'])}".strip())
 
         spec = {"kind": "export", "model": model_id, "target": target}
-        self._run(self.tr("Exporting {}").format(self._selected().title), spec, done)
+
+        def work(task):
+            return _run_job(spec, task)
+
+        self._run(self.tr("Exporting {}").format(self._selected().title), work, done)
 
     def remove(self) -> None:
         """Delete the selected installed model; the user has been asked."""
@@ -145,7 +161,6 @@ class ModelManager(QDialog, FORM):
         self.splitter.setSizes([LIST_WIDTH, CARD_WIDTH])
         self.splitter.setStretchFactor(1, 1)
         self.extraButton.hide()
-        self.removeActions.hide()
         self.work.say("")
         menu = QMenu(self.importButton)
         menu.addAction(self.tr("File…"), self._import_file)
@@ -161,14 +176,15 @@ class ModelManager(QDialog, FORM):
         self.backend.changed.connect(self._backend_changed)
         self.backend.failed.connect(self.work.show_error)
         self.work.changed.connect(self._refresh)
+        self.work.said.connect(self.extraButton.hide)  # it goes with its message
         self.work.failed.connect(self._work_failed)
+        self.question.changed.connect(self._refresh)
+        self.cardBrowser.anchorClicked.connect(QDesktopServices.openUrl)
         self.acceptCheck.toggled.connect(self._refresh)
         self.downloadButton.clicked.connect(self.download)
         self.chooseButton.clicked.connect(self._choose_file)
         self.exportButton.clicked.connect(self._choose_target)
         self.removeButton.clicked.connect(self._ask_before_removing)
-        self.deleteButton.clicked.connect(self.remove)
-        self.keepButton.clicked.connect(self._refresh)
         self.extraButton.clicked.connect(self._install_extra)
         self.helpButton.clicked.connect(lambda: open_manual("models"))
         self.closeButton.clicked.connect(self.close)
@@ -188,17 +204,27 @@ class ModelManager(QDialog, FORM):
 
     def _ask_for_published(self) -> None:
         """Ask the backend what is published, unless it has to be installed first."""
-        if self.backend.status in NEEDS_BUTTON or self._asking is not None:
+        if self.backend.status in NEEDS_BUTTON:
+            return
+        if self._asking is not None:
+            self._asking_is_stale = True
             return
 
-        def done(answer: Dict[str, Any]) -> None:
+        def answered() -> None:
             self._asking = None
+            if self._asking_is_stale:
+                self._asking_is_stale = False
+                self._ask_for_published()
+
+        def done(answer: Dict[str, Any]) -> None:
             self._published = answer["models"]
             self.models.show_published(self._published)
+            self.form.show_published(self._published)
+            answered()
 
         def failed(error: LinkError) -> None:
-            self._asking = None
             self.work.show_error(error)
+            answered()
 
         def work(task):
             return shared.backend().client(task.isCanceled).published()
@@ -218,20 +244,27 @@ class ModelManager(QDialog, FORM):
         self._shown = self.models.selection()
         if self._shown != before:
             self.form.hide()
+            self.question.drop()
             self.acceptCheck.setChecked(False)
             if not self.work.busy:
                 self.work.say("")  # it was about another model
-        # Qt's own blue of links cannot be read in dark themes.
-        link = words.color("link", self.cardBrowser)
-        self.cardBrowser.document().setDefaultStyleSheet(f"a {{ color: {link} }}")
         if isinstance(selected, catalog.Model):
-            self.cardBrowser.setHtml(model_cards.installed(selected, self._sensors))
+            self._show_card(model_cards.installed(selected, self._sensors))
         elif selected is not None:
-            self.cardBrowser.setHtml(model_cards.published(selected, self._sensors))
+            self._show_card(model_cards.published(selected, self._sensors))
             self._show_conditions(selected)
         else:
-            self.cardBrowser.setHtml(escape(self.tr("Select a model on the left.")))
+            self._show_card(escape(self.tr("Select a model on the left.")))
         self._refresh()
+
+    def _show_card(self, text: str) -> None:
+        """Show rich text on the right; the same again leaves it scrolled as it is."""
+        # Qt's own blue of links cannot be read in dark themes.
+        link = words.color("link", self.cardBrowser)
+        if self._card != (text, link):
+            self._card = (text, link)
+            self.cardBrowser.document().setDefaultStyleSheet(f"a {{ color: {link} }}")
+            self.cardBrowser.setHtml(text)
 
     def _show_conditions(self, info: Dict[str, Any]) -> None:
         """Show what there is to accept or to obtain, and to choose, before installing."""
@@ -255,13 +288,13 @@ class ModelManager(QDialog, FORM):
         """Show and enable what can be done now."""
         selected = self._selected()
         can = self.backend.status not in NEEDS_BUTTON and not self.work.busy
-        asking = not self.importForm.isHidden()
+        asking = not self.importForm.isHidden() or self.question.stands
         installed = isinstance(selected, catalog.Model)
         own = installed and selected.folder.parent != paths.EMBEDDED_MODELS
         self.installedActions.setVisible(installed and not asking)
         self.publishedActions.setVisible(selected is not None and not installed and not asking)
-        self.removeActions.hide()
-        self.importForm.setEnabled(can)
+        self.yesButton.setEnabled(can)
+        self.importForm.setEnabled(can and not self.question.stands)
         self.importButton.setEnabled(can)
         self.exportButton.setEnabled(can)
         self.removeButton.setEnabled(can and own)
@@ -270,38 +303,49 @@ class ModelManager(QDialog, FORM):
         )
         self.chooseButton.setEnabled(can)
         self.downloadButton.setEnabled(can and self.acceptCheck.isChecked())
-        if self.work.busy:
-            self.extraButton.hide()
 
     def _ask_before_removing(self) -> None:
-        self.removeLabel.setText(
-            self.tr("This deletes the files of {}.").format(self._selected().title)
-        )
-        self.installedActions.hide()
-        self.removeActions.show()
-        self.keepButton.setFocus(Qt.FocusReason.OtherFocusReason)
+        text = self.tr("This deletes the files of {}.").format(self._selected().title)
+        self.question.ask(text, self.tr("&Delete"), self.remove)
 
-    def _install(self, request: Dict[str, Any]) -> None:
+    def _install(self, request: Dict[str, Any], replace: bool = False) -> None:
+        """Install a model; one of the user's own gives way only if that is said to be right."""
+        spec = {"kind": "install", **request}
+
+        def work(task):
+            if not replace:
+                plan = shared.backend().client(task.isCanceled).plan(spec)
+                for warning in plan["warnings"]:
+                    if warning["code"] == REPLACED:
+                        return warning
+            return _run_job(spec, task)
+
         def done(result: Dict[str, Any]) -> None:
+            if result.get("code") == REPLACED:
+                self.work.say("")
+                text = f"{result['message']} {result['advice']}"
+                again = partial(self._install, request, replace=True)
+                self.question.ask(text, self.tr("&Replace"), again)
+                return
             model = result["model"]
             self.form.hide()
             shared.events.models_changed.emit()
             self.models.select(INSTALLED, model["id"])
             said = self.tr("{} is installed.").format(escape(model["title"]))
-            self.work.say(f"{said} {words.problems(result['warnings'])}".strip())
+            warnings = [row for row in result["warnings"] if row["code"] not in KNOWN]
+            self.work.say(f"{said} {words.problems(warnings)}".strip())
 
         name = request.get("published") or Path(request["source"]).name
-        self._run(self.tr("Installing {}").format(name), {"kind": "install", **request}, done)
+        self._run(self.tr("Installing {}").format(name), work, done)
 
     def _run(
-        self, title: str, spec: Dict[str, Any], done: Callable[[Dict[str, Any]], None]
+        self,
+        title: str,
+        work: Callable[[tasks.Task], Optional[Dict[str, Any]]],
+        done: Callable[[Dict[str, Any]], None],
     ) -> None:
-        """Run a job of the backend."""
-        self._again = lambda: self._run(title, spec, done)
-
-        def work(task):
-            return shared.backend().run_job(spec, tasks.job_report(task), task.isCanceled)["result"]
-
+        """Run what may have to be run again, once more is installed."""
+        self._again = partial(self._run, title, work, done)
         self.work.start(title, work, done)
 
     def _work_failed(self, error: LinkError) -> None:
@@ -314,38 +358,40 @@ class ModelManager(QDialog, FORM):
 
         def work(task):
             environment.install_extra(ONNX_EXTRA, task.report, task.isCanceled)
-            return True
+            return shared.renew_backend()  # it does not see packages that are newer than itself
 
-        def done(_result) -> None:
-            shared.backend().stop()  # it does not see packages that are newer than itself
-            again()
+        def done(job_runs: bool) -> None:
+            if not job_runs:
+                again()
+                return
+            said = self.tr(
+                "ONNX support is installed, and can be used when the running job is done."
+            )
+            self.work.say(f"{said} <i>{self.tr('Then do this again.')}</i>")
 
         self.work.start(self.tr("Installing ONNX support"), work, done)
 
     def _import_file(self) -> None:
-        kinds = " ".join(f"*{suffix}" for suffix in SUFFIXES)
-        path, _ = QFileDialog.getOpenFileName(
-            self, self.tr("Import a model"), "", self.tr("Models ({})").format(kinds)
-        )
+        path = model_files.ask_for_model(self)
         if path:
             self.import_path(path)
 
     def _import_folder(self) -> None:
-        path = QFileDialog.getExistingDirectory(self, self.tr("Import a model folder"))
+        path = model_files.ask_for_folder(self)
         if path:
             self.import_path(path)
 
     def _choose_file(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, self.tr("File of the encoder"))
+        path = model_files.ask_for_weights(self)
         if path:
             self.install_file(path)
 
     def _choose_target(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(
-            self,
-            self.tr("Export the model"),
-            f"{self._selected().id}.zip",
-            self.tr("Model folder (*.zip);;ONNX (*.onnx)"),
-        )
+        path = model_files.ask_for_target(self, self._selected().id)
         if path:
             self.export(path)
+
+
+def _run_job(spec: Dict[str, Any], task: tasks.Task) -> Optional[Dict[str, Any]]:
+    """Run a job of the backend in a task's thread; None if it is cancelled."""
+    return shared.backend().run_job(spec, tasks.job_report(task), task.isCanceled)["result"]

@@ -16,6 +16,8 @@ class ModelWork(QObject):
 
     changed = pyqtSignal()
     """An action has begun or ended."""
+    said = pyqtSignal()
+    """Another message is shown, or none."""
     failed = pyqtSignal(object)
     """An action has failed, as is said already; carries a LinkError."""
 
@@ -79,6 +81,7 @@ class ModelWork(QObject):
         self._label.setText(text)
         self._label.setToolTip(escape(tip))
         self._label.setVisible(bool(text))
+        self.said.emit()
 
     def show_error(self, error: LinkError) -> None:
         """Say what went wrong and what to do."""

@@ -48,8 +48,9 @@ def effort(plan: Dict[str, Any]) -> str:
         return ""
     guess = "" if plan["seconds_measured"] else tr(" (first guess on this machine)")
     grid = plan["grid"]
-    return tr("{} tiles, about {}{}, {:.1f} GB of memory. {} × {} pixels of {:g} m.").format(
-        f"{plan['tiles']:,}",
+    tiles = tr("1 tile") if plan["tiles"] == 1 else tr("{} tiles").format(f"{plan['tiles']:,}")
+    return tr("{}, about {}{}, {:.1f} GB of memory. {} × {} pixels of {:g} m.").format(
+        tiles,
         duration(plan["seconds"]),
         guess,
         plan["memory_bytes"] / 2**30,

@@ -12,6 +12,7 @@ from qgis.core import (
     QgsPalettedRasterRenderer,
     QgsRasterLayer,
     QgsRasterShader,
+    QgsRectangle,
     QgsRendererCategory,
     QgsSingleBandGrayRenderer,
     QgsSingleBandPseudoColorRenderer,
@@ -20,6 +21,7 @@ from qgis.core import (
 from qgis.PyQt.QtGui import QColor
 
 CUT = (0.02, 0.98)  # what lies beyond these percentiles is shown as black or full colour
+SAMPLE = 250_000  # pixels that percentiles are taken from, as QGIS itself does
 # The viridis ramp, which is even to the eye and reads in grey.
 SIMILARITY_COLORS = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
 
@@ -86,7 +88,7 @@ def style_similarity(layer: QgsRasterLayer) -> None:
 
 def _cut(layer: QgsRasterLayer, band: int) -> Tuple[float, float]:
     """Return the percentiles to show a band between; features that never vary have none."""
-    low, high = layer.dataProvider().cumulativeCut(band, *CUT)
+    low, high = layer.dataProvider().cumulativeCut(band, *CUT, QgsRectangle(), SAMPLE)
     return (low, high) if low < high else (0.0, 1.0)
 
 

@@ -56,6 +56,8 @@ class SensorEntry(NamedTuple):
 
     id: str
     title: str
+    bands: Tuple[str, ...]
+    """Names of its bands; empty for those with hundreds, which are only counted."""
 
 
 def installed_models(folders: Iterable[Path]) -> List[Model]:
@@ -107,12 +109,13 @@ def _read(card: Path) -> Model:
 def sensors(backend: Path) -> List[SensorEntry]:
     """Read the sensors of the backend in this folder, by title.
 
-    QGIS's Python may be too old to read TOML; of these files only the first two texts are needed.
+    QGIS's Python may be too old to read TOML; of these files only the
+    first two texts and the names of bands are needed.
     """
     entries = []
     for file in (backend / "mmearth" / "sensors").glob("*.toml"):
-        found = dict(
-            re.findall(r'^(id|title) = "(.*)"$', file.read_text("utf-8"), re.MULTILINE)[:2]
-        )
-        entries.append(SensorEntry(**found))
+        text = file.read_text("utf-8")
+        found = dict(re.findall(r'^(id|title) = "(.*)"$', text, re.MULTILINE)[:2])
+        bands = re.findall(r'^name = "(.*)"$', text, re.MULTILINE)
+        entries.append(SensorEntry(bands=tuple(bands), **found))
     return sorted(entries, key=lambda sensor: sensor.title)

@@ -40,6 +40,8 @@ class ImportModelAlgorithm(MMEarthAlgorithm):
     SENSOR = "SENSOR"
     BANDS = "BANDS"
     RESOLUTION = "RESOLUTION"
+    ID = "ID"
+    TITLE = "TITLE"
     ACCEPT_LICENCE = "ACCEPT_LICENCE"
     MODEL = "MODEL"
     FOLDER = "FOLDER"
@@ -61,6 +63,9 @@ class ImportModelAlgorithm(MMEarthAlgorithm):
         "red green blue.",
         "RESOLUTION": "Size of a pixel on the ground in metres that an ONNX file was made for, if "
         "it does not say so.",
+        "ID": "Identifier of the installed model, by which the other algorithms know it. Its own "
+        "if empty.",
+        "TITLE": "Title of the installed model. Its own if empty.",
         "ACCEPT_LICENCE": "Nothing is downloaded before you accept the licence. It stands in the "
         "window of models; running without accepting it says it, too.",
     }
@@ -92,7 +97,12 @@ class ImportModelAlgorithm(MMEarthAlgorithm):
         self.add(FileOrFolderParameter(self.FILE, tr("File or folder"), optional=True))
         self.add(text(self.PUBLISHED, tr("Published encoder"), optional=True))
         self.add(text(self.LEVEL, tr("Processing level"), optional=True))
-        for name, title in ((self.SENSOR, tr("Sensor")), (self.BANDS, tr("Bands"))):
+        for name, title in (
+            (self.SENSOR, tr("Sensor")),
+            (self.BANDS, tr("Bands")),
+            (self.ID, tr("Identifier of the installed model")),
+            (self.TITLE, tr("Title of the installed model")),
+        ):
             parameter = text(name, title, optional=True)
             parameter.setFlags(parameter.flags() | FLAG_ADVANCED)
             self.add(parameter)
@@ -139,6 +149,9 @@ class ImportModelAlgorithm(MMEarthAlgorithm):
             "resolution_m": self.parameterAsDouble(parameters, self.RESOLUTION, context) or None,
             "accept_licence": self.parameterAsBool(parameters, self.ACCEPT_LICENCE, context),
         }
+        for field, name in (("id", self.ID), ("title", self.TITLE)):
+            if text(name):
+                spec[field] = text(name)
         result = self.run_job(spec, feedback)
         if result is None:
             return {}

@@ -58,7 +58,8 @@ def click(window, row):
 
 def test_how_far_off_is_shown(window):
     show(window, [match(i, -0.01 * i) for i in range(1, COUNT)] + [match(COUNT, 3.06)])
-    assert window.table.item(44, 2).text() == "B045 (-0.5 nm)"
+    assert window.table.item(44, 2).text() == "B045"
+    assert window.table.item(44, 3).text() == "-0.5"
     assert "-0.5 nm" in window.table.item(44, 2).toolTip()
     assert window.summary.isVisible()
     assert window.summary.text() == "202 bands by wavelength, at most 3.1 nm off"
@@ -70,10 +71,27 @@ def test_names_need_no_wavelength(window):
     assert not window.summary.isVisible()
 
 
-def test_few_bands_are_not_summed_up(window):
+def test_few_bands_are_summed_up_too(window):
     show(window, [match(i, 1.8) for i in range(1, 5)])
-    assert window.table.item(0, 2).text() == "B001 (+1.8 nm)"
-    assert not window.summary.isVisible()
+    assert window.table.item(0, 3).text() == "+1.8"
+    assert window.summary.text() == "4 bands by wavelength, at most 1.8 nm off"
+    show(window, [match(1, -8.9), match(2, 0.4, "exact")])
+    assert window.summary.isVisible()
+    assert window.summary.text() == "1 band by wavelength, 8.9 nm off"
+
+
+def test_how_far_off_can_be_read_in_a_narrow_panel(window):
+    """The whole figure is within the table, whose names may be cut off."""
+    window.resize(300, 900)
+    rows = [{**match(i, -10.5), "source": {**source(i), "title": "x: " + "B" * 60}} for i in (1, 2)]
+    show(window, rows)
+    table = window.table
+    cell = table.visualItemRect(table.item(0, 3))
+    assert cell.right() < table.viewport().width() <= 300
+    assert table.sizeHintForColumn(3) <= cell.width() + 1 < 80
+    assert table.columnWidth(2) > 60
+    show(window, [match(1, 0.0, "exact")])
+    assert table.isColumnHidden(3)  # the room is for names then
 
 
 def test_many_bands_scroll_in_the_table(window):
@@ -96,7 +114,7 @@ def test_a_combo_box_is_made_for_the_row_that_is_clicked(window):
     combo.activated.emit(index)
     QApplication.processEvents()
     assert window.changes == [[{"band": "B005", "input": 0, "index": 200}]]
-    assert window.table.item(4, 2).text() == "B200"
+    assert window.table.item(4, 2).text() == "B200" and window.table.item(4, 3).text() == ""
     assert combos(window) == []
 
 
@@ -109,7 +127,7 @@ def test_the_keyboard_opens_a_row_and_escape_leaves_it_as_it_was(window):
     assert combo is not None
     QTest.keyClick(combo, Qt.Key.Key_Escape)
     QApplication.processEvents()
-    assert window.changes == [] and window.table.item(1, 2).text() == "B002 (+1.8 nm)"
+    assert window.changes == [] and window.table.item(1, 2).text() == "B002"
 
 
 def test_a_new_plan_closes_what_is_out_of_date(window):
@@ -117,4 +135,4 @@ def test_a_new_plan_closes_what_is_out_of_date(window):
     assert click(window, 0) is not None
     show(window, [match(i, 0.2) for i in range(1, 5)])
     assert combos(window) == [] and window.changes == []
-    assert window.table.item(0, 2).text() == "B001 (+0.2 nm)"
+    assert window.table.item(0, 2).text() == "B001" and window.table.item(0, 3).text() == "+0.2"

@@ -1,23 +1,52 @@
 """The window of models, used as a person would: look, download, import, export, remove."""
 
+import contextlib
 import importlib.util
 import re
 import subprocess
+import threading
 import zipfile
 
 import pytest
 from conftest import INSTALLED, ROOT
 from qgis.core import QgsApplication
-from qgis.PyQt.QtCore import QEvent
-from qgis.PyQt.QtWidgets import QApplication
+from qgis.PyQt.QtCore import QEvent, QObject, QPoint, Qt, QUrl, pyqtSlot
+from qgis.PyQt.QtGui import QDesktopServices, QTextCursor, QTextDocument
+from qgis.PyQt.QtTest import QTest
+from qgis.PyQt.QtWidgets import QApplication, QFileDialog
 
 from qgis_mmearth import shared
+from qgis_mmearth.gui import model_files
 from qgis_mmearth.gui.dock import MMEarthDock
 from qgis_mmearth.gui.model_manager import ModelManager
 from qgis_mmearth.gui.words import color
+from qgis_mmearth.link.environment import Environment
 from qgis_mmearth.link.errors import LinkError
 
 ENCODER = "mmearth-all-mod-atto-1m-64-uncertainty-56-8"
+BACKWARD = QTextDocument.FindFlag.FindBackward
+
+
+class Opener(QObject):
+    """Takes the place of the desktop's file manager."""
+
+    def __init__(self):
+        super().__init__()
+        self.urls = []
+
+    @pyqtSlot(QUrl)
+    def open(self, url):
+        """Remember what is to be opened."""
+        self.urls.append(url)
+
+
+@pytest.fixture
+def files_opened():
+    """The files and folders that were handed to the desktop."""
+    opener = Opener()
+    QDesktopServices.setUrlHandler("file", opener, "open")
+    yield opener.urls
+    QDesktopServices.unsetUrlHandler("file")
 
 
 @pytest.fixture
@@ -77,10 +106,17 @@ def server(published_file, tmp_path, monkeypatch):
         yield server
 
 
+def children(item):
+    return [item.child(row) for row in range(item.childCount()) if not item.child(row).isHidden()]
+
+
 def listed(window, group=0):
-    parent = window.modelsTree.topLevelItem(group)
-    items = [parent.child(row) for row in range(parent.childCount())]
-    return [item.text(0) for item in items if not item.isHidden()]
+    """Return what is listed of a group, behind its family if it has one."""
+    found = []
+    for child in children(window.modelsTree.topLevelItem(group)):
+        found += [f"{child.text(0)}: {row.text(0)}" for row in children(child)]
+        found += [child.text(0)] * (not child.childCount())
+    return found
 
 
 def said(window):
@@ -150,6 +186,35 @@ class TestCards:
         assert all(text.startswith("SpectralEarth") for text in listed(window, 1))
         window.searchEdit.setText("tree mask")
         assert len(listed(window)) == 1 and listed(window, 1) == []
+        nothing = window.modelsTree.topLevelItem(2)
+        assert nothing.isHidden()
+        window.searchEdit.setText("no such words")
+        assert not nothing.isHidden() and nothing.text(0) == "No model matches."
+        assert all(window.modelsTree.topLevelItem(group).isHidden() for group in (0, 1))
+        window.searchEdit.clear()
+        assert nothing.isHidden() and len(listed(window, 1)) == whole
+
+    def test_a_link_opens_outside_and_the_card_stays(self, window, files_opened):
+        before = card(window)
+        browser = window.cardBrowser
+        browser.moveCursor(QTextCursor.MoveOperation.End)
+        link = browser.document().find("landcover-s2", browser.textCursor(), BACKWARD)
+        link = browser.document().find("landcover-s2", link, BACKWARD)  # the last is no link
+        browser.setTextCursor(link)
+        QApplication.processEvents()
+        place = browser.cursorRect(link).center() - QPoint(8, 0)
+        QTest.mouseClick(browser.viewport(), Qt.MouseButton.LeftButton, pos=place)
+        assert [url.fileName() for url in files_opened] == ["landcover-s2"]
+        assert card(window) == before
+
+    def test_a_refresh_leaves_the_card_scrolled(self, window):
+        window.resize(640, 400)
+        QApplication.processEvents()
+        bar = window.cardBrowser.verticalScrollBar()
+        assert bar.maximum() > 0
+        bar.setValue(bar.maximum())
+        shared.events.models_changed.emit()
+        assert bar.value() == bar.maximum()
 
 
 class TestOwnModels:
@@ -170,12 +235,12 @@ class TestOwnModels:
         assert sorted(processing_models()) == ["landcover-s2", "own-model"]
         assert window.removeButton.isEnabled()
         window.removeButton.click()
-        assert "deletes the files of My <own> model" in window.removeLabel.text()
+        assert "deletes the files of My <own> model" in window.questionLabel.text()
         window.keepButton.click()
-        assert not window.removeActions.isVisible() and window.installedActions.isVisible()
+        assert not window.questionActions.isVisible() and window.installedActions.isVisible()
         assert (home / "models" / "own-model" / "model.json").is_file()
         window.removeButton.click()
-        window.deleteButton.click()
+        window.yesButton.click()
         wait(idle(window))
         assert "was removed" in said(window)
         assert not (home / "models" / "own-model").exists()
@@ -183,6 +248,56 @@ class TestOwnModels:
         assert not [w for w in QApplication.topLevelWidgets() if w.isModal() and w not in before]
         dock.shut_down()
         dock.deleteLater()
+
+    def test_a_refresh_does_not_answer_a_question(self, window, own_model, home, wait):
+        window.import_path(own_model)
+        wait(idle(window))
+        window.removeButton.click()
+        window._backend_changed()
+        shared.events.models_changed.emit()
+        assert window.questionActions.isVisible() and not window.removeButton.isVisible()
+        window.models.select("installed", "landcover-s2")
+        assert not window.questionActions.isVisible()
+        assert (home / "models" / "own-model" / "model.json").is_file()
+
+    def test_after_a_removal_the_neighbour_is_selected(self, window, own_model, wait):
+        window.import_path(own_model)
+        wait(idle(window))
+        window.remove()
+        wait(idle(window))
+        assert window.models.selection() == ("installed", "landcover-s2")
+        assert "Sentinel-2 land cover" in card(window) and "was removed" in said(window)
+
+    def test_the_very_same_model_again_is_not_worth_a_word(self, window, own_model, wait):
+        for _ in range(2):
+            window.import_path(own_model)
+            wait(idle(window))
+            assert said(window) == "My &lt;own&gt; model is installed."
+            assert not window.questionActions.isVisible()
+
+    def test_a_newer_version_replaces_only_after_asking(
+        self, window, own_model, tmp_path, home, wait
+    ):
+        window.import_path(own_model)
+        wait(idle(window))
+        path = tmp_path / "own-model" / "model.json"
+        path.write_text(path.read_text("utf-8").replace('"1.0.0"', '"1.1.0"'), "utf-8")
+        kept = home / "models" / "own-model" / "model.json"
+
+        window.import_path(str(path.parent))
+        wait(idle(window))
+        assert window.questionActions.isVisible() and window.yesButton.text() == "&Replace"
+        assert "Version 1.1.0 takes the place of My <own> model" in window.questionLabel.text()
+        assert '"1.0.0"' in kept.read_text("utf-8")
+        window.keepButton.click()
+        assert not window.questionActions.isVisible() and window.installedActions.isVisible()
+
+        window.import_path(str(path.parent))
+        wait(idle(window))
+        window.yesButton.click()
+        wait(idle(window))
+        assert said(window) == "My &lt;own&gt; model is installed."  # no warning afterwards
+        assert '"1.1.0"' in kept.read_text("utf-8") and not window.questionActions.isVisible()
 
     def test_a_folder(self, window, own_model, tmp_path, home, wait):
         window.import_path(str(tmp_path / "own-model"))
@@ -214,12 +329,67 @@ class TestOwnModels:
         assert "<i>" in window.messageLabel.text()  # what to do about it
         assert not window.extraButton.isVisible()
 
+    @pytest.mark.parametrize(
+        "typed, kind, written",
+        [
+            ("out/a.zip", "Model folder (*.zip)", "out/a.zip"),
+            ("out/a.zip", "ONNX (*.onnx)", "out/a.onnx"),
+            ("out/a-1.0", "ONNX (*.onnx)", "out/a-1.0.onnx"),
+            ("out/a-1.0", "Model folder (*.zip)", "out/a-1.0.zip"),
+            ("out/a.onnx", "Model folder (*.zip)", "out/a.onnx"),
+        ],
+    )
+    def test_the_chosen_type_sets_the_ending(self, window, monkeypatch, typed, kind, written):
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (typed, kind))
+        assert model_files.ask_for_target(window, "a") == written
+
+    def test_a_file_of_the_ending_that_is_set_is_asked_about(self, window, monkeypatch, tmp_path):
+        (tmp_path / "a.onnx").write_bytes(b"kept")
+        asked, answers = [], [str(tmp_path / "a.zip"), ""]
+
+        def answer(_parent, _title, path, _kinds, kind):
+            asked.append((path, kind))
+            return answers.pop(0), "ONNX (*.onnx)"
+
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", answer)
+        assert model_files.ask_for_target(window, "a") == ""
+        assert asked == [
+            ("a.zip", "Model folder (*.zip)"),
+            (str(tmp_path / "a.onnx"), "ONNX (*.onnx)"),
+        ]
+
     def test_a_file_of_another_kind_is_said_at_once(self, window):
         window.import_path("scene.tif")
         assert "scene.tif is no model" in said(window) and not window.work.busy
 
 
 class TestPublished:
+    def test_they_are_listed_when_the_backend_runs_already(self, open_window, wait):
+        """The panel is opened first, and starts it."""
+        shared.backend().client()
+        window = open_window()
+        wait(lambda: window._published is not None)
+        assert len(listed(window, 1)) > 30
+        assert "MMEarth: MMEarth64, atto, all modalities\nSentinel-2: 12 bands" in listed(window, 1)
+
+    def test_what_changes_while_it_is_asked_for_is_asked_for_again(self, window, wait):
+        window._ask_for_published()
+        first = window._asking
+        shared.events.models_changed.emit()
+        wait(lambda: window._asking not in (first, None))
+        wait(lambda: window._asking is None)
+
+    def test_a_file_may_come_before_the_list(self, open_window, tmp_path, wait):
+        path = tmp_path / "spec_ViTs_mae.pth"
+        path.write_bytes(b"")
+        window = open_window()
+        window.import_path(str(path))
+        assert window._published is None and "asking" in window.whichCombo.currentText()
+        assert not window.startImportButton.isEnabled()
+        wait(lambda: window._published is not None)
+        assert window.whichCombo.currentText() == "SpectralEarth: Spectral ViT-S, MAE"
+        assert window.startImportButton.isEnabled()
+
     def test_download(self, server, open_window, home, wait):
         window = open_window()
         wait(lambda: window._published is not None)
@@ -234,7 +404,7 @@ class TestPublished:
         assert "127.0.0.1" in card(window) and "Encoder, to be trained" in card(window)
         window.models.select("published", ENCODER)
         assert said(window) == ""  # it was about another one
-        wait(lambda: any("\nSentinel-2: installed" in text for text in listed(window, 1)))
+        wait(lambda: any("\nSentinel-2: 12 bands, installed" in text for text in listed(window, 1)))
         assert model_id not in processing_models()  # it maps nothing yet
 
     def test_cancel(self, server, open_window, home, wait):
@@ -288,12 +458,21 @@ class TestOnnx:
         window.import_path(str(path))
         assert window.sensorCombo.isVisible() and not window.bandsEdit.isVisible()
         window.startImportButton.click()
-        assert asked.pop() == {"source": str(path), "sensor": None, "bands": []}
+        told = {"sensor": None, "bands": [], "resolution_m": None}
+        assert asked.pop() == {"source": str(path), **told}
         window.sensorCombo.setCurrentIndex(window.sensorCombo.findData("aerial-rgb"))
         assert window.bandsEdit.isVisible()
+        assert window.bandsEdit.placeholderText().endswith("for example red green blue")
         window.bandsEdit.setText("red, green blue")
+        window.resolutionSpin.setValue(0.25)
+        window.nameEdit.setText(" roofs ")
         window.startImportButton.click()
-        told = {"sensor": "aerial-rgb", "bands": ["red", "green", "blue"]}
+        told = {
+            "sensor": "aerial-rgb",
+            "bands": ["red", "green", "blue"],
+            "resolution_m": 0.25,
+            "id": "roofs",
+        }
         assert asked.pop() == {"source": str(path), **told}
 
     def test_a_file_that_is_none_is_said(self, window, tmp_path, wait):
@@ -315,6 +494,46 @@ class TestOnnx:
         wait(idle(window))
         assert "Python of your own" in said(window) and "pip install" in said(window)
         assert not window.extraButton.isVisible()
+
+    def test_the_offer_goes_with_its_message(self, window):
+        window.work.show_error(lacking := LinkError("ONNX cannot be read.", code="needs_extra"))
+        window.work.failed.emit(lacking)
+        assert window.extraButton.isVisible()
+        window.models.select("published", ENCODER)
+        assert said(window) == "" and not window.extraButton.isVisible()
+
+    def test_installing_support_ends_no_job(self, window, tmp_path, monkeypatch, wait):
+        """The running backend, which does not see new packages, goes once its job is done."""
+        monkeypatch.setattr(Environment, "install_extra", lambda *_: None)  # needs the network
+        path = tmp_path / "roofs.onnx"
+        path.write_bytes(b"no model")
+        window.import_path(str(path))
+        window.startImportButton.click()
+        wait(idle(window))
+        old, jobs = shared.backend(), threading.Event()
+        thread = threading.Thread(target=hold, args=(old, jobs))
+        thread.start()
+        try:
+            wait(lambda: old.busy)
+            window.extraButton.show()
+            window.extraButton.click()
+            wait(idle(window))
+            assert "when the running job is done" in said(window)
+            assert shared.backend() is old and old.running
+        finally:
+            jobs.set()
+            thread.join()
+        assert shared.backend() is not old and not old.running
+        window.extraButton.click()
+        wait(idle(window))
+        assert color("error", window.messageLabel) in window.messageLabel.text()  # tried again
+
+
+def hold(backend, over):
+    """Keep a backend busy with a job that ends when it is told to."""
+    spec = {"kind": "export", "model": "landcover-s2", "target": str(over)}
+    with contextlib.suppress(LinkError):
+        backend.run_job(spec, lambda _job: over.wait(), over.is_set)
 
 
 def processing_models():

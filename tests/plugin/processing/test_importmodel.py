@@ -1,5 +1,6 @@
 """``mmearth:importmodel``: what it installs can be mapped with at once."""
 
+import json
 from pathlib import Path
 
 import processing
@@ -29,6 +30,14 @@ def test_a_model_is_mapped_with(home, own_model, tmp_path, name):
         mapped[model] = gdal.Open(processing.run("mmearth:segment", parameters)["OUTPUT"])
     own, embedded = (mapped[model].ReadAsArray() for model in ("own-model", "landcover-s2"))
     assert (own == embedded).all()  # the same weights under another name
+
+
+def test_a_model_gets_a_name_of_ones_own(home, own_model):
+    named = {"FILE": own_model, "ID": "renamed", "TITLE": "Renamed"}
+    assert processing.run("mmearth:importmodel", named)["MODEL"] == "renamed"
+    assert models() == ["landcover-s2", "renamed"]
+    card = json.loads((home / "models" / "renamed" / "model.json").read_text("utf-8"))
+    assert card["properties"]["title"] == "Renamed"
 
 
 def test_nothing_named_is_said(home):

@@ -114,7 +114,7 @@ def import_published(
     if model.sha256 and not file_sha256(source).startswith(model.sha256):
         raise WeightsError(
             f"{source.name} is not {model.title} as published: expected a SHA-256 that begins with "
-            f"{model.sha256}, found {file_sha256(source)[:12]}….",
+            f"{model.sha256[:12]}, found {file_sha256(source)[:12]}….",
             "It is another file, or not whole: choose the right one, or obtain it again.",
         )
     bands = len(model.bands)

@@ -209,7 +209,8 @@ class TestWeights:
         (tmp_path / "mine.pth").write_bytes(b"published under another name")
         table = PUBLISHED_MODELS.read_text("utf-8")
         digest = file_sha256(tmp_path / "mine.pth")
-        (tmp_path / "list.toml").write_text(table.replace('"59bfdff9"', f'"{digest}"'), "utf-8")
+        published = find_published("ssl4eo-resnet18-all-moco").sha256
+        (tmp_path / "list.toml").write_text(table.replace(published, digest), "utf-8")
         found = recognise(tmp_path / "mine.pth", tmp_path / "list.toml")
         assert found.id == "ssl4eo-resnet18-all-moco"
 

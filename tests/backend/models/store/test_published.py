@@ -114,3 +114,12 @@ def test_a_level_it_was_not_trained_on_is_refused() -> None:
         find_published("ssl4eo-resnet50-all-moco").normalisation("L2A")
     with pytest.raises(ModelError, match="No published model"):
         find_published("nonsense")
+
+
+def test_hashes_fit_the_names_of_files() -> None:
+    """torch.hub puts the first eight digits of a file's SHA-256 into its name."""
+    stated = [model for model in published_models() if model.sha256]
+    for model in stated:
+        assert model.sha256[:8] in model.file_name
+        assert len(model.sha256) == (64 if model.size else 8)
+    assert len(stated) >= 10

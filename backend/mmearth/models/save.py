@@ -124,6 +124,7 @@ def stac_item(card: ModelCard, size: int) -> dict[str, Any]:
     sensor = load_sensor(card.sensor)
     framework, artifact = _FORMATS[card.weights_name]
     facts = card.model_dump(mode="json", exclude=_STANDARD)
+    optical = any(sensor.band(name).wavelength_nm for name in card.bands)
     standard = bool(_SPDX.fullmatch(card.licence))
     if not standard:
         facts["licence"] = card.licence
@@ -151,7 +152,12 @@ def stac_item(card: ModelCard, size: int) -> dict[str, Any]:
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
-        "stac_extensions": [MLM_SCHEMA, CLASSIFICATION_SCHEMA, EO_SCHEMA, FILE_SCHEMA],
+        "stac_extensions": [
+            MLM_SCHEMA,
+            CLASSIFICATION_SCHEMA,
+            *([EO_SCHEMA] if optical else []),  # which wants a field of its own
+            FILE_SCHEMA,
+        ],
         "id": card.id,
         "geometry": {
             "type": "Polygon",

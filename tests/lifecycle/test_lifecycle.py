@@ -74,7 +74,7 @@ def test_menu_toolbar_and_settings():
     menus = [action for action in iface.pluginMenu().actions() if "MMEarth" in action.text()]
     assert len(menus) == 1
     names = [action.objectName() for action in menus[0].menu().actions()]
-    assert names == ["mmearthPanel", "mmearthSettings", "mmearthHelp"]
+    assert names == ["mmearthPanel", "mmearthModels", "mmearthSettings", "mmearthHelp"]
     icons = [action.objectName() for action in iface.pluginToolBar().actions()]
     assert icons.count("mmearthPanel") == 1
 

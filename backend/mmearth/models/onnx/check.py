@@ -190,13 +190,13 @@ def _behaviour(path: Path, tile: int, mean: list[float], std: list[float]) -> Be
     session = open_session(path)
     bands = session.get_inputs()[0].shape[1]
     shape = (1, bands, tile, tile)
-    random = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     shift, factor = (
         np.reshape(values or [default], (-1, 1, 1)) for values, default in ((mean, 0), (std, 1))
     )
     ranges = []
     for scale in SCALES:
-        picture = scale * random.uniform(size=shape)
+        picture = scale * generator.uniform(size=shape)
         found = _run(session, (picture - shift) / factor, path)
         maps = found.shape
         if len(maps) not in (3, 4) or maps[0] != 1 or maps[-2:] != (tile, tile):

@@ -183,11 +183,14 @@ class TestMappingContract:
             processing.run(f"mmearth:{name}", wanted(name, tmp_path, INPUT=picture))
 
     def test_cancel_leaves_nothing(self, name, home, tmp_path):
-        feedback = Feedback(cancel_at=10)
+        # All inputs are large enough that nothing is finished before the wish to cancel arrives.
+        feedback = Feedback(cancel_at=3)
         (tmp_path / "out").mkdir()
         output = tmp_path / "out" / "map.tif"
-        parameters = {"INPUT": [str(SCENE)], "OUTPUT": str(output)}
-        if name == "similarity":  # large enough to take a while
+        large = str(tmp_path / "large.vrt")
+        gdal.Translate(large, str(SCENE), format="VRT", width=3000, height=3000)
+        parameters = {"INPUT": [large], "OUTPUT": str(output)}
+        if name == "similarity":
             parameters["INPUT"] = features = make_features(tmp_path, side=1000, bands=16)
             pixels = [(row, column) for row in range(0, 1000, 20) for column in range(0, 1000, 20)]
             parameters["REFERENCES"] = make_places(features, *pixels)

@@ -23,6 +23,7 @@ DECODERS = {
     "deeplabv3plus": "mmearth.models.decoders.deeplabv3plus",
     "fcn": "mmearth.models.decoders.fcn",
     "features": "mmearth.models.decoders.features",
+    "hypercolumn": "mmearth.models.decoders.hypercolumn",
     "linear": "mmearth.models.decoders.linear",
     "onnx": "mmearth.models.decoders.onnx",
     "mmearth-unet": "mmearth.models.decoders.mmearth_unet",

@@ -1,0 +1,132 @@
+"""Hypercolumns: every pixel is classified by all that a trained network says of it.
+
+Hariharan et al. 2015: the maps of all levels, brought to the pixels' size, and the image itself,
+side by side. The first layer is linear and so is the upsampling, so each level is narrowed at its
+own size and the results are added: the same numbers for a fraction of the work. A head on a pixel's
+column can be trained on labelled pixels alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn.functional import grid_sample, interpolate
+
+from mmearth.models.card import NetworkConfig
+from mmearth.models.registry import build_network
+
+HIDDEN = 64
+
+
+class Hypercolumn(nn.Module):
+    """A small head on the columns of a trained network.
+
+    Shape:
+        (B, C, H, W) float32, normalised, to (B, classes, H, W).
+
+    Args:
+        base: what was trained before; its own head goes unused.
+        widths: channels of each level, see ``levels``.
+        classes: number of classes.
+        hidden: channels between the two layers of the head.
+    """
+
+    def __init__(
+        self, base: nn.Module, widths: Sequence[int], classes: int, hidden: int = HIDDEN
+    ) -> None:
+        super().__init__()
+        self.base = base
+        self.widths = tuple(widths)
+        # As features differ in scale, each is brought to mean 0 and deviation 1 first.
+        self.mean = nn.Parameter(torch.zeros(sum(widths)), requires_grad=False)
+        self.scale = nn.Parameter(torch.ones(sum(widths)), requires_grad=False)
+        self.first = nn.Linear(sum(widths), hidden)
+        self.last = nn.Linear(hidden, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return class scores."""
+        return self.on_levels(levels(self.base, x))
+
+    def on_levels(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return class scores (B, classes, H, W) of the maps that ``levels`` gives."""
+        size = maps[0].shape[-2:]
+        weights = (self.first.weight * self.scale).split(self.widths, dim=1)
+        bias = self.first.bias - (self.first.weight * self.scale) @ self.mean
+        total = bias[:, None, None].expand(maps[0].shape[0], -1, *size)
+        for level, weight in zip(maps, weights, strict=True):
+            narrow = torch.einsum("oc,bchw->bohw", weight, level)
+            if narrow.shape[-2:] != size:
+                narrow = interpolate(narrow, size=size, mode="bilinear", align_corners=False)
+            total = total + narrow
+        scores = torch.einsum("oc,bchw->bohw", self.last.weight, total.relu())
+        return scores + self.last.bias[:, None, None]
+
+    def on_columns(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return class scores (n, classes) of single pixels. columns: (n, sum of widths)."""
+        scores: torch.Tensor = self.last(self.first((columns - self.mean) * self.scale).relu())
+        return scores
+
+
+def levels(base: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    """Return the image, the encoder's maps, and a decoder's last map where there is one.
+
+    Args:
+        base: a network of ``build_network``.
+        x: (B, C, H, W) float32, normalised.
+
+    Returns:
+        Maps (B, widths[i], H / stride[i], W / stride[i]), the image first.
+    """
+    encoder: nn.Module = base.encoder  # type: ignore[assignment]
+    tokens = getattr(encoder, "token_maps", None)
+    if tokens is not None:
+        return [x, *tokens(x)]  # the pyramid made of them is untrained
+    pyramid: list[torch.Tensor] = encoder(x)
+    maps = [level for level in pyramid if level.shape[1] and level is not x]
+    if hasattr(base, "segmentation_head") and hasattr(base, "decoder"):
+        maps.append(base.decoder(pyramid))  # type: ignore[operator]
+    return [x, *maps]
+
+
+def columns(maps: Sequence[torch.Tensor], rows: torch.Tensor, cols: torch.Tensor) -> torch.Tensor:
+    """Return the columns of single pixels of one tile.
+
+    Args:
+        maps: (1, widths[i], h, w) each, of ``levels``; the first has the size of the tile.
+        rows: (n,) int64 rows of the pixels.
+        cols: (n,) int64 columns of the pixels.
+
+    Returns:
+        (n, sum of widths) float32.
+    """
+    height, width = maps[0].shape[-2:]
+    places = torch.stack([(2 * cols + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1)
+    parts = [
+        grid_sample(
+            level, places[None, None].to(level), mode="bilinear", padding_mode="border",
+            align_corners=False,
+        )[0, :, 0]
+        for level in maps
+    ]  # fmt: skip
+    return torch.cat(parts).T
+
+
+def build(config: NetworkConfig, *, in_channels: int, classes: int) -> nn.Module:
+    """Build the network; arguments and errors as of ``build_network``.
+
+    Options: ``base``, a ``NetworkConfig`` with ``classes``; ``widths`` of its levels; ``hidden``.
+    """
+    options = dict(config.options)
+    base = build_base(options["base"], in_channels)
+    return Hypercolumn(base, options["widths"], classes, options.get("hidden", HIDDEN))
+
+
+def build_base(base: dict[str, object], in_channels: int) -> nn.Module:
+    """Build what the columns come from."""
+    facts = dict(base)
+    classes = int(str(facts.pop("classes")))
+    return build_network(
+        NetworkConfig.model_validate(facts), in_channels=in_channels, classes=classes
+    )

@@ -1,0 +1,107 @@
+"""Splits that are honest: what is tested on lies apart from what was learned from.
+
+Neighbouring pixels, and neighbouring polygons, resemble each other; a random split of pixels tells
+how well a model remembers, not how well it maps (Roberts et al. 2017, Ecography 40:913).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmearth.errors import InputError
+from mmearth.training.labels import Labels
+
+FINEST = 64  # halvings of the scene at which blocks hold no more than one unit anyhow
+
+
+def spatial_folds(labels: Labels, count: int, seed: int) -> NDArray[np.int64]:
+    """Assign each unit to one of several folds, so that units of a block share a fold.
+
+    Blocks are as large as allows every class with two units or more to be in two folds.
+
+    Args:
+        labels: drawn labels.
+        count: number of folds, at least 2.
+        seed: of the choice among blocks.
+
+    Returns:
+        (units,) int64 fold of each unit, by its number; -1 for numbers without pixels.
+
+    Raises:
+        InputError: if there is only one class, or a class has a single unit.
+    """
+    _check(labels)
+    units, centres, classes = _units(labels)
+    extent = float(np.ptp(centres, axis=0).max()) + 1
+    best: NDArray[np.int64] | None = None
+    divisions = max(2, int(np.ceil(np.sqrt(count))))
+    while divisions <= FINEST:
+        blocks = _blocks(centres, extent / divisions)
+        folds = _assign(blocks, classes, count, np.random.default_rng(seed))
+        if _each_class_twice(folds, classes):
+            best = folds
+            break
+        divisions *= 2
+    if best is None:  # units so near each other that only they themselves are apart
+        best = _assign(np.arange(len(units)), classes, count, np.random.default_rng(seed))
+    result = np.full(int(labels.units.max()) + 1, -1, np.int64)
+    result[units] = best
+    return result
+
+
+def _check(labels: Labels) -> None:
+    used = [n for n, count in zip(labels.names, labels.units_per_class, strict=True) if count]
+    if len(used) < 2:
+        raise InputError(
+            f"Expected labels of two classes or more, found only {used[0]!r}.",
+            "Draw some of another class too: a model learns from differences.",
+        )
+    for name, count in zip(labels.names, labels.units_per_class, strict=True):
+        if count < 2:
+            raise InputError(
+                f"The class {name!r} has {count} labels within the image; expected two or more.",
+                "Draw another one elsewhere: one is learned from, the other tests what was "
+                "learned.",
+            )
+
+
+def _units(labels: Labels) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Return numbers, centres (row, col) and classes of the units."""
+    units, first, inverse, counts = np.unique(
+        labels.units, return_index=True, return_inverse=True, return_counts=True
+    )
+    centres = np.stack(
+        [np.bincount(inverse, axis) / counts for axis in (labels.rows, labels.cols)], axis=1
+    )
+    return units, centres, labels.classes[first]
+
+
+def _blocks(centres: NDArray[np.float64], side: float) -> NDArray[np.int64]:
+    cells = np.floor((centres - centres.min(axis=0)) / side).astype(np.int64)
+    _, blocks = np.unique(cells, axis=0, return_inverse=True)
+    return blocks.reshape(-1)
+
+
+def _assign(
+    blocks: NDArray[np.int64],
+    classes: NDArray[np.int64],
+    count: int,
+    random: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Give blocks to folds one by one, each to the fold that lacks its classes most."""
+    members = np.zeros((int(blocks.max()) + 1, int(classes.max()) + 1))
+    np.add.at(members, (blocks, classes), 1)
+    share = members / members.sum(axis=0).clip(1)  # a rare class counts as much as a common one
+    held = np.zeros((count, members.shape[1]))
+    folds = np.zeros(members.shape[0], np.int64)
+    order = random.permutation(members.shape[0])
+    for block in order[np.argsort(-share[order].max(axis=1), kind="stable")]:
+        fold = int(np.argmin(((held + share[block]) ** 2 - held**2).sum(axis=1)))
+        held[fold] += share[block]
+        folds[block] = fold
+    return folds[blocks]
+
+
+def _each_class_twice(folds: NDArray[np.int64], classes: NDArray[np.int64]) -> bool:
+    return all(len(np.unique(folds[classes == number])) > 1 for number in np.unique(classes))

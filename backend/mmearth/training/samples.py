@@ -1,0 +1,146 @@
+"""Labelled pixels with what a network says of each: the training set of a small head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from mmearth.errors import EmptyAreaError, JobCancelled
+from mmearth.inference.tiles import Axis, Layout
+from mmearth.models.decoders import hypercolumn
+from mmearth.models.network import Normaliser
+from mmearth.raster.stack import RasterStack
+from mmearth.training.labels import Labels
+
+MOST_PER_UNIT = 400  # pixels: more of one polygon say nothing new
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Labelled pixels that have data.
+
+    Attributes:
+        labels: where they are and what they show, n pixels.
+        reflectance: (n, C) float32.
+        columns: (n, D) float32, see ``mmearth.models.decoders.hypercolumn``.
+        empty: labelled pixels left out because the rasters have no data there.
+    """
+
+    labels: Labels
+    reflectance: NDArray[np.float32]
+    columns: NDArray[np.float32]
+    empty: int
+
+
+def thinned(labels: Labels, seed: int, most: int = MOST_PER_UNIT) -> Labels:
+    """Return labels with at most so many pixels of each unit, drawn at random."""
+    order = np.random.default_rng(seed).permutation(labels.units.size)
+    units = labels.units[order]
+    by_unit = np.argsort(units, kind="stable")
+    _, first = np.unique(units[by_unit], return_index=True)
+    place = np.arange(units.size) - np.repeat(first, np.diff([*first, units.size]))
+    wanted = np.zeros(units.size, bool)
+    wanted[order[by_unit[place < most]]] = True
+    return labels.chosen(wanted)
+
+
+@torch.inference_mode()
+def take_samples(
+    stack: RasterStack,
+    labels: Labels,
+    layout: Layout,
+    base: nn.Module,
+    normalise: Normaliser,
+    *,
+    progress: Callable[[float], None] = lambda share: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Samples:
+    """Run a trained network where labels are, and take the columns of the labelled pixels.
+
+    Each pixel is taken from the tile in which it lies farthest from the rim.
+
+    Args:
+        stack: where pixels come from; opened and closed here.
+        labels: on the stack's grid.
+        layout: tiles over it, as for mapping.
+        base: a network of ``build_network``, in evaluation mode.
+        normalise: from reflectance to its input.
+        progress: called with the share that is done.
+        cancelled: asked once a tile.
+
+    Raises:
+        EmptyAreaError: if the rasters have no data at any label.
+        JobCancelled: if ``cancelled`` says so.
+    """
+    places = _by_tile(labels, layout)
+    count = labels.rows.size
+    valid = np.zeros(count, bool)
+    reflectance = np.zeros((count, len(stack.bands)), np.float32)
+    columns: NDArray[np.float32] | None = None
+    with stack:
+        for number, (row, col, members, image, mask) in enumerate(_tiles(stack, layout, places)):
+            if cancelled():
+                raise JobCancelled("Cancelled.")
+            rows, cols = labels.rows[members] - row, labels.cols[members] - col
+            valid[members] = mask[rows, cols]
+            reflectance[members] = image[:, rows, cols].T
+            values = normalise(torch.from_numpy(image)[None], torch.from_numpy(mask)[None])
+            maps = hypercolumn.levels(base, values)
+            found = hypercolumn.columns(maps, torch.from_numpy(rows), torch.from_numpy(cols))
+            if columns is None:
+                columns = np.zeros((count, found.shape[1]), np.float32)
+            columns[members] = found.numpy()
+            progress((number + 1) / len(places))
+    if columns is None or not valid.any():
+        raise EmptyAreaError(
+            "The rasters have no data where the labels are.",
+            "Draw labels where the image shows something.",
+        )
+    return Samples(labels.chosen(valid), reflectance[valid], columns[valid], int((~valid).sum()))
+
+
+def _nearest(axis: Axis, places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of the tile along an axis whose centre is nearest to each place."""
+    centres = np.array(axis.starts) + axis.tile / 2
+    return np.abs(places[:, None] + 0.5 - centres[None, :]).argmin(axis=1)
+
+
+def _by_tile(labels: Labels, layout: Layout) -> dict[tuple[int, int], NDArray[np.int64]]:
+    """Return the pixels to be taken from each tile, by its numbers down and across."""
+    down = _nearest(layout.rows, labels.rows)
+    across = _nearest(layout.cols, labels.cols)
+    keys = down * len(layout.cols.starts) + across
+    order = np.argsort(keys, kind="stable")
+    found, first = np.unique(keys[order], return_index=True)
+    parts = np.split(order, first[1:])
+    return {
+        divmod(int(key), len(layout.cols.starts)): part
+        for key, part in zip(found, parts, strict=True)
+    }
+
+
+def _tiles(
+    stack: RasterStack, layout: Layout, places: dict[tuple[int, int], NDArray[np.int64]]
+) -> Iterator[tuple[int, int, NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]]:
+    """Yield first row and column, members, image (C, t, t) and mask (t, t) of each tile."""
+    read = -1
+    strip, valid = np.zeros((0, 0, 0), np.float32), np.zeros((0, 0), bool)
+    rows = np.zeros(0, np.intp)
+    for (down, across), members in sorted(places.items()):
+        if down != read:
+            rows = layout.rows.mirrored(layout.rows.starts[down])
+            strip, valid = stack.read_rows(int(rows.min()), int(rows.max()) + 1)
+            rows, read = rows - rows.min(), down
+        cols = layout.cols.mirrored(layout.cols.starts[across])
+        yield (
+            layout.rows.starts[down],
+            layout.cols.starts[across],
+            members,
+            np.ascontiguousarray(strip[:, rows][:, :, cols]),
+            np.ascontiguousarray(valid[rows][:, cols]),
+        )

@@ -15,15 +15,14 @@ from mmearth.training.labels import Labels
 FINEST = 64  # halvings of the scene at which blocks hold no more than one unit anyhow
 
 
-def spatial_folds(labels: Labels, count: int, seed: int) -> NDArray[np.int64]:
+def spatial_folds(labels: Labels, count: int) -> NDArray[np.int64]:
     """Assign each unit to one of several folds, so that units of a block share a fold.
 
-    Blocks are as large as allows every class with two units or more to be in two folds.
+    Blocks are as large as allows every class to be in every fold, as far as it has units enough.
 
     Args:
         labels: drawn labels.
         count: number of folds, at least 2.
-        seed: of the choice among blocks.
 
     Returns:
         (units,) int64 fold of each unit, by its number; -1 for numbers without pixels.
@@ -38,13 +37,13 @@ def spatial_folds(labels: Labels, count: int, seed: int) -> NDArray[np.int64]:
     divisions = max(2, int(np.ceil(np.sqrt(count))))
     while divisions <= FINEST:
         blocks = _blocks(centres, extent / divisions)
-        folds = _assign(blocks, classes, count, np.random.default_rng(seed))
-        if _each_class_twice(folds, classes):
+        folds = _assign(blocks, classes, count)
+        if _each_class_everywhere(folds, classes, count):
             best = folds
             break
         divisions *= 2
     if best is None:  # units so near each other that only they themselves are apart
-        best = _assign(np.arange(len(units)), classes, count, np.random.default_rng(seed))
+        best = _assign(np.arange(len(units)), classes, count)
     result = np.full(int(labels.units.max()) + 1, -1, np.int64)
     result[units] = best
     return result
@@ -83,25 +82,25 @@ def _blocks(centres: NDArray[np.float64], side: float) -> NDArray[np.int64]:
     return blocks.reshape(-1)
 
 
-def _assign(
-    blocks: NDArray[np.int64],
-    classes: NDArray[np.int64],
-    count: int,
-    random: np.random.Generator,
-) -> NDArray[np.int64]:
-    """Give blocks to folds one by one, each to the fold that lacks its classes most."""
+def _assign(blocks: NDArray[np.int64], classes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Give blocks to folds, the fullest first, each to the fold that lacks its classes most."""
     members = np.zeros((int(blocks.max()) + 1, int(classes.max()) + 1))
     np.add.at(members, (blocks, classes), 1)
     share = members / members.sum(axis=0).clip(1)  # a rare class counts as much as a common one
     held = np.zeros((count, members.shape[1]))
     folds = np.zeros(members.shape[0], np.int64)
-    order = random.permutation(members.shape[0])
-    for block in order[np.argsort(-share[order].max(axis=1), kind="stable")]:
+    for block in np.argsort(-share.max(axis=1), kind="stable"):
         fold = int(np.argmin(((held + share[block]) ** 2 - held**2).sum(axis=1)))
         held[fold] += share[block]
         folds[block] = fold
     return folds[blocks]
 
 
-def _each_class_twice(folds: NDArray[np.int64], classes: NDArray[np.int64]) -> bool:
-    return all(len(np.unique(folds[classes == number])) > 1 for number in np.unique(classes))
+def _each_class_everywhere(
+    folds: NDArray[np.int64], classes: NDArray[np.int64], count: int
+) -> bool:
+    found, units = np.unique(classes, return_counts=True)
+    return all(
+        len(np.unique(folds[classes == number])) == min(count, total)
+        for number, total in zip(found, units, strict=True)
+    )

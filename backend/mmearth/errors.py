@@ -14,6 +14,7 @@
     │   ├── MissingExtraError       an optional part of the backend is not installed
     │   ├── LicenceError            its licence is not accepted
     │   └── ModelInUseError         a job under way needs it
+    ├── TrainingError               training failed, by diverging for example
     ├── DownloadError               a server does not give the file that is expected
     ├── JobError
     │   ├── JobNotFoundError
@@ -135,6 +136,13 @@ class ModelInUseError(ModelError):
 
     code = "model_in_use"
     status = 409
+
+
+class TrainingError(MMEarthError):
+    """Raised when training fails, by diverging for example."""
+
+    code = "training"
+    status = 422
 
 
 class DownloadError(MMEarthError):

@@ -10,17 +10,36 @@ from pydantic import Field
 
 from mmearth.api.base import Problem, Schema
 from mmearth.api.embed import EmbedResult, EmbedSpec, SimilarityResult, SimilaritySpec
+from mmearth.api.finetune import (
+    FinetuneResult,
+    FinetuneSpec,
+    LabelCount,
+    PreviewResult,
+    PreviewSpec,
+)
 from mmearth.api.models import ExportResult, ExportSpec, InstallResult, InstallSpec
 from mmearth.api.rasters import BandMatch, GridInfo, SourceBand
 from mmearth.api.segment import SegmentResult, SegmentSpec
 
 # A new kind of job is one line in each; ``kind`` tells them apart.
 JobSpec = Annotated[
-    SegmentSpec | EmbedSpec | SimilaritySpec | InstallSpec | ExportSpec,
+    SegmentSpec
+    | EmbedSpec
+    | SimilaritySpec
+    | FinetuneSpec
+    | PreviewSpec
+    | InstallSpec
+    | ExportSpec,
     Field(discriminator="kind"),
 ]
 JobResult = Annotated[
-    SegmentResult | EmbedResult | SimilarityResult | InstallResult | ExportResult,
+    SegmentResult
+    | EmbedResult
+    | SimilarityResult
+    | FinetuneResult
+    | PreviewResult
+    | InstallResult
+    | ExportResult,
     Field(discriminator="kind"),
 ]
 
@@ -32,6 +51,9 @@ class Plan(Schema):
     sources: list[SourceBand] = Field(default_factory=list, description="All bands of all inputs.")
     grid: GridInfo | None = None
     tiles: int = 0
+    labels: list[LabelCount] = Field(
+        default_factory=list, description="How much of each class is labelled, if labels are given."
+    )
     seconds: float | None = Field(None, description="Estimated time.")
     seconds_measured: bool = Field(
         False, description="True if the estimate rests on an earlier run on this machine."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from mmearth.errors import MMEarthError
+
 
 class Schema(BaseModel):
     """Base of all messages: unknown fields are an error, so typing mistakes are found."""
@@ -23,6 +25,11 @@ class Problem(Schema):
     code: str
     message: str
     advice: str = ""
+
+    @classmethod
+    def of(cls, error: MMEarthError) -> Problem:
+        """Return what an exception says."""
+        return cls(code=error.code, message=error.message, advice=error.advice)
 
 
 class ErrorBody(Schema):

@@ -75,19 +75,24 @@ def print_plan(plan: Plan) -> None:
             f"{plan.tiles} tiles, about {plan.seconds or 0:,.0f} s, "
             f"{plan.memory_bytes / 2**30:.1f} GB of memory"
         )
+    for row in plan.labels:
+        print(f"{row.title:<24} {row.units:>6,} labels {row.pixels:>10,} pixels")
     for warning in plan.warnings:
         print(f"Warning: {warning.message} {warning.advice}")
     for error in plan.errors:
         print(f"Error: {error.message} {error.advice}")
 
 
-def plan_or_run(spec: JobSpec, show: Callable[[Any], None], *, only_plan: bool = False) -> int:
+def plan_or_run(
+    spec: JobSpec, show: Callable[[Any], None], *, only_plan: bool = False, keeps: bool = False
+) -> int:
     """Run a job, or only say what it would do.
 
     Args:
         spec: what is asked for.
         show: prints what is worth knowing of the result; its files are told here.
         only_plan: run nothing.
+        keeps: see ``follow``.
 
     Returns:
         The exit status.
@@ -100,7 +105,7 @@ def plan_or_run(spec: JobSpec, show: Callable[[Any], None], *, only_plan: bool =
         plan = plan_job(spec, settings)
         print_plan(plan)
         return 0 if plan.ready else EXIT_ERROR
-    result: Any = follow(lambda context: run_job(spec, context), settings)
+    result: Any = follow(lambda context: run_job(spec, context), settings, keeps=keeps)
     print_warnings(result.warnings)
     show(result)
     for name, path in result.outputs.model_dump().items():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.io import MemoryFile
+from PIL import Image
 from scipy import ndimage
 
 from mmearth.raster.stack import RasterStack
@@ -125,13 +126,9 @@ def draw_map(
 
 def data_uri(picture: NDArray[np.uint8]) -> str:
     """Return a picture as a PNG within an address. picture: (H, W, 4) uint8."""
-    height, width, bands = picture.shape
-    with MemoryFile(ext=".png") as file:
-        with file.open(
-            driver="PNG", dtype="uint8", count=bands, height=height, width=width, ZLEVEL=9
-        ) as dataset:
-            dataset.write(picture.transpose(2, 0, 1))
-        return "data:image/png;base64," + base64.b64encode(file.read()).decode()
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def _choose(wavelengths_nm: Sequence[float | None]) -> tuple[list[int], str]:

@@ -1,4 +1,4 @@
-"""Pictures for reports: a scene as the eye knows it, with what was drawn on it and the map of it."""
+"""Pictures for reports: a scene in three colours, what was drawn on it, and the map of it."""
 
 from __future__ import annotations
 
@@ -103,9 +103,7 @@ def draw_labels(seen: View, labels: Labels, colours: Sequence[str]) -> NDArray[n
     return np.where(drawn[:, :, None] > 0, colour, picture)
 
 
-def draw_map(
-    seen: View, classes: NDArray[np.uint8], colours: Sequence[str]
-) -> NDArray[np.uint8]:
+def draw_map(seen: View, classes: NDArray[np.uint8], colours: Sequence[str]) -> NDArray[np.uint8]:
     """Return a class map in the size of a view.
 
     Args:

@@ -109,20 +109,24 @@ def render(report: Report) -> str:
     )
     name, words = PROTOCOLS[report.protocol]
     problems = {problem.message: problem for problem in (*labels.warnings, *trained.warnings)}
-    return _environment().get_template("page.html").render(
-        report=report,
-        protocol=name,
-        protocol_words=f"{words} {SCRATCH}" if report.from_scratch else words,
-        rows=rows,
-        warnings=list(problems.values()),
-        made=report.made.strftime("%d %B %Y, %H:%M"),
-        duration=_duration(report.seconds),
-        tested=_tested(report, rows) if trained.tested is not None else None,
-        curve=_curve(report) if len(trained.curve) > 1 else None,
-        history=_history(report) if trained.history else None,
-        pictures=_pictures(report),
-        split=_split_words(report),
-        facts={**report.provenance, **_facts(trained)},
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            report=report,
+            protocol=name,
+            protocol_words=f"{words} {SCRATCH}" if report.from_scratch else words,
+            rows=rows,
+            warnings=list(problems.values()),
+            made=report.made.strftime("%d %B %Y, %H:%M"),
+            duration=_duration(report.seconds),
+            tested=_tested(report, rows) if trained.tested is not None else None,
+            curve=_curve(report) if len(trained.curve) > 1 else None,
+            history=_history(report) if trained.history else None,
+            pictures=_pictures(report),
+            split=_split_words(report),
+            facts={**report.provenance, **_facts(trained)},
+        )
     )
 
 
@@ -136,13 +140,18 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": _percent, "points": _points, "count": _count}
+    environment.tests["known"] = _known
     return environment
+
+
+def _known(share: float | None) -> bool:
+    return share is not None and not np.isnan(share)
 
 
 def _percent(share: float | None, digits: int = 1) -> str:
     if share is None or np.isnan(share):
         return "–"
-    return f"{100 * share:.{digits}f} %"
+    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def _points(share: float) -> str:
@@ -221,6 +230,7 @@ def _curve(report: Report) -> dict[str, str]:
         charts.Series(FOREST, "forest", [(p.units, 100 * p.baseline) for p in curve]),
     ]
     return {
+        "words": findings.curve_words(curve, report.unit),
         "figure": charts.draw_lines(
             "curve",
             f"Accuracy by number of {report.unit}s learned from",
@@ -234,20 +244,15 @@ def _curve(report: Report) -> dict[str, str]:
             y="Accuracy",
             unit=" %",
         ),
-        "words": findings.curve_words(curve, report.unit),
     }
 
 
 def _history(report: Report) -> dict[str, str | None]:
     epochs = report.trained.history
     loss = [charts.Series("Learned from", "model", [(e.number, e.loss) for e in epochs])]
-    held = [
-        (e.number, e.validation_loss) for e in epochs if e.validation_loss is not None
-    ]
+    held = [(e.number, e.validation_loss) for e in epochs if e.validation_loss is not None]
     accuracy = [
-        (e.number, 100 * e.validation_accuracy)
-        for e in epochs
-        if e.validation_accuracy is not None
+        (e.number, 100 * e.validation_accuracy) for e in epochs if e.validation_accuracy is not None
     ]
     if held:
         loss.append(charts.Series("Held back", "forest", held))
@@ -268,7 +273,7 @@ def _epochs(key: str, name: str, series: list[charts.Series], unit: str) -> str 
         f"{line.name.lower()}: {line.finite[0][1]:.3g} first, {line.finite[-1][1]:.3g} last"
         for line in drawn
     )
-    return charts.draw_lines(key, title, last, drawn, x="Epoch", y=name, unit=unit)
+    return charts.draw_lines(key, title, last, drawn, x="Epoch", y=name, unit=unit, width=450)
 
 
 def _pictures(report: Report) -> dict[str, str | None] | None:
@@ -293,15 +298,17 @@ def _split_words(report: Report) -> str:
             "known of how well the model does elsewhere."
         )
     count, total = np.unique(tested.units).size, int(report.labels.units_per_class.sum())
-    return (
+    words = (
         f"{count:,} of {total:,} {unit}s were tested, about {100 * report.validation:.0f} % at a "
-        f"time. The scene was divided into blocks, and all {unit}s of a block were either learned "
+        f"time. The scene was divided into areas, and all {unit}s of an area were either learned "
         f"from or tested, never both: neighbouring pixels resemble each other, and a test on "
         f"pixels of the same {unit} would only show how well the model remembers (Roberts et al. "
         "2017). What is tested was said by the model, or by one trained in the same way, that "
-        "had learned from none of the block. The random forest was trained and tested on the very "
-        "same labels."
+        "had learned from nothing in that area."
     )
+    if report.trained.baseline is None:
+        return words
+    return f"{words} The random forest was trained and tested on the very same labels."
 
 
 def _facts(trained: Trained) -> dict[str, str]:

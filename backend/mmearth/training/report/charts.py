@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from mmearth.training.metrics import Reliability
 
-WIDTH = 660
-LETTER = 6.9  # pixels: width of a letter, on average
+WIDTH = 700
+LETTER = 7.6  # pixels: width of a letter, on average
 MOST_TICKS = 6
+MOST_MARKERS = 12  # of a line; more would hide it
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,7 @@ class Axes:
 
     def horizontal(self, label: str, numbers: Sequence[float], unit: str = "") -> None:
         """Draw the horizontal axis."""
-        self.shape(
-            "line", "axis", x1=self._left, y1=self._bottom, x2=self._right, y2=self._bottom
-        )
+        self.shape("line", "axis", x1=self._left, y1=self._bottom, x2=self._right, y2=self._bottom)
         for number in numbers:
             x = self.column(number)
             self.shape("line", "axis", x1=x, y1=self._bottom, x2=x, y2=self._bottom + 5)
@@ -150,7 +149,8 @@ class Axes:
         places = [(self.column(x), self.row(y)) for x, y in series.finite]
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         self.shape("polyline", f"line {series.style}", points=line)
-        for (x, y), (own_x, own_y) in zip(places, series.finite, strict=True):
+        every = max(1, math.ceil(len(places) / MOST_MARKERS))
+        for (x, y), (own_x, own_y) in list(zip(places, series.finite, strict=True))[::-every]:
             mark = self.marker(x, y, series.style)
             ElementTree.SubElement(mark, "title").text = f"{series.name}: {own_x:g}, {own_y:.3g}"
 
@@ -164,13 +164,13 @@ class Axes:
 
     def legend(self, entries: Sequence[tuple[str, str]]) -> None:
         """Name series by (style, name), at the upper right."""
-        x = self._right - sum(44 + LETTER * len(name) for _, name in entries)
+        x = self._right - sum(46 + LETTER * len(name) for _, name in entries)
         y = self._top - 22
         for style, name in entries:
             self.shape("line", f"line {style}", x1=x, y1=y, x2=x + 26, y2=y)
             self.marker(x + 13, y, style)
             self.text(x + 32, y + 4, name)
-            x += 44 + LETTER * len(name)
+            x += 46 + LETTER * len(name)
 
     def svg(self) -> str:
         """Return the figure as it stands in the page."""
@@ -188,7 +188,15 @@ def ticks(low: float, high: float, most: int = MOST_TICKS) -> list[float]:
 
 
 def draw_lines(
-    key: str, title: str, description: str, series: Sequence[Series], *, x: str, y: str, unit: str
+    key: str,
+    title: str,
+    description: str,
+    series: Sequence[Series],
+    *,
+    x: str,
+    y: str,
+    unit: str,
+    width: float = WIDTH,
 ) -> str:
     """Return lines over a common axis that counts something from 0, as SVG.
 
@@ -200,11 +208,12 @@ def draw_lines(
         x: label of the horizontal axis.
         y: label of the vertical axis.
         unit: of the vertical axis, written behind each number.
+        width: in pixels.
     """
     points = np.array([point for line in series for point in line.finite])
     across = [tick for tick in ticks(0, points[:, 0].max()) if tick == int(tick)]
     up = ticks(points[:, 1].min(), points[:, 1].max())
-    axes = Axes(key, title, description, x=(0, across[-1]), y=(up[0], up[-1]))
+    axes = Axes(key, title, description, x=(0, across[-1]), y=(up[0], up[-1]), width=width)
     axes.vertical(y, up, unit)
     axes.horizontal(x, across)
     for line in reversed(series):  # the first in front

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mmearth.training.metrics import (
     Reliability,
     accuracy_interval,
+    calibration_error,
     difference_interval,
     f1,
     intersection_over_union,
@@ -99,9 +100,7 @@ def headline(tested: Tested, baseline: Tested | None, unit: str) -> Headline:
     if baseline is not None:
         forest = _score(baseline)
         right, other = tested.truth == tested.mapped, baseline.truth == baseline.mapped
-        lead = Score(
-            model.value - forest.value, *difference_interval(right, other, tested.units)
-        )
+        lead = Score(model.value - forest.value, *difference_interval(right, other, tested.units))
     units = int(np.unique(tested.units).size)
     return Headline(model, forest, lead, _verdict(lead, unit), units, tested.truth.size)
 
@@ -197,10 +196,9 @@ def certainty(tested: Tested) -> tuple[Reliability, float, str]:
         both in words.
     """
     confidence = tested.probabilities.max(axis=1)
-    found = reliability(confidence, tested.truth == tested.mapped)
-    error = float(
-        np.nansum(np.abs(found.confidence - found.accuracy) * found.counts) / found.counts.sum()
-    )
+    right = tested.truth == tested.mapped
+    found = reliability(confidence, right)
+    error = calibration_error(confidence, right)
     excess = float(confidence.mean()) - tested.accuracy
     states = f"On average the map states {100 * confidence.mean():.0f} % certainty"
     against = f"and is right in {100 * tested.accuracy:.0f} % of the pixels."

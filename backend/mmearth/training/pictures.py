@@ -125,7 +125,7 @@ def draw_map(seen: View, classes: NDArray[np.uint8], colours: Sequence[str]) -> 
 def data_uri(picture: NDArray[np.uint8]) -> str:
     """Return a picture as a PNG within an address. picture: (H, W, 4) uint8."""
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "png", optimize=True)
+    Image.fromarray(picture).save(file, "png", compress_level=3)  # half the time, 7 % more bytes
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 

@@ -59,7 +59,7 @@ def plan(spec: FinetuneSpec, settings: Settings) -> Plan:
         _check_labels(labels, spec)
         _targets(spec, ready, settings)
     except MMEarthError as error:
-        result.errors.append(Problem(code=error.code, message=error.message, advice=error.advice))
+        result.errors.append(Problem.of(error))
     return result
 
 

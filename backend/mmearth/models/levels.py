@@ -175,7 +175,7 @@ class _Memory:
 def _digest_of_tile(values: torch.Tensor) -> bytes:
     pixels = values.permute(0, 2, 3, 1).contiguous().numpy()  # as it lies in memory
     digest = hashlib.blake2b(str(pixels.shape).encode(), digest_size=DIGEST_BYTES)
-    digest.update(pixels)
+    digest.update(pixels.data)
     return digest.digest()
 
 

@@ -103,7 +103,7 @@ def test_no_encoder_no_levels(tiles) -> None:
         levels_of(torch.nn.Identity(), tiles[0])
 
 
-def test_a_saved_head_maps_from_memory(base, tiles, settings, scene, tiny_model) -> None:
+def test_a_saved_head_maps_from_memory(base, tiles, settings, scene, tiny_model, tmp_path) -> None:
     options = {
         "base": {**CONFIG.model_dump(), "classes": 3},
         "widths": [len(MODEL_BANDS), 8],
@@ -117,8 +117,8 @@ def test_a_saved_head_maps_from_memory(base, tiles, settings, scene, tiny_model)
     network.base.load_state_dict(base.state_dict())
     facts = tiny_model.model_dump(exclude={"sha256", "weights_name", "folder"})
     facts |= {"id": "head", "network": config}
-    card = save_model(settings.own_models / "head", network.state_dict(), facts)
-    spec = SegmentSpec(inputs=[RasterInput(path=str(scene))], model="head")
+    card = save_model(tmp_path / "head", network.state_dict(), facts)
+    spec = SegmentSpec(inputs=[RasterInput(path=str(scene))], model="tiny")
     ready = prepare(spec, settings)
 
     def mapped() -> np.ndarray:

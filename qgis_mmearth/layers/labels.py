@@ -126,12 +126,12 @@ def set_classes(layers: List[QgsVectorLayer], classes: Classes) -> None:
                  for row in classes],
             )
         )  # fmt: skip
+    values = [row["value"] for row in classes]
+    if values and drawn_class(layers) not in values:
+        draw_class(layers, values[0])
+    for layer in layers:
         _keep_style(layer)
         layer.triggerRepaint()
-    present = drawn_class(layers)
-    values = [row["value"] for row in classes]
-    if values and present not in values:
-        draw_class(layers, values[0])
 
 
 def draw_class(layers: List[QgsVectorLayer], value: str) -> None:
@@ -274,9 +274,10 @@ def write_copies(labels: LabelCopies, target: Path) -> Dict[str, Any]:
     taken: set = set()
     dataset.StartTransaction()
     for copy in labels.copies:
-        for number, geometry, value in _features(copy):
+        # What the backend says of a feature by its number is to be found in the user's layer, so
+        # those that are not saved yet, whose numbers are below 0, take what is left.
+        for number, geometry, value in sorted(_features(copy), key=lambda row: row[0] <= 0):
             feature = ogr.Feature(table.GetLayerDefn())
-            # What the backend says of a feature is to be found in the user's layer.
             if number > 0 and number not in taken:
                 feature.SetFID(number)
             if value is not None:

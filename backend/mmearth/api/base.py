@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import BaseModel, ConfigDict
+
+from mmearth.errors import MMEarthError
 
 
 class Schema(BaseModel):
@@ -14,6 +18,10 @@ class Schema(BaseModel):
 class Request(Schema):
     """Base of what is asked for: infinities and "not a number" are an error too."""
 
+    # A cancelled job looks up between batches; one that is deep in a file is stopped by force after
+    # so long.
+    cancel_seconds: ClassVar[float] = 1.2
+
     model_config = ConfigDict(allow_inf_nan=False)
 
 
@@ -23,6 +31,11 @@ class Problem(Schema):
     code: str
     message: str
     advice: str = ""
+
+    @classmethod
+    def of(cls, error: MMEarthError) -> Problem:
+        """Return what an exception says."""
+        return cls(code=error.code, message=error.message, advice=error.advice)
 
 
 class ErrorBody(Schema):

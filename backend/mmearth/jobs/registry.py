@@ -16,6 +16,7 @@ from mmearth.settings import Settings
 KINDS = {
     "embed": "mmearth.jobs.embed",
     "export": "mmearth.jobs.export",
+    "finetune": "mmearth.jobs.finetune",
     "install": "mmearth.jobs.install",
     "segment": "mmearth.jobs.segment",
     "similarity": "mmearth.jobs.similarity",

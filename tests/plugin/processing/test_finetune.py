@@ -139,7 +139,7 @@ def test_a_model_from_files_maps_at_once(teach, squares, draw, small_scene, home
         NAME="Green and bare", VALIDATION="0.25", SEED="1", OUTPUT=str(tmp_path / "model"),
         REPORT=str(tmp_path / "report.html"),
     )  # fmt: skip
-    assert result["MODEL"] == "green-and-bare" and result["ACCURACY"] > 0.9
+    assert result["MODEL"] == "green-and-bare" and result["ACCURACY"] > 0.75
     assert result["OUTPUT"] == str(tmp_path / "model")
     assert (tmp_path / "model" / "model.json").is_file()
     assert "<html" in Path(result["REPORT"]).read_text("utf-8")[:200]

@@ -24,7 +24,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import QMetaObject, Qt
 
-from ... import shared
+from ... import paths, shared
 from ...compat import SOURCE_RASTER, SOURCE_VECTOR
 from ...layers import labels
 from ...link.errors import LinkError
@@ -84,7 +84,7 @@ class FinetuneAlgorithm(ModelAlgorithm):
         "MODEL": "What is built on: any installed model or published encoder. It says which bands "
         "the rasters must have.",
         "PROTOCOL": "quick: the model's encoder stays as it is, and only what reads its features "
-        "is learned; a matter of seconds, and good with few labels. adapter: the encoder gets "
+        "is learned; the fastest, and good with few labels. adapter: the encoder gets "
         "small additions that are learned too, for scenes that look unlike those it knows. full: "
         "all weights are learned, which takes longest and needs the most labels.",
         "NAME": "Title of the tuned model; made from that of the base if empty.",
@@ -98,7 +98,7 @@ class FinetuneAlgorithm(ModelAlgorithm):
         "SEED": "Decides what is drawn at random: the same labels and seed give the same model on "
         "a processor.",
         "FROM_SCRATCH": "Take the architecture of the model and none of what it has learned; to "
-        "see what it is worth. Needs many labels.",
+        "see what it is worth. Needs many labels; not for quick.",
         "OUTPUT": "Folder for a copy of the tuned model, to hand on. It is installed in any case.",
         "REPORT": "HTML page with scores of each class, curves and pictures; beside the installed "
         "model if empty.",
@@ -123,6 +123,10 @@ class FinetuneAlgorithm(ModelAlgorithm):
     def groupId(self):  # noqa: N802
         """Return the stable identifier of the group."""
         return "models"
+
+    def helpUrl(self):  # noqa: N802
+        """Return the page of the manual."""
+        return f"{paths.MANUAL.as_uri()}#teaching"
 
     def tags(self):
         """Return words that people search for."""

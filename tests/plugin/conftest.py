@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from qgis.core import QgsProject, QgsRasterLayer
+from qgis.core import QgsProject, QgsRasterLayer, QgsVectorLayer
 from qgis.PyQt.QtWidgets import QApplication
 from qgis.utils import iface as qgis_iface
 from qgis.utils import plugins
@@ -80,6 +80,9 @@ def fresh_project():
     """No test sees another's layers."""
     QgsProject.instance().clear()
     yield
+    for layer in QgsProject.instance().mapLayers().values():
+        if isinstance(layer, QgsVectorLayer):
+            layer.rollBack()  # or QGIS would ask whether to save what was drawn
     QgsProject.instance().clear()
     QApplication.processEvents()
 

@@ -13,13 +13,14 @@ from qgis.core import (
     QgsProcessingOutputString,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterEnum,
+    QgsProcessingParameterFeatureSource,
     QgsProcessingParameterField,
     QgsProcessingParameterFileDestination,
     QgsProcessingParameterFolderDestination,
-    QgsProcessingParameterMapLayer,
     QgsProcessingParameterNumber,
     QgsProcessingParameterString,
     QgsProcessingUtils,
+    QgsRasterLayer,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtCore import QMetaObject, Qt
@@ -35,12 +36,15 @@ PROTOCOLS = ["quick", "adapter", "full"]
 LOSSES = ["cross-entropy", "dice", "focal", "lovasz", "boundary-cross-entropy"]
 
 
-class LabelsParameter(QgsProcessingParameterMapLayer):
-    """A vector layer, only its selected features, or a raster."""
+class LabelsParameter(QgsProcessingParameterFeatureSource):
+    """A vector layer or its selected features, or a raster.
+
+    Dialogs offer vector layers only: those of QGIS 3.22 crash if a field depends on a raster.
+    """
 
     def checkValueIsAcceptable(self, value, context=None):  # noqa: N802
-        """Accept what says that only selected features are meant."""
-        if isinstance(value, QgsProcessingFeatureSourceDefinition):
+        """Accept rasters beside what is accepted anyway."""
+        if isinstance(value, (str, QgsRasterLayer)) and value:
             return True
         return super().checkValueIsAcceptable(value, context)
 
@@ -75,10 +79,11 @@ class FinetuneAlgorithm(ModelAlgorithm):
         "INPUT": "One file with all bands, one file a band, layers of different pixel size or "
         "projection, or a Sentinel-2 product folder (.SAFE). Bands are recognised by name, common "
         "name or wavelength.",
-        "LABELS": "A vector layer of any geometry and projection, or a raster of class codes on "
-        "the pixels of the scene (0 is unlabelled). A polygon labels the pixels whose centre it "
-        "covers, a line those that it runs through, a point the one it lies in. The layer itself "
-        "is not touched; edits count before they are saved, too.",
+        "LABELS": "A vector layer of any geometry and projection; in scripts and qgis_process also "
+        "a raster of class codes on the pixels of the scene (0 is unlabelled), which the panel "
+        "takes, too. A polygon labels the pixels whose centre it covers, a line those that it runs "
+        "through, a point the one it lies in. The layer itself is not touched; edits count before "
+        "they are saved, too.",
         "FIELD": "Field of the labels that holds the class, a text or a number; a label raster "
         "has none. Features without a value are left out.",
         "MODEL": "What is built on: any installed model or published encoder. It says which bands "
@@ -137,8 +142,7 @@ class FinetuneAlgorithm(ModelAlgorithm):
         """Define the parameters."""
         tr, number = self.tr, QgsProcessingParameterNumber
         self.add(RastersParameter(self.INPUT, tr("Rasters of the scene"), SOURCE_RASTER))
-        kinds = [SOURCE_VECTOR, SOURCE_RASTER]
-        self.add(LabelsParameter(self.LABELS, tr("Labels"), types=kinds))
+        self.add(LabelsParameter(self.LABELS, tr("Labels"), [SOURCE_VECTOR]))
         self.add(
             QgsProcessingParameterField(
                 self.FIELD, tr("Field of the class"), parentLayerParameterName=self.LABELS,

@@ -30,6 +30,7 @@ from qgis.core import (
     QgsVectorLayer,
 )
 
+from qgis_mmearth.compat import SOURCE_VECTOR
 from qgis_mmearth.processing.algorithms.finetune import LabelsParameter
 
 CELL, SIDE = 40, 8  # pixels: in each cell of the scene a square is drawn
@@ -261,8 +262,9 @@ class TestWhatIsRefused:
     def test_a_label_raster_of_another_grid(self, teach, small_scene, tmp_path):
         path = str(tmp_path / "codes.tif")
         gdal.Translate(path, str(small_scene), bandList=[1], xRes=7, yRes=7)
-        with pytest.raises(QgsProcessingException, match="do not coincide"):
-            teach(path, FIELD="")
+        for labels in (path, QgsRasterLayer(path, "codes")):
+            with pytest.raises(QgsProcessingException, match="do not coincide"):
+                teach(labels, FIELD="")
 
     @pytest.mark.parametrize("text", ["25", "-0.1"])
     def test_a_share_out_of_bounds(self, teach, squares, draw, text):
@@ -286,8 +288,19 @@ def test_all_layers_of_a_file_count(teach, squares, draw, tmp_path):
 
 
 def test_copies_of_the_labels_parameter_are_whole():
-    original = LabelsParameter("LABELS", "Labels", optional=True)
+    original = LabelsParameter("LABELS", "Labels", [SOURCE_VECTOR], optional=True)
     original.setHelp("Labels of a scene.")
     copy = original.clone()
     assert isinstance(copy, LabelsParameter) and copy.description() == "Labels"
     assert (copy.help(), copy.flags()) == (original.help(), original.flags())
+    assert copy.dataTypes() == original.dataTypes()
+
+
+def test_the_dialog_offers_the_fields_of_the_labels(home, squares, draw, scene_layer):
+    layer = draw(squares)
+    QgsProject.instance().addMapLayer(layer)
+    dialog = processing.createAlgorithmDialog("mmearth:finetune", {})
+    combo = dialog.mainWidget().wrappers["FIELD"].wrappedWidget()
+    offered = [combo.itemText(row) for row in range(combo.count())]
+    dialog.close()
+    assert offered == ["", "cover"]

@@ -104,6 +104,23 @@ def take_samples(
     return Samples(labels.chosen(valid), reflectance[valid], columns[valid], int((~valid).sum()))
 
 
+def tiles_with(
+    stack: RasterStack, labels: Labels, layout: Layout
+) -> Iterator[tuple[int, int, NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]]:
+    """Read the tiles that labels lie in, each pixel in the one where it is farthest from the rim.
+
+    Args:
+        stack: where pixels come from, open.
+        labels: on the stack's grid.
+        layout: tiles over it.
+
+    Yields:
+        First row and column of a tile, numbers of the labelled pixels to be taken from it, image
+        (C, t, t) float32 and mask (t, t) bool.
+    """
+    yield from _tiles(stack, layout, _by_tile(labels, layout))
+
+
 def _nearest(axis: Axis, places: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the number of the tile along an axis whose centre is nearest to each place."""
     centres = np.array(axis.starts) + axis.tile / 2

@@ -178,7 +178,7 @@ class Crops:
         offset = random.integers(margin, self._side - margin, 2)
         turns, mirror = int(random.integers(4)), bool(random.integers(2))
         crop = self._cut(anchor, int(offset[0]), int(offset[1]))
-        return _turned(crop, turns, mirror)
+        return turned(crop, turns, mirror)
 
     def centred(self) -> list[Crop]:
         """Return one crop for each unit, around one of its pixels, neither turned nor mirrored."""
@@ -205,12 +205,14 @@ class Crops:
         return Crop(image, np.where(valid, target, UNLABELLED), valid)
 
 
-def _turned(crop: Crop, turns: int, mirror: bool) -> Crop:
-    def turned(array: NDArray[Any]) -> NDArray[Any]:
+def turned(crop: Crop, turns: int, mirror: bool) -> Crop:
+    """Turn a crop by quarters, and mirror it."""
+
+    def moved(array: NDArray[Any]) -> NDArray[Any]:
         array = np.rot90(array, turns, (-2, -1))
         return np.ascontiguousarray(array[..., ::-1] if mirror else array)
 
-    return Crop(turned(crop.image), turned(crop.target), turned(crop.valid))
+    return Crop(moved(crop.image), moved(crop.target), moved(crop.valid))
 
 
 def stacked(crops: Sequence[Crop]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

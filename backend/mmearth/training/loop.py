@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from mmearth.models.network import Normaliser, memory_explained
 from mmearth.training import checkpoint
 from mmearth.training.adapters import parameter_groups
 from mmearth.training.augment import RadiometricJitter
-from mmearth.training.crops import Crop, Crops, stacked
+from mmearth.training.crops import Crop, stacked
 from mmearth.training.losses import UNLABELLED, Loss
 from mmearth.training.task import Epoch, Watch
 
@@ -67,6 +67,13 @@ class Recipe:
     seed: int = 0
 
 
+class Source(Protocol):
+    """Where crops come from; see ``mmearth.training.crops.Crops``."""
+
+    def draw(self, count: int, random: np.random.Generator) -> list[Crop]:
+        """Draw crops."""
+
+
 @dataclass(frozen=True)
 class Lessons:
     """What is learned from.
@@ -80,7 +87,7 @@ class Lessons:
         wavelengths: (C,) in micrometres, for changes of reflectance; None for other quantities.
     """
 
-    crops: Crops
+    crops: Source
     held: Sequence[Crop]
     normalise: Normaliser
     loss: Loss

@@ -32,7 +32,9 @@ from mmearth.training.task import Task, Tested, Trained, Watch
 
 FINEST_SHARE = 10  # folds at most, of which some are tested on
 HELD_FOLDS = 5  # of the units that are not tested on, one fold in so many decides on the epoch
-LEAST_UNITS = 2  # of a class that are learned from
+# Of a class that are learned from. With fewer, what is held back is missed more than it helps, and
+# says too little of which epoch is best.
+LEAST_UNITS = 10
 CROP = 64  # pixels a side, or the next multiple of the stride
 BATCH = 8
 COMMON_COST = 100e3  # multiply-adds a pixel; batches of dearer networks are smaller

@@ -111,9 +111,8 @@ class TestTraining:
             train(dataclasses.replace(task, loss="mse"), Watch())
 
     def test_no_data_at_the_labels(self, task) -> None:
-        corner = task.labels.chosen(np.arange(64) < 64)
-        rows = np.repeat(np.arange(4), 16) + 2
-        corner = Labels(corner.names, rows, rows, rows % 2, rows)
+        rows = np.arange(2, 10)
+        corner = Labels(task.labels.names, rows, rows, rows % 2, rows)
         with pytest.raises(EmptyAreaError, match="no data where the labels are"):
             train(dataclasses.replace(task, labels=corner, validation=0), Watch())
 
@@ -185,11 +184,11 @@ class TestLoop:
     @pytest.mark.parametrize("good", [1, 5])
     def test_divergence(self, parts, good) -> None:
         network, lessons, recipe, folder = parts
-        calls = []
+        calls, usual = [], lessons.loss
 
         def loss(scores, target, weights):
             calls.append(1)
-            return lessons.loss(scores, target, weights) * (1 if len(calls) <= good else np.nan)
+            return usual(scores, target, weights) * (1 if len(calls) <= good else np.nan)
 
         lessons = dataclasses.replace(lessons, loss=loss)
         if good == 1:
@@ -207,19 +206,18 @@ class TestLoop:
             for crop in Dots().draw(4, np.random.default_rng(0))
         ]
         recipe = dataclasses.replace(recipe, epochs=20, patience=3)
-        outcome = fit(
-            network, {}, dataclasses.replace(lessons, held=wrong), recipe, folder, Watch()
-        )
+        lessons = dataclasses.replace(lessons, held=wrong)
+        outcome = fit(network, {}, lessons, recipe, folder, Watch())
         assert outcome.best == 1 and len(outcome.history) == 4
         kept = network(torch.ones(1, 2, 1, 1)).detach()
-        fit(network, {}, dataclasses.replace(lessons, held=wrong), recipe, folder, Watch())
+        fit(network, {}, lessons, recipe, folder, Watch())  # over already
         torch.testing.assert_close(network(torch.ones(1, 2, 1, 1)).detach(), kept)
 
 
 class TestBases:
-    def save(self, tmp_path, tiny_facts, config: NetworkConfig, classes=3, **facts):
+    def save(self, tmp_path, tiny_facts, config: NetworkConfig, count=3, **facts):
         torch.manual_seed(3)
-        network = build_network(config, in_channels=10, classes=classes)
+        network = build_network(config, in_channels=10, classes=count)
         facts = {**tiny_facts, "network": config, "stride": 16, **facts}
         return save_model(tmp_path / "base", network.state_dict(), facts, half=False), network
 
@@ -231,7 +229,6 @@ class TestBases:
         new_head, old_head = network.segmentation_head[0], old.segmentation_head[0]
         for new, before in zip(new_head.parameters(), old_head.parameters(), strict=True):
             assert torch.equal(new[1], before[1]) and torch.equal(new[2], before[0])
-            assert not (new[0] == before[:, None]).all(dim=-1).any()
         assert torch.equal(network.encoder.levels[0][0].weight, old.encoder.levels[0][0].weight)
 
     @pytest.mark.parametrize(
@@ -244,7 +241,7 @@ class TestBases:
     )
     def test_encoders_get_a_decoder(self, tmp_path, tiny_facts, encoder, decoder, built) -> None:
         plain = NetworkConfig(decoder="features", encoder=encoder, multiply_adds_per_pixel=1)
-        card, old = self.save(tmp_path, tiny_facts, plain, classes=0, **ENCODER_FACTS)
+        card, old = self.save(tmp_path, tiny_facts, plain, count=0, **ENCODER_FACTS)
         config, network = build_base(card, ("a", "b"), from_scratch=False, seed=0)
         assert (config.decoder, config.encoder) == (decoder, built)
         assert config.multiply_adds_per_pixel > 1000
@@ -305,7 +302,7 @@ class TestSplit:
         parts = [set(part.units) for part in (split.learned, split.held, split.tested)]
         assert sum(map(len, parts)) == len(set.union(*parts)) == 80
         assert len(parts[2]) / 80 == pytest.approx(share, abs=0.1)
-        assert 0.1 < len(parts[1]) / (80 - len(parts[2])) < 0.3
+        assert 0.1 < len(parts[1]) / (80 - len(parts[2])) < 0.35
 
     def test_few_labels_hold_none_back(self) -> None:
         split = tune.split_labels(self.labels(3), 0)

@@ -13,9 +13,9 @@ from mmearth.models.cost import multiply_adds_per_pixel
 from mmearth.models.decoders.unet import WIDTHS
 from mmearth.models.encoders.pyramid import FULL, deepest
 from mmearth.models.encoders.vit import ViTEncoder
-from mmearth.models.network import load_weights
-from mmearth.models.registry import build_network
+from mmearth.models.registry import build_network, register_encoder
 from mmearth.models.smp import smp
+from mmearth.training.design import HYPERCOLUMN, load_base
 
 SCENE = "-scene"  # ends the names of encoders whose maps have no even strides
 ENCODERS_ONLY = {"features", "scene"}  # decoders that give no map
@@ -47,21 +47,18 @@ def build_base(
             f"{card.title} is an ONNX file, which can be run but not trained.",
             "Choose a model or an encoder with weights of its own.",
         )
-    old_config, old = _old(card, from_scratch)
-    torch.manual_seed(seed)
     bands = len(card.bands)
-    if old_config.decoder in ENCODERS_ONLY:
-        config, network = _on_encoder(old_config, old, bands, len(names))
-        if not from_scratch:
-            _load_encoder(network, old)
-    else:
-        config = old_config
-        network = build_network(config, in_channels=bands, classes=len(names))
-        if not from_scratch:
-            _load_all_but_head(network, old)
-            if config == card.network:
-                _copy_rows(network, old, card, names)
-    network.eval()
+    old, old_config = (None, _config(card)) if from_scratch else load_base(card)[:2]
+    maps = old_config.decoder not in ENCODERS_ONLY
+    config = old_config if maps else _with_decoder(old_config)
+    torch.manual_seed(seed)
+    network = build_network(config, in_channels=bands, classes=len(names)).eval()
+    if old and maps:
+        _load_all_but_head(network, old)
+        if config == card.network:
+            _copy_rows(network, old, card, names)
+    elif old:
+        _load_encoder(network, old)
     cost = multiply_adds_per_pixel(network, bands, max(64, 2 * card.stride))
     return config.model_copy(update={"multiply_adds_per_pixel": max(1.0, cost)}), network
 
@@ -74,32 +71,25 @@ def head_name(network: nn.Module) -> str:
     return layers[-1]
 
 
-def _old(card: ModelCard, from_scratch: bool) -> tuple[NetworkConfig, nn.Module]:
-    """Return the network of the base, without a head on hypercolumns."""
-    network = build_network(card.network, in_channels=len(card.bands), classes=card.output_count)
-    if not from_scratch:
-        card.check_weights()
-        load_weights(network, card)
-    if card.network.decoder != "hypercolumn":
-        return card.network, network
+def _config(card: ModelCard) -> NetworkConfig:
+    """Return how the network of a base is built, without a head on hypercolumns."""
+    if card.network.decoder != HYPERCOLUMN:
+        return card.network
     facts = dict(card.network.options["base"])
     del facts["classes"]
-    base: nn.Module = network.base  # type: ignore[assignment]
-    return NetworkConfig.model_validate(facts), base
+    return NetworkConfig.model_validate(facts)
 
 
-def _on_encoder(
-    old_config: NetworkConfig, old: nn.Module, bands: int, classes: int
-) -> tuple[NetworkConfig, nn.Module]:
-    name = old_config.encoder.removesuffix(SCENE)
-    transformer = isinstance(old.encoder, ViTEncoder)
+def _with_decoder(config: NetworkConfig) -> NetworkConfig:
+    """Return how a network that maps is built on an encoder."""
+    name = config.encoder.removesuffix(SCENE)
+    register_encoder(name)
+    known = smp.encoders.encoders
+    decoder = "upconv" if known.get(name, {}).get("encoder") is ViTEncoder else "unet"
     # A U-Net leaves out an encoder's first map, unless the image stands before it.
-    if name + FULL in smp.encoders.encoders and deepest(name + FULL) <= len(WIDTHS):
+    if name + FULL in known and deepest(name + FULL) <= len(WIDTHS):
         name += FULL
-    config = NetworkConfig(
-        decoder="upconv" if transformer else "unet", encoder=name, multiply_adds_per_pixel=1
-    )
-    return config, build_network(config, in_channels=bands, classes=classes)
+    return NetworkConfig(decoder=decoder, encoder=name, multiply_adds_per_pixel=1)
 
 
 def _load_encoder(network: nn.Module, old: nn.Module) -> None:

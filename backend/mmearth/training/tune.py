@@ -7,7 +7,7 @@ epoch is kept, and from the rest the network learns.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mmearth.errors import EmptyAreaError, InputError, ModelError
-from mmearth.inference.tiles import Layout
 from mmearth.models.network import Normaliser, choose_device, memory_explained
-from mmearth.raster.stack import RasterStack
 from mmearth.sensors import load_sensor
 from mmearth.training.adapters import add_adapters, layer_speeds, merge_adapters
+from mmearth.training.baseline import forest_probabilities
 from mmearth.training.bases import build_base
+from mmearth.training.calibration import fit_temperature
 from mmearth.training.crops import Crops, Mosaic, read_around
 from mmearth.training.labels import Labels
 from mmearth.training.loop import Lessons, Outcome, Recipe, fit
@@ -89,15 +89,16 @@ def train(task: Task, watch: Watch) -> Trained:
     lessons = _lessons(task, split, mosaic, anchors, recipe, loss)
     outcome = fit(network, speeds, lessons, recipe, task.folder, watch.part(0.05, 0.9))
     merge_adapters(network)
-    tested = _tested(task, network, split.tested, watch.part(0.9, 1.0))
-    return Trained(
+    trained = Trained(
         network=config,
         state={name: value.cpu() for name, value in network.state_dict().items()},
-        tested=tested,
         history=outcome.history,
         warnings=outcome.warnings,
         facts=_facts(recipe, split, outcome),
     )
+    if not split.tested.rows.size:
+        return trained
+    return _test(task, trained, network, split, watch.part(0.9, 1.0))
 
 
 def split_labels(labels: Labels, validation: float) -> Split:
@@ -227,49 +228,76 @@ def _wavelengths(task: Task) -> torch.Tensor | None:
     return torch.tensor([value / 1000 for value in known if value])
 
 
-def _tested(task: Task, network: nn.Module, labels: Labels, watch: Watch) -> Tested | None:
-    """Map the labels that are tested on, as a user would."""
-    if not labels.rows.size:
-        return None
-    few = thinned(labels, task.seed)
-    normalise = Normaliser(task.card.normalisation).to(next(network.parameters()).device)
+@dataclass(frozen=True)
+class _Seen:
+    """Labelled pixels that have data.
 
-    def report(share: float) -> None:
-        watch.report(share, "Testing on labels that were not learned from", None)
+    Attributes:
+        labels: n pixels.
+        reflectance: (n, C) float32.
+        scores: (n, K) float32 of those that are tested on, 0 of others.
+        tested: (n,) bool.
+    """
 
-    valid, probabilities = _probabilities(task.stack, few, task.layout, network, normalise, report)
-    if not valid.any():
-        return None  # no data there
-    kept = few.chosen(valid)
-    return Tested(kept.classes, probabilities[valid], kept.units)
+    labels: Labels
+    reflectance: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    tested: NDArray[np.bool_]
+
+
+def _test(task: Task, trained: Trained, network: nn.Module, split: Split, watch: Watch) -> Trained:
+    """Add what is known of a network by labels that it has not learned from."""
+    seen = _see(task, network, np.unique(split.tested.units), watch)
+    learned, tested = ~seen.tested, seen.tested
+    if not tested.any() or not learned.any():
+        return trained
+    watch.report(1.0, "Comparing with a random forest", None)
+    truth, units = seen.labels.classes[tested], seen.labels.units[tested]
+    temperature = fit_temperature(seen.scores[tested], truth, units)
+    scores = torch.from_numpy(seen.scores[tested])
+    forest = forest_probabilities(
+        seen.reflectance[learned],
+        seen.labels.classes[learned],
+        seen.reflectance[tested],
+        len(task.labels.names),
+        seed=task.seed,
+        threads=task.settings.cpu_threads,
+    )
+    return replace(
+        trained,
+        tested=Tested(truth, torch.softmax(scores / temperature, dim=1).numpy(), units),
+        baseline=Tested(truth, forest, units),
+        temperature=temperature,
+    )
 
 
 @torch.inference_mode()
-def _probabilities(
-    stack: RasterStack,
-    labels: Labels,
-    layout: Layout,
-    network: nn.Module,
-    normalise: Normaliser,
-    report: Callable[[float], None],
-) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Return which labelled pixels have data (n,), and class probabilities of each (n, K)."""
+def _see(task: Task, network: nn.Module, wanted: NDArray[np.int64], watch: Watch) -> _Seen:
+    """Read labelled pixels, and map those of the wanted units as a user would: tile by tile."""
+    labels = thinned(task.labels, task.seed)
     device = next(network.parameters()).device
-    valid = np.zeros(labels.rows.size, bool)
-    found = np.zeros((labels.rows.size, len(labels.names)), np.float32)
+    normalise = Normaliser(task.card.normalisation).to(device)
+    count = labels.rows.size
+    tested = np.isin(labels.units, wanted)
+    valid = np.zeros(count, bool)
+    reflectance = np.zeros((count, len(task.stack.bands)), np.float32)
+    scores = np.zeros((count, len(labels.names)), np.float32)
     done = 0
-    with stack, memory_explained(device):
-        for row, col, members, image, mask in tiles_with(stack, labels, layout):
+    with task.stack, memory_explained(device):
+        for row, col, members, image, mask in tiles_with(task.stack, labels, task.layout):
             rows, cols = labels.rows[members] - row, labels.cols[members] - col
-            values = normalise(
-                torch.from_numpy(image)[None].to(device), torch.from_numpy(mask)[None].to(device)
-            )
-            scores = network(values.contiguous(memory_format=torch.channels_last))[0]
-            chances = torch.softmax(scores.float(), dim=0).cpu().numpy()
-            valid[members], found[members] = mask[rows, cols], chances[:, rows, cols].T
+            valid[members] = mask[rows, cols]
+            reflectance[members] = image[:, rows, cols].T
+            if tested[members].any():
+                values = normalise(
+                    torch.from_numpy(image)[None].to(device),
+                    torch.from_numpy(mask)[None].to(device),
+                )
+                found = network(values.contiguous(memory_format=torch.channels_last))[0].float()
+                scores[members] = found.cpu().numpy()[:, rows, cols].T
             done += members.size
-            report(done / labels.rows.size)
-    return valid, found
+            watch.report(done / count, "Testing on labels that were not learned from", None)
+    return _Seen(labels.chosen(valid), reflectance[valid], scores[valid], tested[valid])
 
 
 def _facts(recipe: Recipe, split: Split, outcome: Outcome) -> dict[str, object]:

@@ -72,6 +72,8 @@ class TestTraining:
         assert trained.history[-1].loss < 0.5 * trained.history[0].loss
         assert trained.tested.accuracy > 0.85
         assert trained.tested.probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
+        assert trained.baseline.truth.tolist() == trained.tested.truth.tolist()
+        assert trained.baseline.accuracy > 0.85 and 0.2 <= trained.temperature <= 5
         assert trained.facts["epochs"] == len(trained.history)
         built = build_network(trained.network, in_channels=10, classes=2)
         built.load_state_dict(dict(trained.state))  # all keys, and no more

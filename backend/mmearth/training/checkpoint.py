@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import pickle  # nosec B403 - only its name of an error; nothing is read with it
+import pickle  # nosec B403 - only for the name of its error
 import uuid
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ def write(folder: Path, state: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{NAME}.{uuid.uuid4().hex[:8]}"
     try:
-        torch.save(state, temporary)
+        with temporary.open("wb") as file:  # by name, torch would not say that the disk is full
+            torch.save(state, file)
         os.replace(temporary, folder / NAME)
     finally:
         temporary.unlink(missing_ok=True)

@@ -233,9 +233,8 @@ class _Run:
             watch.check()
             losses.append(self._step(step, random, noise))
         self._network.eval()
-        found, accuracy = self._validate()
-        self.history.append(Epoch(number, sum(losses) / len(losses), found, accuracy))
-        if found is None or self.best == 0 or found < self._loss_of(self.best):
+        self.history.append(Epoch(number, sum(losses) / len(losses), *self._validate()))
+        if self.best == 0 or _goodness(self.history[-1]) >= _goodness(self.history[self.best - 1]):
             self.best, self._best_weights = number, _copied(self._average)
 
     def keep_best(self) -> None:
@@ -302,9 +301,6 @@ class _Run:
             scores: torch.Tensor = self._network(values)
         return scores.float()
 
-    def _loss_of(self, number: int) -> float:
-        return self.history[number - 1].validation_loss or 0.0
-
     def _validate(self) -> tuple[float | None, float | None]:
         """Return loss and accuracy of the averaged network on the labels held back."""
         held = self._lessons.held
@@ -332,6 +328,11 @@ class _Run:
             wanted |= {name for name, _ in self._network.named_buffers()}
         state = self._network.state_dict()
         return {name: value for name, value in state.items() if name in wanted}
+
+
+def _goodness(epoch: Epoch) -> tuple[float, float]:
+    """Return what epochs are compared by; the loss grows with sureness while maps still improve."""
+    return epoch.validation_accuracy or 0.0, -(epoch.validation_loss or 0.0)
 
 
 def _schedule(step: int, recipe: Recipe) -> float:

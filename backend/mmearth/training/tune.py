@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import torch
@@ -171,7 +172,11 @@ def _faster_in_bfloat16(device: torch.device) -> bool:
     """Tell whether a device computes in bfloat16 by itself; others imitate it, slowly."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    found = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    if device.type != "cpu":
+        return False
+    found: dict[str, Any] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # not in the oldest torch we run on
     return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
 
 

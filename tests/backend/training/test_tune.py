@@ -203,6 +203,7 @@ class TestLoop:
 
     def test_stops_when_labels_held_back_are_no_better(self, parts) -> None:
         network, lessons, recipe, folder = parts
+        torch.nn.init.zeros_(network.weight)
         wrong = [
             dataclasses.replace(crop, target=1 - crop.target)
             for crop in Dots().draw(4, np.random.default_rng(0))

@@ -233,7 +233,7 @@ def read_around(
     most_bytes: int = MOST_BYTES,
     progress: Callable[[float], None] = lambda share: None,
     cancelled: Callable[[], bool] = lambda: False,
-) -> tuple[Mosaic, Labels]:
+) -> tuple[Mosaic, Labels, Labels]:
     """Read the scene around labels, as much of it as memory allows.
 
     Args:
@@ -246,7 +246,8 @@ def read_around(
         cancelled: asked time and again.
 
     Returns:
-        The mosaic, and the anchors: pixels around which all that a crop shows was read.
+        The mosaic, the anchors (pixels around which all that a crop shows was read), and the like
+        without data.
 
     Raises:
         EmptyAreaError: if the rasters have no data at any label.
@@ -264,14 +265,15 @@ def read_around(
             chosen |= wanted
             kept[anchor] = True
     mosaic.read(stack, chosen, progress=progress, cancelled=cancelled)
-    valid = [mosaic.cut(row, col, 1)[1][0, 0] for row, col in zip(few.rows, few.cols, strict=True)]
-    kept &= np.array(valid, bool)
-    if not kept.any():
+    few = few.chosen(kept)
+    places = zip(few.rows.tolist(), few.cols.tolist(), strict=True)
+    valid = np.array([mosaic.cut(row, col, 1)[1].item() for row, col in places], bool)
+    if not valid.any():
         raise EmptyAreaError(
             "The rasters have no data where the labels are.",
             "Draw labels where the image shows something.",
         )
-    return mosaic, few.chosen(kept)
+    return mosaic, few.chosen(valid), few.chosen(~valid)
 
 
 def _in_turns(labels: Labels, seed: int) -> NDArray[np.intp]:

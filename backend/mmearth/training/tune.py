@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mmearth.errors import EmptyAreaError, InputError, ModelError
+from mmearth.api import Problem
+from mmearth.errors import EmptyAreaError, InputError, ModelError, listed
 from mmearth.models.network import Normaliser, choose_device, memory_explained
 from mmearth.sensors import load_sensor
 from mmearth.training.adapters import add_adapters, layer_speeds, merge_adapters
@@ -79,7 +80,7 @@ def train(task: Task, watch: Watch) -> Trained:
     speeds = _prepare(task, network, recipe)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     reading = watch.part(0.0, 0.05)
-    mosaic, anchors = read_around(
+    mosaic, anchors, empty = read_around(
         task.stack,
         _joined(split.learned, split.held),
         recipe.crop,
@@ -94,7 +95,7 @@ def train(task: Task, watch: Watch) -> Trained:
         network=config,
         state={name: value.cpu() for name, value in network.state_dict().items()},
         history=outcome.history,
-        warnings=outcome.warnings,
+        warnings=(*_lost(anchors, empty), *outcome.warnings),
         facts=_facts(recipe, split, outcome),
     )
     if not split.tested.rows.size:
@@ -150,6 +151,21 @@ def _joined(first: Labels, second: Labels) -> Labels:
         np.concatenate([first.cols, second.cols]),
         np.concatenate([first.classes, second.classes]),
         np.concatenate([first.units, second.units]),
+    )
+
+
+def _lost(anchors: Labels, empty: Labels) -> tuple[Problem, ...]:
+    """Say which units have no data at all."""
+    lost = empty.chosen(~np.isin(empty.units, anchors.units)).units_per_class
+    parts = [f"{count} of {name!r}" for name, count in zip(empty.names, lost, strict=True) if count]
+    if not parts:
+        return ()
+    return (
+        Problem(
+            code="nodata",
+            message=f"Some labels lie where the rasters have no data: {listed(parts)}; left out.",
+            advice="Draw them where the image shows something.",
+        ),
     )
 
 

@@ -37,7 +37,7 @@ def test_a_square_is_cut_out_and_reflected(stack, whole, place) -> None:
     rows, cols = (list(range(0, size, 10)) for size in whole[1].shape)
     grid = [(row, col) for row in rows for col in cols]
     labels = labels_of(*zip(*grid, strict=True), [0] * len(grid), range(len(grid)))
-    mosaic, _ = read_around(stack, labels, 32, seed=0)
+    mosaic, *_ = read_around(stack, labels, 32, seed=0)
     image, valid = mosaic.cut(*place, 32)
     down, across = mosaic.places(*place, 32)
     assert image.shape == (len(MODEL_BANDS), 32, 32)
@@ -50,7 +50,7 @@ def test_image_and_target_stay_together(stack, whole) -> None:
     bright = whole[0][6] > np.median(whole[0][6][whole[1]])
     rows, cols = np.nonzero(whole[1])
     labels = labels_of(rows, cols, bright[rows, cols], np.arange(rows.size) // 40)
-    mosaic, anchors = read_around(stack, labels, 32, seed=0)
+    mosaic, anchors, _ = read_around(stack, labels, 32, seed=0)
     crops = Crops(mosaic, labels, anchors, 32).draw(30, np.random.default_rng(1))
     images, targets, valid = stacked(crops)
     known = targets != UNLABELLED
@@ -61,7 +61,7 @@ def test_image_and_target_stay_together(stack, whole) -> None:
 
 def test_labels_of_others_are_not_seen(stack) -> None:
     labels = labels_of([70, 70, 71, 71], [60, 61, 60, 61], [0, 0, 1, 1], [0, 0, 1, 1])
-    mosaic, anchors = read_around(stack, labels, 32, seed=0)
+    mosaic, anchors, _ = read_around(stack, labels, 32, seed=0)
     mine = labels.units == 0
     crops = Crops(mosaic, labels.chosen(mine), anchors.chosen(anchors.units == 0), 32)
     for crop in crops.draw(10, np.random.default_rng(0)):
@@ -74,7 +74,7 @@ def test_small_classes_are_seen_as_often(stack) -> None:
     units = rows // 4
     classes = (units == units.max()).astype(np.int64)
     labels = labels_of(rows, cols, classes, units)
-    mosaic, anchors = read_around(stack, labels, 8, seed=0)
+    mosaic, anchors, _ = read_around(stack, labels, 8, seed=0)
     crops = Crops(mosaic, labels, anchors, 8).draw(200, np.random.default_rng(0))
     rare = sum((crop.target == 1).any() for crop in crops)
     assert 80 < rare < 140
@@ -86,7 +86,7 @@ def test_memory_is_bounded_and_every_class_kept(stack) -> None:
     classes = (np.arange(80) >= 76).astype(np.int64)
     labels = labels_of(rows, cols, classes, np.arange(80))
     tile = SIDE**2 * (4 * len(MODEL_BANDS) + 1)
-    mosaic, anchors = read_around(stack, labels, 16, seed=0, most_bytes=5 * tile)
+    mosaic, anchors, _ = read_around(stack, labels, 16, seed=0, most_bytes=5 * tile)
     assert len(mosaic._tiles) <= 5
     assert set(anchors.classes) == {0, 1} and 0 < anchors.rows.size < 80
     for crop in Crops(mosaic, labels, anchors, 16).draw(20, np.random.default_rng(0)):

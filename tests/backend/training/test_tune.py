@@ -118,6 +118,22 @@ class TestTraining:
         with pytest.raises(EmptyAreaError, match="no data where the labels are"):
             train(dataclasses.replace(task, labels=corner, validation=0), Watch())
 
+    def test_labels_without_data_are_told(self, task) -> None:
+        one = np.array([3])
+        number = task.labels.units.max() + 1
+        parts = [
+            np.append(part, more)
+            for part, more in zip(
+                (task.labels.rows, task.labels.cols, task.labels.classes, task.labels.units),
+                (one, one, one * 0, one * 0 + number),
+                strict=True,
+            )
+        ]
+        labels = Labels(task.labels.names, *parts)
+        trained = train(dataclasses.replace(task, labels=labels, epochs=1, validation=0), Watch())
+        (warning,) = trained.warnings
+        assert warning.code == "nodata" and "no data: 1 of 'dark'; left out" in warning.message
+
 
 class TestEndings:
     def test_a_killed_run_goes_on_to_the_same_weights(self, task, tmp_path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ BAND = 3  # pixels on the inner side of a border
 SEEDS = 5
 TESTED = 5  # tiles of each split
 SIDE = 512  # of a tile; some have a few pixels more
-EPOCHS, STEPS = 10, 60
+EPOCHS, STEPS = 5, 120
 ENCODERS = {"plain ResNet-18": "resnet18", "detail stem": "detail-resnet18-full"}
 LOSSES = ("cross-entropy", "boundary-cross-entropy")
 PLAIN, BETTER = ("plain ResNet-18", LOSSES[0]), ("detail stem", LOSSES[1])
@@ -120,6 +121,7 @@ def _train(
     crops = DenseCrops(tiles, recipe.crop)
     lessons = Lessons(crops, (), normalise, find_loss(arm[1]), weights, None)
     fit(network, {}, lessons, recipe, folder, Watch())
+    shutil.rmtree(folder)
     return network, normalise.to(device)
 
 

@@ -24,6 +24,7 @@ from mmearth.training.samples import thinned
 SIDE = 64  # pixels a side of the tiles that are held
 MOST_BYTES = 1_000_000_000  # of all tiles held
 ANCHORS = 24  # pixels of a unit that crops are laid around
+MOST_ANCHORS = 20_000  # of all units: more crops are never drawn
 MARGIN = 1 / 8  # of a crop: an anchor lies no nearer to its rim
 
 
@@ -159,8 +160,9 @@ class Crops:
         self._by_class: list[list[NDArray[np.intp]]] = []
         for number in np.unique(anchors.classes):
             places = np.flatnonzero(anchors.classes == number)
-            units = anchors.units[places]
-            self._by_class.append([places[units == unit] for unit in np.unique(units)])
+            places = places[np.argsort(anchors.units[places], kind="stable")]
+            _, first = np.unique(anchors.units[places], return_index=True)
+            self._by_class.append(np.split(places, first[1:]))
 
     def draw(self, count: int, random: np.random.Generator) -> list[Crop]:
         """Draw crops: a class, one of its units, one of its pixels, and where that lies in a crop.
@@ -259,7 +261,7 @@ def read_around(
     most = max(1, most_bytes // (SIDE**2 * (4 * len(stack.bands) + 1)))
     chosen: set[tuple[int, int]] = set()
     kept = np.zeros(few.rows.size, bool)
-    for anchor in _in_turns(few, seed):
+    for anchor in _in_turns(few, seed)[:MOST_ANCHORS]:
         wanted = _around(mosaic, int(few.rows[anchor]), int(few.cols[anchor]), side) - chosen
         if len(chosen) + len(wanted) <= most or not chosen:
             chosen |= wanted

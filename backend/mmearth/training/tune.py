@@ -305,17 +305,15 @@ def _see(task: Task, network: nn.Module, wanted: NDArray[np.int64], watch: Watch
     scores = np.zeros((count, len(labels.names)), np.float32)
     done = 0
     with task.stack, memory_explained(device):
-        for row, col, members, image, mask in tiles_with(task.stack, labels, task.layout):
-            rows, cols = labels.rows[members] - row, labels.cols[members] - col
-            valid[members] = mask[rows, cols]
-            reflectance[members] = image[:, rows, cols].T
+        for tile in tiles_with(task.stack, labels, task.layout):
+            members, place = tile.members, (tile.rows, tile.cols)
+            valid[members] = tile.mask[place]
+            reflectance[members] = tile.image[:, tile.rows, tile.cols].T
             if tested[members].any():
-                values = normalise(
-                    torch.from_numpy(image)[None].to(device),
-                    torch.from_numpy(mask)[None].to(device),
-                )
+                image, mask = torch.from_numpy(tile.image)[None], torch.from_numpy(tile.mask)[None]
+                values = normalise(image.to(device), mask.to(device))
                 found = network(values.contiguous(memory_format=torch.channels_last))[0].float()
-                scores[members] = found.cpu().numpy()[:, rows, cols].T
+                scores[members] = found.cpu().numpy()[:, tile.rows, tile.cols].T
             done += members.size
             watch.report(done / count, "Testing on labels that were not learned from", None)
     return _Seen(labels.chosen(valid), reflectance[valid], scores[valid], tested[valid])

@@ -85,11 +85,12 @@ def _with_decoder(config: NetworkConfig) -> NetworkConfig:
     name = config.encoder.removesuffix(SCENE)
     register_encoder(name)
     known = smp.encoders.encoders
-    decoder = "upconv" if known.get(name, {}).get("encoder") is ViTEncoder else "unet"
+    if known.get(name, {}).get("encoder") is ViTEncoder:
+        return NetworkConfig(decoder="upconv", encoder=name, multiply_adds_per_pixel=1)
     # A U-Net leaves out an encoder's first map, unless the image stands before it.
     if name + FULL in known and deepest(name + FULL) <= len(WIDTHS):
         name += FULL
-    return NetworkConfig(decoder=decoder, encoder=name, multiply_adds_per_pixel=1)
+    return NetworkConfig(decoder="unet", encoder=name, multiply_adds_per_pixel=1)
 
 
 def _load_encoder(network: nn.Module, old: nn.Module) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks import ROOT
 
-BENCHMARKS = ("overhead", "memory", "tiles", "startup", "adapter", "fewshot")
+BENCHMARKS = ("overhead", "memory", "tiles", "startup", "adapter", "fewshot", "boundary")
 RESULTS = ROOT / "build" / "benchmarks.json"
 
 

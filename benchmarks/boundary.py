@@ -1,8 +1,8 @@
 """Borders of a forest map: boundary-weighted loss and detail-preserving stem, with and without.
 
 Dense labels of the Brazilian Amazon (Bragagnolo et al.), split by tile; all arms see the same crops
-in the same order for as many steps. ``DATA`` in the environment names the folder that holds
-``amazon_rgb``. On a graphics card a few minutes, on a processor hours.
+in the same order for as many steps. ``--data`` names the folder that holds ``amazon_rgb``. On a
+graphics card a few minutes, on a processor hours.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def measure(
     scratch: Path, seeds: int = SEEDS, epochs: int = EPOCHS, steps: int = STEPS
 ) -> list[dict[str, Any]]:
     """Return the rows of the table."""
-    folder = Path(os.environ.get("DATA", ".")) / "amazon_rgb"
+    folder = Path(os.environ.get("MMEARTH_DATA", "")) / "amazon_rgb"
     if not folder.is_dir():
-        print(f"  left out: no folder {folder}; DATA=<folder that holds amazon_rgb> names it")
+        print(f"  left out: no folder {folder}; --data names the folder that holds amazon_rgb")
         return []
     tiles = _read(folder)
     device = choose_device(Settings())

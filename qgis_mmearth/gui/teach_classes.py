@@ -19,6 +19,7 @@ from . import words
 
 SIGN, TITLE, UNITS, PIXELS = range(4)  # columns
 FEW_UNITS = 5  # fewer polygons of a class say little of how it varies
+NEW = "class-{}"  # values of classes that are still to be named
 MOST_ROWS = 9  # seen at once; more are scrolled
 _VALUE = Qt.ItemDataRole.UserRole
 
@@ -105,13 +106,15 @@ class ClassTable(QObject):
 
     def add(self) -> None:
         """Add a class, ready to be named."""
-        taken = {row["value"] for row in self._classes}
+        taken = [row["value"] for row in self._classes]
         number = len(taken) + 1
-        while f"class-{number}" in taken:
+        while NEW.format(number) in taken:
             number += 1
+        # Where classes are numbered, as those of a model are, the next number is the new one's.
+        coded = bool(taken) and all(value.isdigit() for value in taken)
         self._classes.append(
             {
-                "value": f"class-{number}",
+                "value": str(max(map(int, taken)) + 1) if coded else NEW.format(number),
                 "title": self.tr("Class {}").format(number),
                 "color": labels.free_color(self._classes),
             }
@@ -157,7 +160,7 @@ class ClassTable(QObject):
             return
         if title and title not in (row["title"] for row in self._classes):
             entry["title"] = title
-            if not self._units.get(entry["value"]) and re.match(r"class-\d+$", entry["value"]):
+            if not self._units.get(entry["value"]) and re.match(NEW.format(r"\d+$"), entry["value"]):
                 entry["value"] = self._free_value(title)  # nothing is drawn of it yet
             self._fill()
             self.edited.emit()

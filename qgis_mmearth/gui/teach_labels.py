@@ -1,6 +1,5 @@
 """Which layer labels are read from, by which field; and word of each that is drawn."""
 
-from contextlib import suppress
 from typing import Any, List, Optional, Tuple
 
 from qgis.core import (
@@ -102,14 +101,12 @@ class LabelChooser(QObject):
         before = self._combo.currentData()
         self._combo.clear()
         found = _candidates(set(self._rasters.ticked_keys()))
+        self._combo.addItem(self.tr("please choose") if found else self.tr("none yet"), "")
         for title, layer_id in found:
             self._combo.addItem(title, layer_id)
-        kept = self._combo.findData(before)
-        ours = [number for number, (_, key) in enumerate(found) if _is_ours(key)]
+        kept = self._combo.findData(before) if before else -1
+        ours = [number for number, (_, key) in enumerate(found, 1) if _is_ours(key)]
         self._combo.setCurrentIndex(kept if kept >= 0 else ours[0] if ours else 0)
-        self._combo.setEnabled(bool(found))
-        if not found:
-            self._combo.addItem(self.tr("none yet"), None)
         if self._combo.currentData() != before:
             self._layer_chosen()
 
@@ -148,14 +145,16 @@ class LabelChooser(QObject):
             for signal in signals:
                 signal.connect(self._soon)
                 self._links.append((signal, self._soon))
+            # Once it is gone, even asking for its signals would end QGIS.
+            layer.willBeDeleted.connect(self._unwatch)
+            self._links.append((layer.willBeDeleted, self._unwatch))
             if _is_ours(layer.id()):
                 layer.featureAdded.connect(self._feature_added)
                 self._links.append((layer.featureAdded, self._feature_added))
 
-    def _unwatch(self) -> None:
+    def _unwatch(self, *_: Any) -> None:
         for signal, slot in self._links:
-            with suppress(RuntimeError, TypeError):  # the layer is gone
-                signal.disconnect(slot)
+            signal.disconnect(slot)
         self._links.clear()
 
     def _soon(self, *_: Any) -> None:
@@ -182,8 +181,10 @@ def _candidates(scene: set) -> List[Tuple[str, str]]:
     found, files = [], set()
     for layer in project.mapLayers().values():
         title = layer.name()
+        if layer.customProperty(RESULT_PROPERTY):
+            continue
         if isinstance(layer, QgsVectorLayer):
-            if not layer.isSpatial() or layer.customProperty(RESULT_PROPERTY):
+            if not layer.isSpatial():
                 continue
             if _is_ours(layer.id()):
                 path = labels.file_of(layer)

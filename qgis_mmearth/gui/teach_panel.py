@@ -29,11 +29,11 @@ from .teach_live import LiveControls
 FORM, _ = uic.loadUiType(str(paths.GUI / "teach.ui"))
 QUICK = "quick"
 LOSSES = (
-    ("Every pixel alike", "cross-entropy"),
-    ("Small areas count more", "dice"),
-    ("Hard pixels count more", "focal"),
-    ("Overlap of areas", "lovasz"),
-    ("Borders count more", "boundary-cross-entropy"),
+    ("every pixel alike", "cross-entropy"),
+    ("small classes", "dice"),
+    ("difficult pixels", "focal"),
+    ("overlap of areas", "lovasz"),
+    ("borders of areas", "boundary-cross-entropy"),
 )
 
 

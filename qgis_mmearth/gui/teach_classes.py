@@ -1,7 +1,7 @@
 """The table of the classes to learn: their names, colours, and how much of each is labelled."""
 
 import re
-from typing import Dict, List, Optional
+from typing import Dict, Optional, Sequence
 
 from qgis.PyQt.QtCore import QItemSelectionModel, QObject, Qt, pyqtSignal
 from qgis.PyQt.QtGui import QBrush, QColor
@@ -15,6 +15,7 @@ from qgis.PyQt.QtWidgets import (
 
 from ..layers import labels
 from ..layers.labels import Classes
+from ..link.catalog import Product
 from . import words
 
 SIGN, TITLE, UNITS, PIXELS = range(4)  # columns
@@ -160,8 +161,9 @@ class ClassTable(QObject):
             return
         if title and title not in (row["title"] for row in self._classes):
             entry["title"] = title
-            if not self._units.get(entry["value"]) and re.match(NEW.format(r"\d+$"), entry["value"]):
-                entry["value"] = self._free_value(title)  # nothing is drawn of it yet
+            unnamed = re.match(NEW.format(r"\d+$"), entry["value"])
+            if unnamed and not self._units.get(entry["value"]):  # nothing is drawn of it yet
+                entry["value"] = self._free_value(title)
             self._fill()
             self.edited.emit()
         else:
@@ -248,11 +250,18 @@ class ClassTable(QObject):
         self._table.blockSignals(False)
 
 
-def classes_of_model(products: List) -> Classes:
-    """Return the classes of a model's first product, to start from; none of an encoder."""
-    if not products:
-        return []
+def classes_of_model(products: Sequence[Product]) -> Classes:
+    """Return the classes of a model's first product, to start from; of an encoder, two."""
+    if products:
+        return [
+            {"value": str(row.value), "title": row.title, "color": row.color}
+            for row in products[0].classes
+        ]
     return [
-        {"value": str(row.value), "title": row.title, "color": row.color}
-        for row in products[0].classes
+        {
+            "value": NEW.format(number),
+            "title": words.tr("Class {}").format(number),
+            "color": labels.PALETTE[number - 1],
+        }
+        for number in (1, 2)
     ]

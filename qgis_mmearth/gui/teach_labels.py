@@ -1,10 +1,12 @@
 """Which layer labels are read from, by which field; and word of each that is drawn."""
 
+from pathlib import Path
 from typing import Any, List, Optional, Tuple
 
 from qgis.core import (
     Qgis,
     QgsCategorizedSymbolRenderer,
+    QgsCoordinateReferenceSystem,
     QgsMapLayer,
     QgsProject,
     QgsRasterLayer,
@@ -13,8 +15,10 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 from qgis.PyQt.QtWidgets import QComboBox, QLabel
 
+from .. import settings
 from ..layers import labels, stack
 from ..layers.results import RESULT_PROPERTY
+from . import words
 from .layer_list import LayerList
 
 DELAY_MS = 200  # several strokes in a row are counted once
@@ -168,6 +172,32 @@ class LabelChooser(QObject):
             value = layer.getFeature(number).attribute(labels.FIELD)
             if isinstance(value, str) and value != labels.drawn_class(layers):
                 labels.draw_class(layers, value)
+
+
+def new_label_layers(
+    classes: labels.Classes, otherwise: Optional[QgsCoordinateReferenceSystem]
+) -> List[QgsVectorLayer]:
+    """Create label layers in the folder of the saved project, or a temporary one.
+
+    Args:
+        classes: what can be drawn.
+        otherwise: CRS, if the project has none.
+
+    Raises:
+        LinkError: if the file cannot be written.
+    """
+    project = QgsProject.instance()
+    saved = project.absolutePath()
+    folder = Path(saved) if saved else settings.temporary_folder()
+    stem = words.tr("Labels")
+    path, number = folder / f"{stem}.gpkg", 1
+    while path.exists():
+        number += 1
+        path = folder / f"{stem} {number}.gpkg"
+    crs = project.crs()
+    if not crs.isValid() and otherwise is not None:
+        crs = otherwise
+    return labels.create_label_layers(path, classes, crs)
 
 
 def _is_ours(layer_id: str) -> bool:

@@ -28,7 +28,7 @@ from .teach_live import LiveControls
 FORM, _ = uic.loadUiType(str(paths.GUI / "teach.ui"))
 QUICK = "quick"
 LOSSES = (
-    ("every pixel alike", "cross-entropy"),
+    ("all alike", "cross-entropy"),
     ("small classes", "dice"),
     ("difficult pixels", "focal"),
     ("overlap of areas", "lovasz"),

@@ -35,7 +35,7 @@ def announce(iface, result: Dict[str, Any], use: Callable[[str], None]) -> None:
         use: called with the model's identifier if the user wants to map with it.
     """
     bar = iface.messageBar()
-    item = bar.createMessage("MMEarth", summary(result))
+    item = bar.createMessage(summary(result))
     report, model_id = result["outputs"]["report"], result["model"]["id"]
     if report:
         button = QPushButton(tr("Open report"), item)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
@@ -17,6 +18,7 @@ KINDS = {
     "embed": "mmearth.jobs.embed",
     "export": "mmearth.jobs.export",
     "install": "mmearth.jobs.install",
+    "preview": "mmearth.jobs.preview",
     "segment": "mmearth.jobs.segment",
     "similarity": "mmearth.jobs.similarity",
 }
@@ -39,6 +41,13 @@ def run_job(spec: JobSpec, context: JobContext) -> JobResult:
     """
     run: Callable[..., JobResult] = import_module(KINDS[spec.kind]).run
     return run(spec, context)
+
+
+def forget_previews() -> None:
+    """Free what is kept in memory for previews."""
+    module = sys.modules.get(KINDS["preview"])
+    if module is not None:  # else there was none, and nothing is kept
+        module.forget()
 
 
 def read_spec(spec: Mapping[str, Any]) -> JobSpec:

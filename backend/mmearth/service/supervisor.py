@@ -127,6 +127,16 @@ class Supervisor:
                 )
             return self.get(job_id)
 
+    def forget_previews(self) -> None:
+        """Let the worker free what it keeps for previews, and drop the records of those over."""
+        with self._lock:
+            for job in self.all():
+                if job.spec.kind == "preview" and job.state.over:
+                    self._jobs.pop(job.id, None)
+                    self._store.remove(job.id)
+            if self._worker and self._worker.alive:
+                self._worker.send({"command": "forget"})
+
     def close(self) -> None:
         """Stop the worker; jobs under way are marked as cancelled."""
         with self._lock:

@@ -13,9 +13,10 @@ from pyproj import Transformer
 from rasterio.crs import CRS
 from scenes import UTM
 
+from mmearth.api import LabelClass, LabelSource
 from mmearth.errors import InputError, MissingCrsError
 from mmearth.raster.grid import Grid
-from mmearth.training.labels import read_raster_labels, read_vector_labels
+from mmearth.training.labels import read_labels, read_raster_labels, read_vector_labels
 
 LEFT, TOP = 600_000.0, 5_400_000.0
 GRID = Grid(UTM, Affine(10, 0, LEFT, 0, -10, TOP), 40, 30)
@@ -163,3 +164,46 @@ class TestRasters:
         path = make_raster("l.tif", np.ones((30, 40), np.float32))
         with pytest.raises(InputError, match="one band of whole numbers, found 1 of float32"):
             read_raster_labels(str(path), GRID)
+
+
+class TestSource:
+    """Labels as a request names them: layers of a file, chosen classes."""
+
+    def test_every_layer_with_the_field_is_read(self, draw) -> None:
+        path = draw([box(0, 0, 2, 2)], ["wood"])
+        for layer, shape, value in (
+            ("points", shapely.Point(LEFT + 105, TOP - 105), "well"),
+            ("notes", shapely.Point(LEFT + 55, TOP - 55), "no class"),
+        ):
+            field = "note" if layer == "notes" else "cover"
+            pyogrio.raw.write(
+                path, shapely.to_wkb([shape]), [np.array([value], object)], [field],
+                layer=layer, geometry_type="Point", crs="EPSG:32632", append=True,
+            )  # fmt: skip
+        source = LabelSource(path=path, field="cover")
+        labels = read_labels(source, GRID)
+        assert labels.names == ("well", "wood") and cells(labels, "well") == {(10, 10)}
+        alone = read_labels(source.model_copy(update={"layer": "points"}), GRID)
+        assert alone.names == ("well",)
+
+    def test_chosen_classes_in_their_order(self, draw) -> None:
+        path = draw([box(0, 0, 2, 2), box(5, 5, 2, 2), box(9, 9, 2, 2)], ["a", "b", "c"])
+        chosen = [LabelClass(value="c"), LabelClass(value="x"), LabelClass(value="a")]
+        labels = read_labels(LabelSource(path=path, field="cover", classes=chosen), GRID)
+        assert labels.names == ("c", "a") and len(cells(labels, "c")) == 4
+        assert codes(labels) == {"other_class", "no_label"}
+
+    def test_chosen_codes_of_a_raster(self, make_raster) -> None:
+        classes = np.full((30, 40), 3, np.uint8)
+        classes[:10], classes[10:12] = 7, 0
+        path = make_raster("l.tif", classes)
+        chosen = [LabelClass(value="7"), LabelClass(value="3")]
+        labels = read_labels(LabelSource(path=str(path), classes=chosen), GRID)
+        assert labels.names == ("7", "3") and labels.pixels_per_class.tolist() == [400, 720]
+        only = read_labels(LabelSource(path=str(path), classes=chosen[:1]), GRID)
+        assert only.names == ("7",) and set(only.rows.tolist()) == set(range(10))
+
+    def test_a_file_of_features_needs_a_field(self, draw) -> None:
+        path = draw([box(0, 0, 2, 2)], ["wood"])
+        with pytest.raises(InputError, match="with the fields cover; which one"):
+            read_labels(LabelSource(path=path), GRID)

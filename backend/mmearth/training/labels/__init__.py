@@ -1,0 +1,15 @@
+"""Labels that a user has drawn, or has as a raster, as pixels of the model's grid."""
+
+from mmearth.training.labels.base import MOST_CLASSES, Labels
+from mmearth.training.labels.raster import BLOCK, read_raster_labels
+from mmearth.training.labels.read import read_labels
+from mmearth.training.labels.vector import read_vector_labels
+
+__all__ = [
+    "BLOCK",
+    "MOST_CLASSES",
+    "Labels",
+    "read_labels",
+    "read_raster_labels",
+    "read_vector_labels",
+]

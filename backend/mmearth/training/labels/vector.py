@@ -1,0 +1,271 @@
+"""Labels that a user has drawn, as pixels of the model's grid.
+
+The rule: a polygon labels the pixels whose centre it covers, a line those that it runs through, a
+point the one that it lies in. Pixels that two classes claim are left out. Only labelled pixels are
+held, so a few polygons on a large scene cost little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+import pyogrio.raw
+import rasterio
+import rasterio.features
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from pyogrio.errors import DataLayerError, DataSourceError, FieldError
+from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError
+
+from mmearth.api import Problem
+from mmearth.errors import InputError, MissingCrsError, listed
+from mmearth.raster.grid import Grid
+from mmearth.training.labels.base import CHOOSE_FIELD, Labels, limit_classes, warning
+
+
+def read_vector_labels(
+    path: str, field: str, grid: Grid, *, layer: str | None = None, wanted: Sequence[str] = ()
+) -> Labels:
+    """Read polygons, lines or points and burn them on a grid.
+
+    Args:
+        path: file or data source that GDAL reads as vectors.
+        field: holds the class, a number or a text; features without a value are left out.
+        grid: of the model's input.
+        layer: of the file; every layer that has the field if None.
+        wanted: classes, in order, features of others are left out; all in their natural order if
+            empty.
+
+    Raises:
+        InputError: if it cannot be read, lacks the field, holds no class or far too many, or no
+            feature lies on the grid.
+        MissingCrsError: if a layer does not say where it is.
+    """
+    warnings: list[Problem] = []
+    drawn = _read_layers(path, field, layer, grid)
+    if missing := sum(value is None for value in drawn.values):
+        warnings.append(
+            warning("empty_class", f"{missing:,} features have no value in {field!r}; left out.")
+        )
+    names = list(wanted) or _class_names(drawn.values, field)
+    others = {value for value in drawn.values if value is not None} - set(names)
+    if others:
+        warnings.append(
+            warning(
+                "other_class", f"Labels of {listed(sorted(others))} are not asked for; left out."
+            )
+        )
+    usable = _repaired(drawn, warnings)
+    outside, small, found = [], [], []
+    for unit, (shape, value) in enumerate(zip(usable, drawn.values, strict=True)):
+        if value not in names or shape is None:
+            continue
+        pixels = _burn(shape, grid)
+        if pixels is None:
+            outside.append(drawn.numbers[unit])
+        elif not pixels.size:
+            small.append(drawn.numbers[unit])
+        else:
+            found.append(_Burnt(pixels, names.index(value), unit))
+    if outside:
+        warnings.append(
+            warning("outside", f"Features {listed(outside)} lie outside the rasters; left out.")
+        )
+    if small:
+        warnings.append(
+            warning(
+                "small",
+                f"Features {listed(small)} cover no pixel's centre; left out.",
+                "Draw them larger, or as points.",
+            )
+        )
+    if not found:
+        raise InputError(
+            f"None of the {len(drawn.values):,} labels lies on the rasters, or has a class that is "
+            "asked for.",
+            "Draw labels where the rasters are, or choose the rasters that were labelled.",
+        )
+    return _without_conflicts(found, tuple(names), grid, warnings)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    shapes: NDArray[np.object_]  # in coordinates of the grid
+    values: list[str | None]
+    numbers: list[str]  # of the features, for messages
+
+
+@dataclass(frozen=True)
+class _Burnt:
+    pixels: NDArray[np.int64]  # row x width + col
+    number: int  # of the class
+    unit: int
+
+
+def _read_layers(path: str, field: str, layer: str | None, grid: Grid) -> _Drawn:
+    """Read a layer, or all that have the field."""
+    name = Path(path).name
+    try:
+        layers = [layer] if layer else [str(row[0]) for row in pyogrio.list_layers(path)]
+        fields = {found: list(pyogrio.read_info(path, layer=found)["fields"]) for found in layers}
+    except (DataSourceError, DataLayerError, OSError) as error:
+        raise InputError(
+            f"The labels {name} cannot be read: {error}.", "Choose a vector layer that opens."
+        ) from error
+    chosen = [found for found in layers if field in fields[found]]
+    if not chosen:
+        known = listed(sorted({one for found in fields.values() for one in found})) or "none"
+        raise InputError(f"{name} has no field {field!r}; it has {known}.", CHOOSE_FIELD)
+    parts = [_read_layer(path, field, found, grid, several=len(chosen) > 1) for found in chosen]
+    values = [value for part in parts for value in part.values]
+    if not values:
+        raise InputError(f"{name} holds no features.", "Draw some labels, and save the layer.")
+    return _Drawn(
+        np.concatenate([part.shapes for part in parts]),
+        values,
+        [number for part in parts for number in part.numbers],
+    )
+
+
+def _read_layer(path: str, field: str, layer: str, grid: Grid, *, several: bool) -> _Drawn:
+    name = f"{Path(path).name}, layer {layer}," if several else Path(path).name
+    try:
+        meta, fids, geometry, columns = pyogrio.raw.read(
+            path, layer=layer, columns=[field], return_fids=True
+        )
+    except (DataSourceError, DataLayerError, FieldError, OSError) as error:
+        raise InputError(
+            f"The labels {name} cannot be read: {error}.", "Choose a vector layer that opens."
+        ) from error
+    if not len(fids):
+        return _Drawn(np.empty(0, object), [], [])
+    if geometry is None:
+        raise InputError(f"{name} is a table without geometries.", "Choose a layer of polygons.")
+    if not meta["crs"]:
+        raise MissingCrsError(
+            f"{name} does not say where it is: it has no coordinate system.",
+            "Assign one in the layer's properties.",
+        )
+    shapes = _reprojected(shapely.from_wkb(geometry), CRS(meta["crs"]), grid)
+    values = [None if _is_empty(value) else _text(value) for value in columns[0]]
+    return _Drawn(shapes, values, [f"{layer} {fid}" if several else str(fid) for fid in fids])
+
+
+def _is_empty(value: object) -> bool:
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return True
+    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
+
+
+def _text(value: object) -> str:
+    """Write a class as text; a column of whole numbers with gaps is read as one of decimals."""
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def _class_names(values: Sequence[str | None], field: str) -> list[str]:
+    names = {value for value in values if value is not None}
+    if not names:
+        raise InputError(f"No feature has a value in the field {field!r}.", CHOOSE_FIELD)
+    limit_classes(len(names), f"the field {field!r}")
+    numeric = all(name.lstrip("-").isdigit() for name in names)
+    return sorted(names, key=int) if numeric else sorted(names)
+
+
+def _reprojected(shapes: NDArray[np.object_], crs: CRS, grid: Grid) -> NDArray[np.object_]:
+    target = CRS(grid.crs.to_wkt())
+    if crs == target:
+        return shapes
+    try:
+        change = Transformer.from_crs(crs, target, always_xy=True)
+    except CRSError as error:
+        raise InputError(
+            f"The labels' coordinates cannot be expressed in the image's: {error}.",
+            "Reproject the layer to the image's coordinate system.",
+        ) from error
+
+    def moved(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.stack(change.transform(points[:, 0], points[:, 1]), axis=1)
+
+    return shapely.transform(shapely.force_2d(shapes), moved)
+
+
+def _repaired(drawn: _Drawn, warnings: list[Problem]) -> list[Any]:
+    """Return geometries that can be burnt, None for those that cannot; polygons are untangled."""
+    shapes, numbers = drawn.shapes, drawn.numbers
+    valid = shapely.is_valid(shapes)
+    crossed = [
+        numbers[place] for place in np.flatnonzero(~valid & ~shapely.is_missing(shapes)).tolist()
+    ]
+    if crossed:
+        warnings.append(
+            warning(
+                "crossing",
+                f"Outlines of features {listed(crossed)} cross themselves; what they enclose was "
+                "guessed.",
+                "Repair them with ‘Fix geometries’.",
+            )
+        )
+    mended = np.where(valid, shapes, shapely.make_valid(shapes))
+    empty = shapely.is_missing(mended) | shapely.is_empty(mended)
+    lost = [numbers[place] for place in np.flatnonzero(empty).tolist()]
+    if lost:
+        warnings.append(warning("no_geometry", f"Features {listed(lost)} are empty; left out."))
+    return [None if gone else shape for gone, shape in zip(empty, mended, strict=True)]
+
+
+def _burn(shape: Any, grid: Grid) -> NDArray[np.int64] | None:
+    """Return the pixels of a shape as row x width + col; None if it lies outside."""
+    bounds = np.array(shapely.bounds(shape))
+    if not np.isfinite(bounds).all():  # cannot be expressed in the image's coordinates
+        return None
+    inverse = ~grid.transform
+    left, top = inverse @ (bounds[0], bounds[3])
+    right, bottom = inverse @ (bounds[2], bounds[1])
+    first_col, first_row = max(0, int(np.floor(left))), max(0, int(np.floor(top)))
+    # A point on the far edge of its pixel still has a window of one pixel.
+    last_col = min(grid.width, int(np.floor(right)) + 1)
+    last_row = min(grid.height, int(np.floor(bottom)) + 1)
+    if first_col >= last_col or first_row >= last_row:
+        return None
+    window = grid.transform @ Affine.translation(first_col, first_row)
+    mask = rasterio.features.rasterize(
+        [(shape, 1)], (last_row - first_row, last_col - first_col), transform=window, dtype="uint8"
+    )
+    rows, cols = np.nonzero(mask)
+    return (rows + first_row).astype(np.int64) * grid.width + cols + first_col
+
+
+def _without_conflicts(
+    found: Sequence[_Burnt], names: tuple[str, ...], grid: Grid, warnings: list[Problem]
+) -> Labels:
+    """Join what was burnt; of pixels drawn twice the first unit counts, if the classes agree."""
+    pixels = np.concatenate([item.pixels for item in found])
+    classes = np.concatenate([np.full(item.pixels.size, item.number) for item in found])
+    units = np.concatenate([np.full(item.pixels.size, item.unit) for item in found])
+    _, first, inverse = np.unique(pixels, return_index=True, return_inverse=True)
+    disputed = np.zeros(first.size, bool)
+    disputed[inverse[classes != classes[first][inverse]]] = True
+    if disputed.any():
+        warnings.append(
+            warning(
+                "overlap",
+                f"Labels of different classes overlap on {disputed.sum():,} pixels; left out.",
+                "Draw each place with one class.",
+            )
+        )
+    kept = first[~disputed]
+    if not kept.size:
+        raise InputError(
+            "Every labelled pixel is claimed by two classes.", "Draw each place with one class."
+        )
+    rows, cols = np.divmod(pixels[kept], grid.width)
+    return Labels(names, rows, cols, classes[kept], units[kept], tuple(warnings))

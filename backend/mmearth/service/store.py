@@ -77,11 +77,6 @@ class JobStore:
         jobs = [self._read(path.parent.name) for path in self._folder.glob(f"*/{RECORD}")]
         return sorted((job for job in jobs if job), key=lambda job: job.created, reverse=True)
 
-    def remove(self, job_id: str) -> None:
-        """Remove a record, if there is one."""
-        with self._lock:
-            shutil.rmtree(self._folder / job_id, ignore_errors=True)
-
     def _read(self, job_id: str) -> Job | None:
         folder = self._folder / job_id
         try:

@@ -82,7 +82,7 @@ class Supervisor:
             created=datetime.now(timezone.utc),
         )
         with self._lock:
-            self._store.save(job)
+            self._record(job)
             self._jobs[job.id] = job
             self._waiting.append(job.id)
             self._wake.notify_all()
@@ -128,12 +128,11 @@ class Supervisor:
             return self.get(job_id)
 
     def forget_previews(self) -> None:
-        """Let the worker free what it keeps for previews, and drop the records of those over."""
+        """Let the worker free what it keeps for previews, and know those that are over no more."""
         with self._lock:
-            for job in self.all():
+            for job in list(self._jobs.values()):
                 if job.spec.kind == "preview" and job.state.over:
-                    self._jobs.pop(job.id, None)
-                    self._store.remove(job.id)
+                    del self._jobs[job.id]
             if self._worker and self._worker.alive:
                 self._worker.send({"command": "forget"})
 
@@ -185,7 +184,7 @@ class Supervisor:
         while True:
             event = worker.next_event(0.1)
             if event is None:
-                if self._overdue():
+                if self._overdue(job_id):
                     worker.kill()
                     self._worker = None
                     tidy_up(self._settings.work_folder)
@@ -220,9 +219,10 @@ class Supervisor:
             self._worker = _WorkerProcess(self._settings)
         return self._worker
 
-    def _overdue(self) -> bool:
+    def _overdue(self, job_id: str) -> bool:
         cancelled = self._cancel_at
-        return cancelled is not None and time.monotonic() - cancelled > CANCEL_SECONDS
+        patience = getattr(self._jobs[job_id].spec, "cancel_seconds", CANCEL_SECONDS)
+        return cancelled is not None and time.monotonic() - cancelled > patience
 
     def _died(self, job_id: str, event: dict[str, Any]) -> None:
         if self._cancel_at is not None or self._closing:
@@ -231,13 +231,18 @@ class Supervisor:
         log.error("Worker ended with %s: %s", event["exit"], event["words"])
         raise _why_died(event["exit"], event["words"])
 
+    def _record(self, job: Job) -> None:
+        """Keep a job on disk; previews are of the moment, and there are hundreds of them."""
+        if job.spec.kind != "preview":
+            self._store.save(job)
+
     def _update(self, job_id: str, **changes: Any) -> None:
         with self._lock:
             job = self._jobs[job_id]
             if not job.state.over:
                 self._jobs[job_id] = job.model_copy(update=changes)
                 if "state" in changes:
-                    self._store.save(self._jobs[job_id])
+                    self._record(self._jobs[job_id])
 
     def _end(
         self,
@@ -262,7 +267,7 @@ class Supervisor:
             }
             self._jobs[job_id] = Job.model_validate(facts)
             try:
-                self._store.save(self._jobs[job_id])
+                self._record(self._jobs[job_id])
             except MMEarthError as error:  # as long as this service lives, it knows the end
                 log.error("The end of job %s is not recorded: %s", job_id, error)
 

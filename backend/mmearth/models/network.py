@@ -17,7 +17,9 @@ from safetensors.torch import load_file
 from mmearth.errors import ModelError, OutOfMemoryError
 from mmearth.models.budget import processor_budget
 from mmearth.models.card import ModelCard, Normalisation
+from mmearth.models.decoders.hypercolumn import Hypercolumn
 from mmearth.models.decoders.onnx import OnnxNetwork
+from mmearth.models.levels import set_budget
 from mmearth.models.registry import build_network
 from mmearth.settings import Settings
 
@@ -81,6 +83,9 @@ class LoadedModel:
         self._normalise = Normaliser(card.normalisation).to(self.device)
         self._settings = settings
         self._bytes_per_pixel = self._probe()
+        if isinstance(self._module, Hypercolumn):
+            set_budget(settings)
+            self._module.remembers = True  # the probe above had to see all layers
 
     def build(self) -> torch.nn.Module:
         """Build the network of the card, with its weights.

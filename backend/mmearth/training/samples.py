@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import nn
 from mmearth.errors import EmptyAreaError, JobCancelled
 from mmearth.inference.tiles import Axis, Layout
 from mmearth.models.decoders import hypercolumn
+from mmearth.models.levels import levels_of
 from mmearth.models.network import Normaliser
 from mmearth.raster.stack import RasterStack
 from mmearth.training.labels import Labels
@@ -57,6 +58,7 @@ def take_samples(
     base: nn.Module,
     normalise: Normaliser,
     *,
+    chosen: Sequence[int] | None = None,
     progress: Callable[[float], None] = lambda share: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Samples:
@@ -70,6 +72,7 @@ def take_samples(
         layout: tiles over it, as for mapping.
         base: a network of ``build_network``, in evaluation mode.
         normalise: from reflectance to its input.
+        chosen: numbers of the levels that columns are made of; all if None.
         progress: called with the share that is done.
         cancelled: asked once a tile.
 
@@ -90,7 +93,7 @@ def take_samples(
             valid[members] = mask[rows, cols]
             reflectance[members] = image[:, rows, cols].T
             values = normalise(torch.from_numpy(image)[None], torch.from_numpy(mask)[None])
-            maps = hypercolumn.levels(base, values)
+            maps = levels_of(base, values, chosen)
             found = hypercolumn.columns(maps, torch.from_numpy(rows), torch.from_numpy(cols))
             if columns is None:
                 columns = np.zeros((count, found.shape[1]), np.float32)

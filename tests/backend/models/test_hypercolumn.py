@@ -7,6 +7,7 @@ import torch
 
 from mmearth.models.card import NetworkConfig
 from mmearth.models.decoders import hypercolumn
+from mmearth.models.levels import levels
 from mmearth.models.registry import build_network
 
 BASES = [
@@ -33,7 +34,7 @@ def base(request):
 def test_pixels_alone_and_whole_images_give_the_same_scores(base) -> None:
     network, config = base
     image = torch.randn(1, 10, 96, 64)
-    maps = hypercolumn.levels(network, image)
+    maps = levels(network, image)
     assert maps[0] is image
     widths = [level.shape[1] for level in maps]
     options = {"base": config, "widths": widths, "hidden": 16}

@@ -11,6 +11,7 @@ from mmearth.api import RasterInput, SegmentSpec
 from mmearth.errors import EmptyAreaError
 from mmearth.jobs.prepare import prepare
 from mmearth.models.decoders import hypercolumn
+from mmearth.models.levels import levels
 from mmearth.models.network import Normaliser, load_weights
 from mmearth.models.registry import build_network
 from mmearth.raster.stack import RasterStack
@@ -51,7 +52,7 @@ class TestSamples:
         tile = torch.from_numpy(image[:, own_rows][:, :, own_cols])[None]
         mask = torch.from_numpy(valid[own_rows][:, own_cols])[None]
         with torch.inference_mode():
-            maps = hypercolumn.levels(network, normalise(tile, mask))
+            maps = levels(network, normalise(tile, mask))
             place = torch.tensor([70 - top]), torch.tensor([60 - left])
             expected = hypercolumn.columns(maps, *place)
         np.testing.assert_allclose(samples.columns[:1], expected, atol=1e-5)

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.functional import grid_sample, interpolate
 
 from mmearth.models.card import NetworkConfig
+from mmearth.models.levels import levels, levels_of
 from mmearth.models.registry import build_network
 
 HIDDEN = 64
@@ -28,17 +29,29 @@ class Hypercolumn(nn.Module):
 
     Args:
         base: what was trained before; its own head goes unused.
-        widths: channels of each level, see ``levels``.
+        widths: channels of each level that is used.
         classes: number of classes.
         hidden: channels between the two layers of the head.
+        chosen: numbers of the levels that are used, see ``mmearth.models.levels``; all if None.
+
+    Attributes:
+        remembers: single tiles take the levels from memory, if they are there, and are not seen by
+            hooks on the base then. Off at first, for those who count and export.
     """
 
     def __init__(
-        self, base: nn.Module, widths: Sequence[int], classes: int, hidden: int = HIDDEN
+        self,
+        base: nn.Module,
+        widths: Sequence[int],
+        classes: int,
+        hidden: int = HIDDEN,
+        chosen: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.base = base
         self.widths = tuple(widths)
+        self.chosen = tuple(range(len(self.widths)) if chosen is None else chosen)
+        self.remembers = False
         # As features differ in scale, each is brought to mean 0 and deviation 1 first.
         self.mean = nn.Parameter(torch.zeros(sum(widths)), requires_grad=False)
         self.scale = nn.Parameter(torch.ones(sum(widths)), requires_grad=False)
@@ -47,10 +60,13 @@ class Hypercolumn(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return class scores."""
-        return self.on_levels(levels(self.base, x))
+        if self.remembers and not self.training and x.shape[0] == 1:
+            return self.on_levels(levels_of(self.base, x, self.chosen))
+        maps = levels(self.base, x)
+        return self.on_levels([maps[number] for number in self.chosen])
 
     def on_levels(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return class scores (B, classes, H, W) of the maps that ``levels`` gives."""
+        """Return class scores (B, classes, H, W) of the chosen levels, the image first."""
         size = maps[0].shape[-2:]
         weights = (self.first.weight * self.scale).split(self.widths, dim=1)
         bias = self.first.bias - (self.first.weight * self.scale) @ self.mean
@@ -69,32 +85,12 @@ class Hypercolumn(nn.Module):
         return scores
 
 
-def levels(base: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
-    """Return the image, the encoder's maps, and a decoder's last map where there is one.
-
-    Args:
-        base: a network of ``build_network``.
-        x: (B, C, H, W) float32, normalised.
-
-    Returns:
-        Maps (B, widths[i], H / stride[i], W / stride[i]), the image first.
-    """
-    encoder: nn.Module = base.encoder  # type: ignore[assignment]
-    tokens = getattr(encoder, "token_maps", None)
-    if tokens is not None:
-        return [x, *tokens(x)]  # the pyramid made of them is untrained
-    pyramid: list[torch.Tensor] = encoder(x)
-    maps = [level for level in pyramid if level.shape[1] and level is not x]
-    if hasattr(base, "segmentation_head") and hasattr(base, "decoder"):
-        maps.append(base.decoder(pyramid))  # type: ignore[operator]
-    return [x, *maps]
-
-
 def columns(maps: Sequence[torch.Tensor], rows: torch.Tensor, cols: torch.Tensor) -> torch.Tensor:
     """Return the columns of single pixels of one tile.
 
     Args:
-        maps: (1, widths[i], h, w) each, of ``levels``; the first has the size of the tile.
+        maps: (1, widths[i], h, w) each, see ``mmearth.models.levels``; the first has the size of
+            the tile.
         rows: (n,) int64 rows of the pixels.
         cols: (n,) int64 columns of the pixels.
 
@@ -116,11 +112,14 @@ def columns(maps: Sequence[torch.Tensor], rows: torch.Tensor, cols: torch.Tensor
 def build(config: NetworkConfig, *, in_channels: int, classes: int) -> nn.Module:
     """Build the network; arguments and errors as of ``build_network``.
 
-    Options: ``base``, a ``NetworkConfig`` with ``classes``; ``widths`` of its levels; ``hidden``.
+    Options: ``base``, a ``NetworkConfig`` with ``classes``; ``widths`` and numbers (``chosen``) of
+    the levels that are used; ``hidden``.
     """
     options = dict(config.options)
     base = build_base(options["base"], in_channels)
-    return Hypercolumn(base, options["widths"], classes, options.get("hidden", HIDDEN))
+    return Hypercolumn(
+        base, options["widths"], classes, options.get("hidden", HIDDEN), options.get("chosen")
+    )
 
 
 def build_base(base: dict[str, object], in_channels: int) -> nn.Module:

@@ -184,7 +184,7 @@ class Supervisor:
         while True:
             event = worker.next_event(0.1)
             if event is None:
-                if self._overdue(job_id):
+                if self._overdue():
                     worker.kill()
                     self._worker = None
                     tidy_up(self._settings.work_folder)
@@ -219,10 +219,9 @@ class Supervisor:
             self._worker = _WorkerProcess(self._settings)
         return self._worker
 
-    def _overdue(self, job_id: str) -> bool:
+    def _overdue(self) -> bool:
         cancelled = self._cancel_at
-        patience = getattr(self._jobs[job_id].spec, "cancel_seconds", CANCEL_SECONDS)
-        return cancelled is not None and time.monotonic() - cancelled > patience
+        return cancelled is not None and time.monotonic() - cancelled > CANCEL_SECONDS
 
     def _died(self, job_id: str, event: dict[str, Any]) -> None:
         if self._cancel_at is not None or self._closing:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -13,6 +15,10 @@ class Schema(BaseModel):
 
 class Request(Schema):
     """Base of what is asked for: infinities and "not a number" are an error too."""
+
+    # A cancelled job looks up between batches; one that is deep in a file is stopped by force after
+    # so long.
+    cancel_seconds: ClassVar[float] = 1.2
 
     model_config = ConfigDict(allow_inf_nan=False)
 

@@ -56,7 +56,7 @@ class FinetuneOutputs(Schema):
 class FinetuneSpec(MappingSpec):
     """Train a model on drawn labels. ``model`` is what is built on: any model or encoder."""
 
-    # Cancelling lets the epoch under way come to its end and keeps the best one so far.
+    # A cancelled training still saves its best epoch so far.
     cancel_seconds: ClassVar[float] = 120.0
 
     kind: Literal["finetune"] = "finetune"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -15,18 +17,35 @@ EXIT_ERROR = 1
 Result = TypeVar("Result")
 
 
-def follow(run: Callable[[JobContext], Result], settings: Settings) -> Result:
+def follow(
+    run: Callable[[JobContext], Result], settings: Settings, *, keeps: bool = False
+) -> Result:
     """Run a job with a line of progress.
+
+    Args:
+        run: the job.
+        settings: settings of the backend.
+        keeps: whether the job, if cancelled, has something to keep: Ctrl+C then lets it do so, and
+            stops it at once when it is pressed again.
 
     Raises:
         MMEarthError: whatever stands in its way.
         JobCancelled: if the user presses Ctrl+C.
     """
+    cancelled = threading.Event()
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        if cancelled.is_set() or not keeps:
+            raise KeyboardInterrupt
+        cancelled.set()
+
+    before = signal.signal(signal.SIGINT, interrupt)
     try:
-        return run(JobContext(settings, _Progress()))
+        return run(JobContext(settings, _Progress(), cancelled.is_set))
     except KeyboardInterrupt:
         raise JobCancelled("Cancelled.") from None
     finally:
+        signal.signal(signal.SIGINT, before)
         _Progress.end()
 
 

@@ -17,6 +17,7 @@ from mmearth.settings import Settings
 KINDS = {
     "embed": "mmearth.jobs.embed",
     "export": "mmearth.jobs.export",
+    "finetune": "mmearth.jobs.finetune",
     "install": "mmearth.jobs.install",
     "preview": "mmearth.jobs.preview",
     "segment": "mmearth.jobs.segment",

@@ -28,8 +28,6 @@ from mmearth.jobs.work import tidy_up
 from mmearth.service.store import JobStore
 from mmearth.settings import Settings
 
-# A cancelled job looks up between batches; one that is deep in a file is stopped by force.
-CANCEL_SECONDS = 1.2
 STOP_SECONDS = 3.0
 GDAL_CACHE_MB = 128  # GDAL's default is a share of all memory
 
@@ -48,7 +46,7 @@ class Supervisor:
         self._wake = threading.Condition(self._lock)
         self._worker: _WorkerProcess | None = None
         self._running: str | None = None
-        self._cancel_at: float | None = None
+        self._kill_at: float | None = None
         self._closing = False
         self._thread = threading.Thread(target=self._loop, name="supervisor", daemon=True)
         self._thread.start()
@@ -105,7 +103,9 @@ class Supervisor:
             return [self._jobs.get(job.id, job) for job in self._store.all()]
 
     def cancel(self, job_id: str) -> Job:
-        """Stop a job; one that is over stays as it is.
+        """Stop a job; one that is over stays as it is, one that is told twice is stopped by force.
+
+        A training that is told once keeps what it has learned, and succeeds.
 
         Raises:
             JobNotFoundError: if there is none.
@@ -116,11 +116,13 @@ class Supervisor:
                 self._waiting.remove(job_id)
                 self._end(job_id, JobState.cancelled)
             elif job_id == self._running:
-                if self._cancel_at is None:
-                    self._cancel_at = time.monotonic()
+                if self._kill_at is None:
+                    self._kill_at = time.monotonic() + job.spec.cancel_seconds
                     self._update(job_id, stage="Cancelling")
                     if self._worker:
                         self._worker.send({"command": "cancel"})
+                else:
+                    self._kill_at = time.monotonic()
             elif not job.state.over:
                 raise JobOfOtherServiceError(
                     "This job belongs to another QGIS window.", "Cancel it in that window."
@@ -158,7 +160,7 @@ class Supervisor:
                     return
                 job_id = self._waiting.popleft()
                 self._running = job_id
-                self._cancel_at = None
+                self._kill_at = None
             try:
                 self._compute(job_id)
             except MMEarthError as error:
@@ -197,7 +199,7 @@ class Supervisor:
                         job_id,
                         progress=event["progress"],
                         eta_seconds=event["eta"],
-                        **({} if self._cancel_at else {"stage": event["stage"]}),
+                        **({} if self._kill_at else {"stage": event["stage"]}),
                     )
                 case "succeeded":
                     self._end(job_id, JobState.succeeded, result=event["result"])
@@ -220,11 +222,11 @@ class Supervisor:
         return self._worker
 
     def _overdue(self) -> bool:
-        cancelled = self._cancel_at
-        return cancelled is not None and time.monotonic() - cancelled > CANCEL_SECONDS
+        deadline = self._kill_at
+        return deadline is not None and time.monotonic() > deadline
 
     def _died(self, job_id: str, event: dict[str, Any]) -> None:
-        if self._cancel_at is not None or self._closing:
+        if self._kill_at is not None or self._closing:
             self._end(job_id, JobState.cancelled)
             return
         log.error("Worker ended with %s: %s", event["exit"], event["words"])

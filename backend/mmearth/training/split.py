@@ -15,6 +15,11 @@ from mmearth.training.labels import Labels
 FINEST = 64  # halvings of the scene at which blocks hold no more than one unit anyhow
 
 
+def fold_count(validation: float) -> int:
+    """Return how many folds there are if each is such a share of the labels, at least 2."""
+    return max(2, round(1 / validation))
+
+
 def spatial_folds(labels: Labels, count: int) -> NDArray[np.int64]:
     """Assign each unit to one of several folds, so that units of a block share a fold.
 

@@ -71,8 +71,8 @@ def style_similarity(layer: QgsRasterLayer) -> None:
 
 
 def style_uncertainty(layer: QgsRasterLayer) -> None:
-    """Show the first band in colours from 0, sure, to 100, unsure."""
-    _style_ramp(layer, UNCERTAINTY_COLORS, 0.0, 100.0)
+    """Show the first band in colours from 0 %, sure, to 100 %, unsure."""
+    _style_ramp(layer, UNCERTAINTY_COLORS, 0.0, 1.0)
 
 
 def _style_ramp(layer: QgsRasterLayer, colors: Sequence[str], low: float, high: float) -> None:

@@ -116,7 +116,8 @@ class PreviewOutputs(Schema):
 
     classes: str = Field(description="GeoTIFF of the extent, class numbers from 1, 0 = no data.")
     uncertainty: str | None = Field(
-        None, description="GeoTIFF, 0 (sure) to 100 (two classes are equally likely), 255 = no data."
+        None,
+        description="GeoTIFF, 0 (sure) to 100 (two classes are equally likely), 255 = no data.",
     )
 
 

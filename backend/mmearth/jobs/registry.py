@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
@@ -46,9 +45,7 @@ def run_job(spec: JobSpec, context: JobContext) -> JobResult:
 
 def forget_previews() -> None:
     """Free what is kept in memory for previews."""
-    module = sys.modules.get(KINDS["preview"])
-    if module is not None:  # else there was none, and nothing is kept
-        module.forget()
+    import_module(KINDS["preview"]).forget()
 
 
 def read_spec(spec: Mapping[str, Any]) -> JobSpec:

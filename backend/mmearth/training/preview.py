@@ -8,11 +8,10 @@ from the rim, without blending.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -37,9 +36,13 @@ from mmearth.training.suggest import BLOCK, Blocks, Place, suggest
 
 MOST_PER_UNIT = 100  # pixels of a polygon
 MOST_TILES = 500  # with labels: some minutes, at first
-RECIPE = HeadRecipe(steps=60, batch=512)  # a third of a second on one core
+RECIPE = HeadRecipe(steps=60, batch=256)  # a quarter of a second on one core
 FIRST = 1  # number of the first class in the map; 0 is no data
 UNSURE, UNKNOWN = 100, 255  # of the uncertainty: its highest value, and no data
+
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -115,28 +118,34 @@ def preview(
     shape = view.bottom - view.top, view.right - view.left
     free = ~_labelled(labels, view)
     labels = _thinned(labels, scene.grid.width)
-    found, valid = _samples.take(scene, network, labels, cancelled)
-    labels, found = labels.chosen(valid), found[valid]
-    _check(labels)
-    recipe = HeadRecipe(**{**vars(RECIPE), "seed": seed})
-    count = len(labels.names)
-    head = train_head(found, labels.classes, labels.units, count, recipe, cancelled=cancelled)
     classes, uncertainty = np.zeros(shape, np.uint8), np.full(shape, UNKNOWN, np.uint8)
     candidates = []
-    parts = list(_parts(scene.layout, view))
-    tail = network.tail(head, recipe.hidden)
+    with _Lanes(network, scene.settings, cancelled) as lanes:
+        found, valid = _samples.take(scene, network, labels, lanes)
+        labels, found = labels.chosen(valid), found[valid]
+        _check(labels)
+        head = lanes.do(lambda: _train(found, labels, seed, cancelled))
+        tail = network.tail(head)
 
-    def work(part: _Part) -> _Mapped:
-        return _map(scene, network, tail, part, free[part.seen(view)])
+        def work(part: _Part) -> _Mapped:
+            return _map(scene, network, tail, part, free[part.seen(view)])
 
-    for part, mapped in _side_by_side(scene.settings, network, work, parts, cancelled):
-        place = part.seen(view)
-        classes[place], uncertainty[place] = mapped.classes, mapped.uncertainty
-        candidates.append(mapped.blocks)
+        for part, mapped in lanes.each(work, _parts(scene.layout, view)):
+            place = part.seen(view)
+            classes[place], uncertainty[place] = mapped.classes, mapped.uncertainty
+            candidates.append(mapped.blocks)
     blocks = Blocks.joined(candidates)
     suggestions = suggest(blocks, head, found, labels) if blocks.rows.size else []
     computed = levels.tiles_computed() - known
     return Preview(classes, uncertainty, suggestions, computed)
+
+
+def _train(
+    found: NDArray[np.float32], labels: Labels, seed: int, cancelled: Callable[[], bool]
+) -> Head:
+    recipe = replace(RECIPE, seed=seed)
+    count = len(labels.names)
+    return train_head(found, labels.classes, labels.units, count, recipe, cancelled=cancelled)
 
 
 def forget() -> None:
@@ -184,9 +193,9 @@ class LevelNetwork(LoadedModel):
                 maps = levels.levels_of(self._module, values)
             return [level.float() for level in maps]
 
-    def tail(self, head: Head, hidden: int) -> Hypercolumn:
+    def tail(self, head: Head) -> Hypercolumn:
         """Return a head as the tail of a network, on this network's device."""
-        found = Hypercolumn(nn.Identity(), self.widths, head.last.out_features, hidden)
+        found = Hypercolumn(nn.Identity(), self.widths, head.last.out_features, RECIPE.hidden)
         found.load_state_dict(head.state_dict())
         return found.to(self.device).eval()
 
@@ -215,7 +224,7 @@ class _Samples:
         scene: Scene,
         network: LevelNetwork,
         labels: Labels,
-        cancelled: Callable[[], bool],
+        lanes: _Lanes,
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return columns (n, D) of labelled pixels, and which of them have data; keep them."""
         if self.key != scene.key:
@@ -224,7 +233,7 @@ class _Samples:
         wanted = labels.rows * scene.grid.width + labels.cols
         new = np.setdiff1d(wanted, self.pixels)
         if new.size:
-            self._add(scene, network, new, cancelled)
+            self._add(scene, network, new, lanes)
         places = np.searchsorted(self.pixels, wanted)
         kept = np.unique(places)  # what was labelled before, and is no more, goes
         self.pixels, self.valid = self.pixels[kept], self.valid[kept]
@@ -237,7 +246,7 @@ class _Samples:
         scene: Scene,
         network: LevelNetwork,
         pixels: NDArray[np.int64],
-        cancelled: Callable[[], bool],
+        lanes: _Lanes,
     ) -> None:
         def look(part: _Spots) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
             image, mask = _read(scene, part.top, part.left)
@@ -252,9 +261,8 @@ class _Samples:
                 f"takes {MOST_TILES}.",
                 "Switch live mode off and train, or take rasters of a smaller area.",
             )
-        for part, (found, valid) in _side_by_side(
-            scene.settings, network, look, parts, cancelled
-        ):  # kept tile by tile, so that a preview that is cancelled has not looked in vain
+        # Kept tile by tile, so that a preview that is cancelled has not looked in vain.
+        for part, (found, valid) in lanes.each(look, parts):
             before = self.columns if self.columns.size else found[:0]
             order = np.argsort(np.concatenate([self.pixels, part.pixels]))
             self.pixels = np.concatenate([self.pixels, part.pixels])[order]
@@ -263,6 +271,45 @@ class _Samples:
 
 
 _samples = _Samples()
+
+
+class _Lanes:
+    """Threads of one core each, as small work on several only waits; a context manager.
+
+    Graphics cards have a single one.
+    """
+
+    def __init__(self, network: LevelNetwork, settings: Settings, cancelled: Callable[[], bool]):
+        count = settings.cpu_threads if network.device.type == "cpu" else 1
+        self._pool = ThreadPoolExecutor(count, "preview", torch.set_num_threads, (1,))
+        self.cancelled = cancelled
+
+    def __enter__(self) -> _Lanes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def do(self, work: Callable[[], Result]) -> Result:
+        """Do something in one of them."""
+        return self._pool.submit(work).result()
+
+    def each(
+        self, work: Callable[[Part], Result], parts: Iterable[Part]
+    ) -> Iterator[tuple[Part, Result]]:
+        """Yield parts and what ``work`` returns of them, in order.
+
+        Raises:
+            JobCancelled: if the user has had enough; tiles under way come to their end.
+        """
+
+        def watched(part: Part) -> Result:
+            if self.cancelled():
+                raise JobCancelled("Cancelled.")
+            return work(part)
+
+        parts = list(parts)
+        return zip(parts, self._pool.map(watched, parts), strict=True)
 
 
 @dataclass(frozen=True)
@@ -377,35 +424,6 @@ def _runs(axis: Axis, first: int, last: int) -> Iterator[tuple[int, range]]:
     ends = [*begin[1:], last - first]
     for tile, start, stop in zip(tiles, begin, ends, strict=True):
         yield axis.starts[tile], range(first + int(start), first + int(stop))
-
-
-def _side_by_side(
-    settings: Settings,
-    network: LevelNetwork,
-    work: Callable[[Any], Any],
-    parts: Iterable[Any],
-    cancelled: Callable[[], bool],
-) -> Iterator[tuple[Any, Any]]:
-    """Work on tiles, one a core; graphics cards take one after the other.
-
-    Yields:
-        Parts and what ``work`` returns of them, in order.
-
-    Raises:
-        JobCancelled: if ``cancelled`` says so; tiles under way come to their end.
-    """
-
-    def watched(part: Any) -> Any:
-        if cancelled():
-            raise JobCancelled("Cancelled.")
-        return work(part)
-
-    lanes = settings.cpu_threads if network.device.type == "cpu" else 1
-    parts = list(parts)
-    pool = ThreadPoolExecutor(lanes, "preview", torch.set_num_threads, (1,))
-    with contextlib.ExitStack() as ending:
-        ending.callback(pool.shutdown, cancel_futures=True)
-        yield from zip(parts, pool.map(watched, parts), strict=True)
 
 
 def _columns(

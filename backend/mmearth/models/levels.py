@@ -50,9 +50,15 @@ def levels(base: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
         return [x, *tokens(x)]  # the pyramid made of them is untrained
     pyramid: list[torch.Tensor] = encoder(x)
     maps = [level for level in pyramid if level.shape[1] and level is not x]
-    if hasattr(base, "segmentation_head") and hasattr(base, "decoder"):
+    if decodes(base):
         maps.append(base.decoder(pyramid))  # type: ignore[operator]
     return [x, *maps]
+
+
+def decodes(base: nn.Module) -> bool:
+    """Return whether the last of the levels is a decoder's."""
+    tokens = hasattr(getattr(base, "encoder", None), "token_maps")
+    return not tokens and hasattr(base, "segmentation_head") and hasattr(base, "decoder")
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -24,11 +24,12 @@ from mmearth.inference.tiles import Axis, Layout
 from mmearth.models import levels
 from mmearth.models.card import ModelCard
 from mmearth.models.decoders.hypercolumn import Hypercolumn, columns
-from mmearth.models.network import PROBE_SIDE, LoadedModel, loaded, memory_explained
+from mmearth.models.network import LoadedModel, loaded, memory_explained
 from mmearth.raster.grid import Grid
 from mmearth.raster.radiometry import ScaledBand
 from mmearth.raster.stack import RasterStack
 from mmearth.settings import Settings
+from mmearth.training.design import design, load_base
 from mmearth.training.head import Head, HeadRecipe, train_head
 from mmearth.training.labels import Labels
 from mmearth.training.samples import nearest_tiles
@@ -36,7 +37,6 @@ from mmearth.training.suggest import BLOCK, Blocks, Place, suggest
 
 MOST_PER_UNIT = 100  # pixels of a polygon
 MOST_TILES = 500  # with labels: some minutes, at first
-RECIPE = HeadRecipe(steps=60, batch=256)  # a quarter of a second on one core
 FIRST = 1  # number of the first class in the map; 0 is no data
 UNSURE, UNKNOWN = 100, 255  # of the uncertainty: its highest value, and no data
 
@@ -112,7 +112,7 @@ def preview(
         ModelError: if nothing can be built on the model.
         JobCancelled: if ``cancelled`` says so.
     """
-    network = loaded(LevelNetwork, scene.card, scene.settings)
+    base = loaded(Base, scene.card, scene.settings)
     levels.set_budget(scene.settings)
     known = levels.tiles_computed()
     shape = view.bottom - view.top, view.right - view.left
@@ -120,15 +120,15 @@ def preview(
     labels = _thinned(labels, scene.grid.width)
     classes, uncertainty = np.zeros(shape, np.uint8), np.full(shape, UNKNOWN, np.uint8)
     candidates = []
-    with _Lanes(network, scene.settings, cancelled) as lanes:
-        found, valid = _samples.take(scene, network, labels, lanes)
+    with _Lanes(base, scene.settings, cancelled) as lanes:
+        found, valid = _samples.take(scene, base, labels, lanes)
         labels, found = labels.chosen(valid), found[valid]
         _check(labels)
-        head = lanes.do(lambda: _train(found, labels, seed, cancelled))
-        tail = network.tail(head)
+        head = lanes.do(lambda: _train(base, found, labels, seed, cancelled))
+        tail = base.tail(head)
 
         def work(part: _Part) -> _Mapped:
-            return _map(scene, network, tail, part, free[part.seen(view)])
+            return _map(scene, base, tail, part, free[part.seen(view)])
 
         for part, mapped in lanes.each(work, _parts(scene.layout, view)):
             place = part.seen(view)
@@ -141,11 +141,16 @@ def preview(
 
 
 def _train(
-    found: NDArray[np.float32], labels: Labels, seed: int, cancelled: Callable[[], bool]
+    base: Base,
+    found: NDArray[np.float32],
+    labels: Labels,
+    seed: int,
+    cancelled: Callable[[], bool],
 ) -> Head:
-    recipe = replace(RECIPE, seed=seed)
-    count = len(labels.names)
-    return train_head(found, labels.classes, labels.units, count, recipe, cancelled=cancelled)
+    """Train the head that the quick protocol would."""
+    recipe, members = HeadRecipe(seed=seed), base.plan.members
+    known = found, labels.classes, labels.units, len(labels.names)
+    return train_head(*known, recipe, members=members, cancelled=cancelled)
 
 
 def forget() -> None:
@@ -154,19 +159,24 @@ def forget() -> None:
     levels.forget()
 
 
-class LevelNetwork(LoadedModel):
-    """A model loaded on a device, from reflectance to the maps that columns are made of.
+class Base(LoadedModel):
+    """What a head is built on, loaded on a device, from reflectance to the maps that it sees.
 
     Attributes:
-        widths: channels of each map.
+        plan: of the head.
     """
 
     def __init__(self, card: ModelCard, settings: Settings) -> None:
         super().__init__(card, settings)
-        side = max(PROBE_SIDE, 2 * card.stride)
-        image = np.zeros((len(card.bands), side, side), np.float32)
-        maps = self.levels(image, np.ones((side, side), bool))
-        self.widths = tuple(level.shape[1] for level in maps)
+        self.plan = design(self._module, len(card.bands), card.stride)
+
+    def build(self) -> nn.Module:
+        """Build the network, with its weights; of a model that is a head, what that is built on.
+
+        Raises:
+            ModelError: if the weights are missing or damaged, or do not fit.
+        """
+        return load_base(self.card)[0]
 
     @torch.no_grad()
     def levels(self, image: NDArray[np.float32], mask: NDArray[np.bool_]) -> list[torch.Tensor]:
@@ -180,7 +190,6 @@ class LevelNetwork(LoadedModel):
             Maps (1, widths[i], h, w) float32 on this network's device, the image first.
 
         Raises:
-            ModelError: if nothing can be built on the model.
             OutOfMemoryError: if the device's memory does not suffice.
         """
         with memory_explained(self.device):
@@ -188,14 +197,12 @@ class LevelNetwork(LoadedModel):
                 torch.from_numpy(image)[None].to(self.device),
                 torch.from_numpy(mask)[None].to(self.device),
             )
-            mixed = self.device.type == "cuda"
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
-                maps = levels.levels_of(self._module, values)
-            return [level.float() for level in maps]
+            return levels.levels_of(self._module, values, self.plan.chosen)
 
     def tail(self, head: Head) -> Hypercolumn:
         """Return a head as the tail of a network, on this network's device."""
-        found = Hypercolumn(nn.Identity(), self.widths, head.last.out_features, RECIPE.hidden)
+        widths, classes = self.plan.widths, head.last.out_features
+        found = Hypercolumn(nn.Identity(), widths, classes, self.plan.hidden)
         found.load_state_dict(head.state_dict())
         return found.to(self.device).eval()
 
@@ -222,7 +229,7 @@ class _Samples:
     def take(
         self,
         scene: Scene,
-        network: LevelNetwork,
+        base: Base,
         labels: Labels,
         lanes: _Lanes,
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -233,7 +240,7 @@ class _Samples:
         wanted = labels.rows * scene.grid.width + labels.cols
         new = np.setdiff1d(wanted, self.pixels)
         if new.size:
-            self._add(scene, network, new, lanes)
+            self._add(scene, base, new, lanes)
         places = np.searchsorted(self.pixels, wanted)
         kept = np.unique(places)  # what was labelled before, and is no more, goes
         self.pixels, self.valid = self.pixels[kept], self.valid[kept]
@@ -244,14 +251,14 @@ class _Samples:
     def _add(
         self,
         scene: Scene,
-        network: LevelNetwork,
+        base: Base,
         pixels: NDArray[np.int64],
         lanes: _Lanes,
     ) -> None:
         def look(part: _Spots) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
             image, mask = _read(scene, part.top, part.left)
             valid = mask[part.rows, part.cols]
-            maps = network.levels(image, mask)
+            maps = base.levels(image, mask)
             return _columns(maps, part.rows, part.cols), valid
 
         parts = list(_spots(scene.layout, *np.divmod(pixels, scene.grid.width), pixels))
@@ -279,8 +286,8 @@ class _Lanes:
     Graphics cards have a single one.
     """
 
-    def __init__(self, network: LevelNetwork, settings: Settings, cancelled: Callable[[], bool]):
-        count = settings.cpu_threads if network.device.type == "cpu" else 1
+    def __init__(self, base: Base, settings: Settings, cancelled: Callable[[], bool]):
+        count = settings.cpu_threads if base.device.type == "cpu" else 1
         self._pool = ThreadPoolExecutor(count, "preview", torch.set_num_threads, (1,))
         self.cancelled = cancelled
 
@@ -436,7 +443,7 @@ def _columns(
 
 @torch.no_grad()
 def _map(
-    scene: Scene, network: LevelNetwork, tail: Hypercolumn, part: _Part, free: NDArray[np.bool_]
+    scene: Scene, base: Base, tail: Hypercolumn, part: _Part, free: NDArray[np.bool_]
 ) -> _Mapped:
     """Map a part of a tile. free: (h, w) bool, False where there are labels."""
     image, mask = _read(scene, part.top, part.left)
@@ -449,7 +456,7 @@ def _map(
         none = np.zeros(0, np.int64)
         nowhere = Blocks(none, none, none.astype(np.float32), np.zeros((0, width), np.float32))
         return _Mapped(empty, empty + np.uint8(UNKNOWN), nowhere)
-    maps = network.levels(image, mask)
+    maps = base.levels(image, mask)
     near, inside = _cut(maps, rows, cols)
     scores = tail.on_levels(near)[0][:, inside[0], inside[1]]
     two = torch.softmax(scores, dim=0).topk(2, dim=0)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mmearth.training.preview import Preview
 
 LARGEST_VIEW = 2048  # pixels a side
-ENGINE = "mmearth.training.preview"
+MEMORY = "mmearth.training.scene"
 
 
 def plan(spec: PreviewSpec, settings: Settings) -> Plan:
@@ -85,9 +85,9 @@ def run(spec: PreviewSpec, context: JobContext) -> PreviewResult:
 
 def forget() -> None:
     """Give back what is kept in memory from one preview to the next."""
-    engine = sys.modules.get(ENGINE)
-    if engine is not None:  # else nothing is kept, and torch need not be imported to say so
-        engine.forget()
+    memory = sys.modules.get(MEMORY)
+    if memory is not None:  # else nothing is kept, and torch need not be imported to say so
+        memory.forget()
 
 
 def _prepare(spec: PreviewSpec, settings: Settings) -> Prepared:
@@ -124,10 +124,11 @@ def _preview(
     spec: PreviewSpec, ready: Prepared, seen: Grid, labels: Labels, context: JobContext
 ) -> Preview:
     # Not before: it imports torch, which a plan does without.
-    from mmearth.training.preview import Scene, View, preview
+    from mmearth.training.preview import View, preview
+    from mmearth.training.scene import Source
 
     top, left = seen.offset_of(ready.grid) or (0, 0)
-    scene = Scene(
+    source = Source(
         card=ready.card,
         bands=ready.bands,
         grid=ready.grid,
@@ -136,7 +137,7 @@ def _preview(
         settings=context.settings,
     )
     view = View(top, left, top + seen.height, left + seen.width)
-    return preview(scene, view, labels, spec.seed, context.is_cancelled)
+    return preview(source, view, labels, spec.seed, context.is_cancelled)
 
 
 def _names(spec: PreviewSpec, labels: Labels) -> list[str]:

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from mmearth.models.card import ModelCard, NetworkConfig
-from mmearth.models.decoders.hypercolumn import HIDDEN
 from mmearth.models.levels import IMAGE, decodes, levels
 from mmearth.models.network import load_weights
 from mmearth.models.registry import build_network
@@ -37,11 +36,6 @@ class Design:
     chosen: tuple[int, ...]
     widths: tuple[int, ...]
     members: tuple[Member, ...]
-
-    @property
-    def hidden(self) -> int:
-        """Channels between the two layers of all members together."""
-        return HIDDEN * len(self.members)
 
 
 def design(base: nn.Module, bands: int, stride: int) -> Design:

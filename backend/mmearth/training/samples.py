@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -18,7 +21,9 @@ from mmearth.models.network import Normaliser
 from mmearth.raster.stack import RasterStack
 from mmearth.training.labels import Labels
 
-MOST_PER_UNIT = 400  # pixels: more of one polygon say nothing new
+MOST_PER_UNIT = 100  # pixels: more of one polygon say nothing new
+MOST = 20_000  # pixels, if so few of each unit will do: more say little new, and take long
+LEAST_PER_UNIT = 10
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,14 @@ class Samples:
     empty: int
 
 
-def thinned(labels: Labels, seed: int, most: int = MOST_PER_UNIT) -> Labels:
-    """Return labels with at most so many pixels of each unit, drawn at random."""
+def thinned(labels: Labels, seed: int, most: int | None = None) -> Labels:
+    """Return labels with at most so many pixels of each unit, drawn at random.
+
+    If ``most`` is None, it is ``MOST_PER_UNIT``, or fewer of many units.
+    """
+    if most is None:
+        fair = MOST // max(1, np.unique(labels.units).size)
+        most = min(MOST_PER_UNIT, max(LEAST_PER_UNIT, fair))
     order = np.random.default_rng(seed).permutation(labels.units.size)
     units = labels.units[order]
     by_unit = np.argsort(units, kind="stable")
@@ -50,7 +61,6 @@ def thinned(labels: Labels, seed: int, most: int = MOST_PER_UNIT) -> Labels:
     return labels.chosen(wanted)
 
 
-@torch.inference_mode()
 def take_samples(
     stack: RasterStack,
     labels: Labels,
@@ -59,6 +69,7 @@ def take_samples(
     normalise: Normaliser,
     *,
     chosen: Sequence[int] | None = None,
+    lanes: int = 1,
     progress: Callable[[float], None] = lambda share: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Samples:
@@ -70,9 +81,10 @@ def take_samples(
         stack: where pixels come from; opened and closed here.
         labels: on the stack's grid.
         layout: tiles over it, as for mapping.
-        base: a network of ``build_network``, in evaluation mode.
-        normalise: from reflectance to its input.
+        base: a network of ``build_network``, in evaluation mode, on any device.
+        normalise: from reflectance to its input, on the same device.
         chosen: numbers of the levels that columns are made of; all if None.
+        lanes: tiles that are computed side by side.
         progress: called with the share that is done.
         cancelled: asked once a tile.
 
@@ -81,30 +93,53 @@ def take_samples(
         JobCancelled: if ``cancelled`` says so.
     """
     places = _by_tile(labels, layout)
+    device = next(base.parameters()).device
     count = labels.rows.size
     valid = np.zeros(count, bool)
     reflectance = np.zeros((count, len(stack.bands)), np.float32)
     columns: NDArray[np.float32] | None = None
-    with stack:
-        for number, (row, col, members, image, mask) in enumerate(_tiles(stack, layout, places)):
-            if cancelled():
-                raise JobCancelled("Cancelled.")
-            rows, cols = labels.rows[members] - row, labels.cols[members] - col
-            valid[members] = mask[rows, cols]
-            reflectance[members] = image[:, rows, cols].T
-            values = normalise(torch.from_numpy(image)[None], torch.from_numpy(mask)[None])
-            maps = levels_of(base, values, chosen)
-            found = hypercolumn.columns(maps, torch.from_numpy(rows), torch.from_numpy(cols))
-            if columns is None:
-                columns = np.zeros((count, found.shape[1]), np.float32)
-            columns[members] = found.numpy()
-            progress((number + 1) / len(places))
+
+    @torch.inference_mode()
+    def look(tile: _Tile) -> NDArray[np.float32]:
+        if cancelled():
+            raise JobCancelled("Cancelled.")
+        image, mask = torch.from_numpy(tile.image)[None], torch.from_numpy(tile.mask)[None]
+        maps = levels_of(base, normalise(image.to(device), mask.to(device)), chosen)
+        rows, cols = (torch.from_numpy(part).to(device) for part in (tile.rows, tile.cols))
+        return hypercolumn.columns(maps, rows, cols).cpu().numpy()
+
+    done = 0
+    with (
+        stack,
+        ThreadPoolExecutor(lanes, "samples", torch.set_num_threads, (1,)) as pool,
+        closing(_tiles(stack, layout, places, labels)) as tiles,
+    ):
+        while some := list(islice(tiles, lanes)):
+            for tile, found in zip(some, pool.map(look, some), strict=True):
+                valid[tile.members] = tile.mask[tile.rows, tile.cols]
+                reflectance[tile.members] = tile.image[:, tile.rows, tile.cols].T
+                if columns is None:
+                    columns = np.zeros((count, found.shape[1]), np.float32)
+                columns[tile.members] = found
+            done += len(some)
+            progress(done / len(places))
     if columns is None or not valid.any():
         raise EmptyAreaError(
             "The rasters have no data where the labels are.",
             "Draw labels where the image shows something.",
         )
     return Samples(labels.chosen(valid), reflectance[valid], columns[valid], int((~valid).sum()))
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """Labelled pixels of a tile, by their numbers and places in it, and what it shows."""
+
+    members: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    cols: NDArray[np.int64]
+    image: NDArray[np.float32]
+    mask: NDArray[np.bool_]
 
 
 def nearest_tiles(axis: Axis, places: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -133,9 +168,12 @@ def _by_tile(labels: Labels, layout: Layout) -> dict[tuple[int, int], NDArray[np
 
 
 def _tiles(
-    stack: RasterStack, layout: Layout, places: dict[tuple[int, int], NDArray[np.int64]]
-) -> Iterator[tuple[int, int, NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]]:
-    """Yield first row and column, members, image (C, t, t) and mask (t, t) of each tile."""
+    stack: RasterStack,
+    layout: Layout,
+    places: dict[tuple[int, int], NDArray[np.int64]],
+    labels: Labels,
+) -> Generator[_Tile, None, None]:
+    """Yield the tiles that pixels are taken from."""
     read = -1
     strip, valid = np.zeros((0, 0, 0), np.float32), np.zeros((0, 0), bool)
     rows = np.zeros(0, np.intp)
@@ -145,10 +183,10 @@ def _tiles(
             strip, valid = stack.read_rows(int(rows.min()), int(rows.max()) + 1)
             rows, read = rows - rows.min(), down
         cols = layout.cols.mirrored(layout.cols.starts[across])
-        yield (
-            layout.rows.starts[down],
-            layout.cols.starts[across],
+        yield _Tile(
             members,
+            labels.rows[members] - layout.rows.starts[down],
+            labels.cols[members] - layout.cols.starts[across],
             np.ascontiguousarray(strip[:, rows][:, :, cols]),
             np.ascontiguousarray(valid[rows][:, cols]),
         )

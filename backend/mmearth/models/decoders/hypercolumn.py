@@ -12,13 +12,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.nn.functional import grid_sample, interpolate
+from torch.nn.functional import conv2d, grid_sample, interpolate
 
 from mmearth.models.card import NetworkConfig
 from mmearth.models.levels import levels, levels_of
 from mmearth.models.registry import build_network
 
-HIDDEN = 64
+HIDDEN = 64  # channels between the two layers of a head
 
 
 class Hypercolumn(nn.Module):
@@ -68,16 +68,17 @@ class Hypercolumn(nn.Module):
     def on_levels(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return class scores (B, classes, H, W) of the chosen levels, the image first."""
         size = maps[0].shape[-2:]
-        weights = (self.first.weight * self.scale).split(self.widths, dim=1)
-        bias = self.first.bias - (self.first.weight * self.scale) @ self.mean
-        total = bias[:, None, None].expand(maps[0].shape[0], -1, *size)
-        for level, weight in zip(maps, weights, strict=True):
-            narrow = torch.einsum("oc,bchw->bohw", weight, level)
+        scaled = self.first.weight * self.scale
+        bias: torch.Tensor | None = self.first.bias - scaled @ self.mean
+        total: torch.Tensor | None = None
+        for level, weight in zip(maps, scaled.split(self.widths, dim=1), strict=True):
+            narrow = conv2d(level, weight[:, :, None, None], bias)
             if narrow.shape[-2:] != size:
                 narrow = interpolate(narrow, size=size, mode="bilinear", align_corners=False)
-            total = total + narrow
-        scores = torch.einsum("oc,bchw->bohw", self.last.weight, total.relu())
-        return scores + self.last.bias[:, None, None]
+            total, bias = narrow if total is None else total.add_(narrow), None
+        if total is None:
+            raise ValueError("Expected one level at least, found none.")
+        return conv2d(total.relu_(), self.last.weight[:, :, None, None], self.last.bias)
 
     def on_columns(self, columns: torch.Tensor) -> torch.Tensor:
         """Return class scores (n, classes) of single pixels. columns: (n, sum of widths)."""
@@ -99,14 +100,17 @@ def columns(maps: Sequence[torch.Tensor], rows: torch.Tensor, cols: torch.Tensor
     """
     height, width = maps[0].shape[-2:]
     places = torch.stack([(2 * cols + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1)
-    parts = [
-        grid_sample(
+
+    def at_places(level: torch.Tensor) -> torch.Tensor:
+        if level.shape[-2:] == (height, width):
+            return level[0, :, rows, cols]  # a neighbour without data must not spoil it
+        sampled: torch.Tensor = grid_sample(
             level, places[None, None].to(level), mode="bilinear", padding_mode="border",
             align_corners=False,
-        )[0, :, 0]
-        for level in maps
-    ]  # fmt: skip
-    return torch.cat(parts).T
+        )  # fmt: skip
+        return sampled[0, :, 0]
+
+    return torch.cat([at_places(level) for level in maps]).T
 
 
 def build(config: NetworkConfig, *, in_channels: int, classes: int) -> nn.Module:

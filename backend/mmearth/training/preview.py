@@ -84,7 +84,7 @@ def preview(
         found, valid = scene.columns(labels, lanes)
         labels, found = labels.chosen(valid), found[valid]
         _check(labels)
-        head = lanes.do(lambda: _train(scene.base, found, labels, seed, cancelled))
+        head = _train(scene.base, found, labels, seed, cancelled)
         tail = scene.base.tail(head)
 
         def work(part: _Part) -> _Mapped:

@@ -112,8 +112,8 @@ class Base(LoadedModel):
 
     def tail(self, head: Head) -> Hypercolumn:
         """Return a head as the tail of a network, on this network's device."""
-        widths, classes = self.plan.widths, head.last.out_features
-        found = Hypercolumn(nn.Identity(), widths, classes, self.plan.hidden)
+        classes, hidden = head.last.weight.shape
+        found = Hypercolumn(nn.Identity(), self.plan.widths, classes, hidden)
         found.load_state_dict(head.state_dict())
         return found.to(self.device).eval()
 
@@ -251,10 +251,6 @@ class Lanes:
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
-
-    def do(self, work: Callable[[], Result]) -> Result:
-        """Do something in one of them."""
-        return self._pool.submit(work).result()
 
     def each(
         self, work: Callable[[Part], Result], parts: Iterable[Part]

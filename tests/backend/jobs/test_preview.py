@@ -55,12 +55,11 @@ def field(make_raster):
 def encoder(settings, tiny_facts):
     """An encoder that is not trained, whose maps are coarser than the image."""
     torch.manual_seed(2)
-    facts = {key: value for key, value in tiny_facts.items() if key not in ("classes", "products")}
-    config = NetworkConfig(
-        decoder="features", encoder="mmearth-atto", multiply_adds_per_pixel=10_000
-    )
-    facts |= {"id": "encoder", "stride": 32, "network": config, "task": "features"}
+    config = NetworkConfig(decoder="features", encoder="mmearth-atto-p8", multiply_adds_per_pixel=1)
     network = build_network(config, in_channels=10, classes=0)
+    facts = {**tiny_facts, "id": "encoder", "task": "features", "network": config}
+    facts |= {"classes": (), "products": ()}
+    (settings.home / "models").unlink()  # the tiny model is shared by all tests
     return save_model(settings.home / "models" / "encoder", network.state_dict(), facts)
 
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "backend"))
 
 from mmearth.api import RasterInput  # noqa: E402
-from mmearth.inference.predict import predict_rows  # noqa: E402
+from mmearth.inference.predict import class_probabilities, compute_rows  # noqa: E402
 from mmearth.inference.tiles import Layout  # noqa: E402
 from mmearth.models.card import (  # noqa: E402
     ModelCard,
@@ -354,7 +354,8 @@ def _map(network: Network, tile: SoftTile) -> np.ndarray:
     layout = Layout.of(
         grid.height, grid.width, TILE, least=network.card.overlap, stride=network.card.stride
     )
-    parts = predict_rows(RasterStack(bands, grid), network, layout, network.workload(TILE))
+    stack, workload = RasterStack(bands, grid), network.workload(TILE)
+    parts = compute_rows(stack, class_probabilities(network), layout, workload)
     return torch.cat([part.values for part in parts], dim=1).numpy()
 
 

@@ -7,6 +7,7 @@ from qgis.core import Qgis, QgsMapLayer, QgsProject, QgsRasterLayer
 from qgis.PyQt.QtCore import QObject, Qt, pyqtSignal
 from qgis.PyQt.QtWidgets import QListWidget, QListWidgetItem
 
+from .. import settings
 from ..layers import stack
 from ..layers.results import RESULT_PROPERTY
 
@@ -112,9 +113,16 @@ class LayerList(QObject):
                 sources.append((layer.id(), layer.clone()))
         return sources
 
-    def remember_copy(self, layer_id: str, path: str) -> None:
-        """Keep the file that a layer was copied to."""
-        self._copies[layer_id] = path
+    def copied(self, sources: List[Any]) -> List[Dict[str, str]]:
+        """Return references for sources, with layers without a file copied; in a task's thread."""
+        ready = []
+        for source in sources:
+            if isinstance(source, tuple):
+                layer_id, layer = source
+                source = stack.reference(layer, settings.temporary_folder())
+                self._copies[layer_id] = source["path"]
+            ready.append(source)
+        return ready
 
     def _added(self, layers: List[QgsMapLayer]) -> None:
         """List new layers; the first raster of an empty panel is surely what is to be mapped."""

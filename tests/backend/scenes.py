@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyogrio.raw
+import shapely
 from rasterio.crs import CRS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,3 +32,19 @@ def scene_values(height: int, width: int, seed: int = 0) -> np.ndarray:
     values = values.clip(1, 10000).astype(np.uint16)
     values[:, : height // 5, : width // 4] = 0
     return values
+
+
+def write_places(
+    path: Path,
+    shapes: Iterable[shapely.Geometry | None],
+    crs: str = "EPSG:32632",
+    kind: str = "Unknown",
+    layer: str | None = None,
+    **more: Any,
+) -> Path:
+    """Write geometries without fields to a vector file, and return its path."""
+    wkb = np.array([shape if shape is None else shapely.to_wkb(shape) for shape in shapes], object)
+    pyogrio.raw.write(
+        path, wkb, field_data=[], fields=[], geometry_type=kind, crs=crs, layer=layer, **more
+    )
+    return path

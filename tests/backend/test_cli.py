@@ -12,13 +12,12 @@ import sys
 import time
 
 import numpy as np
-import pyogrio.raw
 import pytest
 import rasterio
 import shapely
 from downloads import serving
 from goldens import mmearth_file
-from scenes import ROOT, S2, scene_values
+from scenes import ROOT, S2, scene_values, write_places
 
 from mmearth.settings import PUBLISHED_MODELS
 
@@ -292,12 +291,8 @@ def test_features_and_similarity(mmearth, scene, tmp_path) -> None:
     )
     assert code == 0, err
     assert "features, 65 x 75 pixels of 20" in out and str(view) in out
-    places = tmp_path / "places.gpkg"
-    points = shapely.to_wkb([shapely.Point(600_810, 5_399_390), shapely.Point(600_010, 0)])
-    pyogrio.raw.write(
-        places, points, field_data=[], fields=[], geometry_type="Point", crs="EPSG:32632",
-        layer="chosen",
-    )  # fmt: skip
+    points = [shapely.Point(600_810, 5_399_390), shapely.Point(600_010, 0)]
+    places = write_places(tmp_path / "places.gpkg", points, layer="chosen")
     code, out, err = mmearth(
         "similarity", features, "--references", places, "--layer", "chosen", "--output", similar
     )

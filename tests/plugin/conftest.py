@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from qgis.core import QgsProject, QgsRasterLayer
+from qgis.core import QgsProject, QgsRasterLayer, QgsVectorLayer
 from qgis.PyQt.QtWidgets import QApplication
 from qgis.utils import iface as qgis_iface
 from qgis.utils import plugins
@@ -48,6 +48,24 @@ def home(tmp_path, monkeypatch):
     shared.events.models_changed.emit()  # no test sees another's models
 
 
+@pytest.fixture(scope="module")
+def module_home(tmp_path_factory):
+    """A home for all tests of a module whose backend may stay up from one to the next."""
+    shared.forget_backend()
+    yield tmp_path_factory.mktemp("home")
+    shared.forget_backend()
+
+
+@pytest.fixture
+def kept_home(module_home, monkeypatch):
+    """The module's home, in use; models that a test puts there go at its end."""
+    monkeypatch.setenv("MMEARTH_HOME", str(module_home))
+    monkeypatch.setenv("MMEARTH_PYTHON", str(INSTALLED))
+    yield module_home
+    shutil.rmtree(module_home / "models", ignore_errors=True)
+    shared.events.models_changed.emit()
+
+
 @pytest.fixture(autouse=True)
 def fresh_settings():
     """No test sees another's settings."""
@@ -62,6 +80,9 @@ def fresh_project():
     """No test sees another's layers."""
     QgsProject.instance().clear()
     yield
+    for layer in QgsProject.instance().mapLayers().values():
+        if isinstance(layer, QgsVectorLayer):
+            layer.rollBack()  # or QGIS would ask whether to save what was drawn
     QgsProject.instance().clear()
     QApplication.processEvents()
 

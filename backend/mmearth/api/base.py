@@ -6,6 +6,8 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from mmearth.errors import MMEarthError
+
 
 class Schema(BaseModel):
     """Base of all messages: unknown fields are an error, so typing mistakes are found."""
@@ -29,6 +31,11 @@ class Problem(Schema):
     code: str
     message: str
     advice: str = ""
+
+    @classmethod
+    def of(cls, error: MMEarthError) -> Problem:
+        """Return what an exception says."""
+        return cls(code=error.code, message=error.message, advice=error.advice)
 
 
 class ErrorBody(Schema):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from mmearth.api import EmbedOutputs, EmbedSpec
-from mmearth.cli.mapping import add_mapping_options, full_path, mapping_fields, print_plan
-from mmearth.cli.progress import EXIT_ERROR, follow, print_warnings
-from mmearth.settings import Settings
+from mmearth.api import EmbedOutputs, EmbedResult, EmbedSpec
+from mmearth.cli.mapping import add_mapping_options, full_path, mapping_fields, plan_or_run
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,26 +24,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _embed(options: argparse.Namespace) -> int:
-    from mmearth.jobs import embed
-
-    settings = Settings()
     spec = EmbedSpec(
         **mapping_fields(options),
         stride=options.stride,
         outputs=EmbedOutputs(features=full_path(options.output), view=full_path(options.view)),
     )
-    if options.plan:
-        plan = embed.plan(spec, settings)
-        print_plan(plan)
-        return 0 if plan.ready else EXIT_ERROR
-    result = follow(lambda context: embed.run(spec, context), settings)
-    print_warnings(result.warnings)
+    return plan_or_run(spec, _show, only_plan=options.plan)
+
+
+def _show(result: EmbedResult) -> None:
     grid = result.grid
     print(f"{result.features} features, {grid.width} x {grid.height} pixels of {grid.pixel_m:g} m")
     if result.explained:
         shares = ", ".join(f"{share:.0%}" for share in result.explained)
         print(f"Share of their variance in red, green and blue: {shares}")
-    for name, path in result.outputs.model_dump().items():
-        if path:
-            print(f"{name}: {path}")
-    return 0

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mmearth.api import FinetuneOutputs, FinetuneResult, FinetuneSpec, LabelSource
-from mmearth.cli.mapping import add_mapping_options, full_path, mapping_fields, print_plan
-from mmearth.cli.progress import EXIT_ERROR, follow, print_warnings
-from mmearth.settings import Settings
+from mmearth.cli.mapping import add_mapping_options, full_path, mapping_fields, plan_or_run
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -49,9 +47,6 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _finetune(options: argparse.Namespace) -> int:
-    from mmearth.jobs import finetune
-
-    settings = Settings()
     spec = FinetuneSpec(
         **mapping_fields(options),
         labels=LabelSource(
@@ -67,19 +62,10 @@ def _finetune(options: argparse.Namespace) -> int:
         title=options.title,
         outputs=FinetuneOutputs(model=full_path(options.output), report=full_path(options.report)),
     )
-    if options.plan:
-        plan = finetune.plan(spec, settings)
-        print_plan(plan)
-        for row in plan.labels:
-            print(f"{row.title:<24} {row.units:>6,} labels {row.pixels:>10,} pixels")
-        return 0 if plan.ready else EXIT_ERROR
-    result = follow(lambda context: finetune.run(spec, context), settings, keeps=True)
-    print_warnings(result.warnings)
-    _print_result(result)
-    return 0
+    return plan_or_run(spec, _show, only_plan=options.plan, keeps=True)
 
 
-def _print_result(result: FinetuneResult) -> None:
+def _show(result: FinetuneResult) -> None:
     for row in result.classes:
         iou = "" if row.iou is None else f" IoU {row.iou:.2f}"
         print(f"{row.title:<24} {row.units:>6,} labels {row.pixels:>10,} pixels{iou}")
@@ -90,6 +76,4 @@ def _print_result(result: FinetuneResult) -> None:
         )
     if result.baseline_accuracy is not None:
         print(f"{result.baseline_accuracy:.1%}: a random forest on the raw bands")
-    print(f"model: {result.model.id}")
-    for name, path in result.outputs.model_dump().items():
-        print(f"{name}: {path}")
+    print(f"identifier: {result.model.id}")

@@ -1,13 +1,17 @@
-"""Options of all commands that run a model over rasters."""
+"""What the commands share that work on rasters: their options, and running their jobs."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mmearth.api import BandChoice, Extent, Plan, Radiometry, RasterInput
+from mmearth.api import BandChoice, Extent, JobSpec, Plan, Radiometry, RasterInput
+from mmearth.cli.progress import EXIT_ERROR, follow, print_warnings
 from mmearth.errors import InputError
+from mmearth.jobs.registry import plan_job, run_job
+from mmearth.settings import Settings
 
 
 def add_mapping_options(parser: argparse.ArgumentParser) -> None:
@@ -71,10 +75,43 @@ def print_plan(plan: Plan) -> None:
             f"{plan.tiles} tiles, about {plan.seconds or 0:,.0f} s, "
             f"{plan.memory_bytes / 2**30:.1f} GB of memory"
         )
+    for row in plan.labels:
+        print(f"{row.title:<24} {row.units:>6,} labels {row.pixels:>10,} pixels")
     for warning in plan.warnings:
         print(f"Warning: {warning.message} {warning.advice}")
     for error in plan.errors:
         print(f"Error: {error.message} {error.advice}")
+
+
+def plan_or_run(
+    spec: JobSpec, show: Callable[[Any], None], *, only_plan: bool = False, keeps: bool = False
+) -> int:
+    """Run a job, or only say what it would do.
+
+    Args:
+        spec: what is asked for.
+        show: prints what is worth knowing of the result; its files are told here.
+        only_plan: run nothing.
+        keeps: see ``follow``.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        MMEarthError: whatever stands in its way.
+    """
+    settings = Settings()
+    if only_plan:
+        plan = plan_job(spec, settings)
+        print_plan(plan)
+        return 0 if plan.ready else EXIT_ERROR
+    result: Any = follow(lambda context: run_job(spec, context), settings, keeps=keeps)
+    print_warnings(result.warnings)
+    show(result)
+    for name, path in result.outputs.model_dump().items():
+        if path:
+            print(f"{name}: {path}")
+    return 0
 
 
 def _radiometry(options: argparse.Namespace) -> Radiometry | None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from mmearth.api import SegmentOutputs, SegmentSpec
-from mmearth.cli.mapping import add_mapping_options, full_path, mapping_fields, print_plan
-from mmearth.cli.progress import EXIT_ERROR, follow, print_warnings
-from mmearth.settings import Settings
+from mmearth.api import SegmentOutputs, SegmentResult, SegmentSpec
+from mmearth.cli.mapping import add_mapping_options, full_path, mapping_fields, plan_or_run
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,22 +25,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _segment(options: argparse.Namespace) -> int:
-    from mmearth.jobs import segment
+    return plan_or_run(_spec(options), _show, only_plan=options.plan)
 
-    settings = Settings()
-    spec = _spec(options)
-    if options.plan:
-        plan = segment.plan(spec, settings)
-        print_plan(plan)
-        return 0 if plan.ready else EXIT_ERROR
-    result = follow(lambda context: segment.run(spec, context), settings)
-    print_warnings(result.warnings)
+
+def _show(result: SegmentResult) -> None:
     for row in result.classes:
         print(f"{row.title:<24} {row.hectares:>14,.2f} ha {row.percent:>6.2f} %")
-    for name, path in result.outputs.model_dump().items():
-        if path:
-            print(f"{name}: {path}")
-    return 0
 
 
 def _spec(options: argparse.Namespace) -> SegmentSpec:

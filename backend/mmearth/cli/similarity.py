@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from mmearth.api import SimilarityOutputs, SimilaritySpec
-from mmearth.cli.mapping import full_path
-from mmearth.cli.progress import follow, print_warnings
-from mmearth.settings import Settings
+from mmearth.api import SimilarityOutputs, SimilarityResult, SimilaritySpec
+from mmearth.cli.mapping import full_path, plan_or_run
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,16 +23,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _similarity(options: argparse.Namespace) -> int:
-    from mmearth.jobs import similarity
-
     spec = SimilaritySpec(
         features=options.features,
         references=options.references,
         layer=options.layer,
         outputs=SimilarityOutputs(similarity=str(full_path(options.output))),
     )
-    result = follow(lambda context: similarity.run(spec, context), Settings())
-    print_warnings(result.warnings)
+    return plan_or_run(spec, _show)
+
+
+def _show(result: SimilarityResult) -> None:
     print(f"{result.references} places of {result.reference_pixels} pixels")
-    print(f"similarity: {result.outputs.similarity}")
-    return 0

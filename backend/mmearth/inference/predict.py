@@ -62,27 +62,9 @@ class RowBand:
     computed: int
 
 
-def predict_rows(
-    stack: RasterStack,
-    network: Network,
-    layout: Layout,
-    workload: Workload,
-    *,
-    first_row: int = 0,
-    progress: Callable[[int], None] = lambda tiles: None,
-    cancelled: Callable[[], bool] = lambda: False,
-) -> Iterator[RowBand]:
-    """Map the probabilities of a network's classes; see ``compute_rows``."""
-    computation = Computation(network.probabilities, network.card.class_count, network.device)
-    return compute_rows(
-        stack,
-        computation,
-        layout,
-        workload,
-        first_row=first_row,
-        progress=progress,
-        cancelled=cancelled,
-    )
+def class_probabilities(network: Network) -> Computation:
+    """Return the computation of the probabilities of a network's classes."""
+    return Computation(network.probabilities, network.card.class_count, network.device)
 
 
 def compute_rows(

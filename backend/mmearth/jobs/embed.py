@@ -46,7 +46,7 @@ def plan(spec: EmbedSpec, settings: Settings) -> Plan:
         mapping.targets(spec.outputs)
         _require_encoder(find_model(spec.model, settings.model_folders))
     except MMEarthError as error:
-        problem = Problem(code=error.code, message=error.message, advice=error.advice)
+        problem = Problem.of(error)
         if problem not in result.errors:
             result.errors.append(problem)
     return result

@@ -22,8 +22,7 @@ def plan(spec: ExportSpec, settings: Settings) -> Plan:
         _prepare(spec, settings)
         return Plan()
     except MMEarthError as error:
-        problem = Problem(code=error.code, message=error.message, advice=error.advice)
-        return Plan(errors=[problem])
+        return Plan(errors=[Problem.of(error)])
 
 
 def run(spec: ExportSpec, context: JobContext) -> ExportResult:

@@ -24,7 +24,7 @@ from mmearth.jobs import prepare as preparing
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.prepare import Prepared, prepare
 from mmearth.jobs.work import Work
-from mmearth.models.card import CARD_NAME, ClassRow, ModelCard
+from mmearth.models.card import CARD_NAME, ModelCard
 from mmearth.models.registry import installed_models
 from mmearth.models.store.library import check_identifier, own_model, place, staging
 from mmearth.raster.stack import RasterStack
@@ -37,7 +37,6 @@ from mmearth.training.split import fold_count, spatial_folds
 if TYPE_CHECKING:
     from mmearth.training.task import Task, Trained
 
-REPORT_NAME = "report.html"
 REPORT_ENDINGS = (".html", ".htm")
 FEW_UNITS = 5  # labels of a class, below which its figures are little more than a guess
 TRAINING_SHARE = 0.92  # of the progress bar; the rest is for the report and saving
@@ -59,7 +58,7 @@ def plan(spec: FinetuneSpec, settings: Settings) -> Plan:
         _check_labels(labels, spec)
         _targets(spec, ready, settings)
     except MMEarthError as error:
-        result.errors.append(Problem(code=error.code, message=error.message, advice=error.advice))
+        result.errors.append(Problem.of(error))
     return result
 
 
@@ -82,6 +81,7 @@ def run(spec: FinetuneSpec, context: JobContext) -> FinetuneResult:
     targets = _targets(spec, ready, settings)
     # Not before: these import torch, which a plan does without.
     from mmearth.training import tuned
+    from mmearth.training.report import REPORT_NAME
     from mmearth.training.task import Task, Watch, train
 
     facts = spec.model_dump(mode="json", include={"protocol", "from_scratch", "loss", "seed"})
@@ -99,8 +99,7 @@ def run(spec: FinetuneSpec, context: JobContext) -> FinetuneResult:
         )
         trained = train(task, Watch(context.report, context.is_cancelled).part(0, TRAINING_SHARE))
         context.report(TRAINING_SHARE, "Writing the report", None)
-        rows = class_rows(labels.names, spec.labels.classes, ready.card)
-        card = _save(task, trained, spec, rows, targets)
+        card = _save(task, trained, spec, targets, context.elapsed())
         work.remove()
     ends = tuned.interval(trained.tested) if trained.tested else (None, None)
     return FinetuneResult(
@@ -114,7 +113,7 @@ def run(spec: FinetuneSpec, context: JobContext) -> FinetuneResult:
         accuracy_low=ends[0],
         accuracy_high=ends[1],
         baseline_accuracy=trained.baseline.accuracy if trained.baseline else None,
-        classes=tuned.scores(labels, rows, trained.tested),
+        classes=tuned.scores(labels, card.classes, trained.tested),
         epochs=len(trained.history),
         warnings=[*ready.warnings, *labels.warnings, *trained.warnings],
         seconds=context.elapsed(),
@@ -214,16 +213,20 @@ def _thin(counts: list[LabelCount]) -> list[Problem]:
 
 
 def _save(
-    task: Task, trained: Trained, spec: FinetuneSpec, rows: tuple[ClassRow, ...], targets: _Targets
+    task: Task, trained: Trained, spec: FinetuneSpec, targets: _Targets, seconds: float
 ) -> ModelCard:
     """Put the model among the installed ones, and copies where they are wanted."""
     from mmearth.models.save import save_model
     from mmearth.training import tuned
+    from mmearth.training.document import document
+    from mmearth.training.report import REPORT_NAME
 
+    rows = class_rows(task.labels.names, spec.labels.classes, task.card)
     facts = tuned.card_facts(task, trained, spec, rows, targets.identifier)
     half = tuned.stored_in_half(task.card)
     with staging(task.settings) as folder, explained(folder):
         card = save_model(folder / targets.identifier, trained.state, facts, half=half)
+        document(task, trained, spec, card, seconds)
         if targets.report:
             with staged(targets.report) as temporary:
                 shutil.copyfile(card.folder / REPORT_NAME, temporary)

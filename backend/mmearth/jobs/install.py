@@ -15,8 +15,7 @@ def plan(spec: InstallSpec, settings: Settings) -> Plan:
     try:
         return Plan(warnings=find_source(spec, settings).warnings)
     except MMEarthError as error:
-        problem = Problem(code=error.code, message=error.message, advice=error.advice)
-        return Plan(errors=[problem])
+        return Plan(errors=[Problem.of(error)])
 
 
 def run(spec: InstallSpec, context: JobContext) -> InstallResult:

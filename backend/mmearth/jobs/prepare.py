@@ -66,7 +66,7 @@ def plan(spec: MappingSpec, settings: Settings) -> Plan:
     try:
         ready = _prepare(spec, settings, result)
     except MMEarthError as error:
-        result.errors.append(Problem(code=error.code, message=error.message, advice=error.advice))
+        result.errors.append(Problem.of(error))
         return result
     result.grid = ready.grid.info()
     result.tiles = ready.layout.count

@@ -15,7 +15,7 @@ from rasterio.windows import Window
 from mmearth.api import ClassArea, SegmentOutputs, SegmentResult, SegmentSpec
 from mmearth.errors import EmptyAreaError
 from mmearth.files import check_space, staged
-from mmearth.inference.predict import RowBand, predict_rows
+from mmearth.inference.predict import RowBand, class_probabilities, compute_rows
 from mmearth.jobs import mapping
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.prepare import Prepared, plan, prepare, remember_speed
@@ -125,9 +125,9 @@ def _map(
     layout = ready.layout
     clock = mapping.Clock(context, layout, work.rows_done, MAPPING_SHARE)
     computed = 0
-    for band in predict_rows(
+    for band in compute_rows(
         RasterStack(ready.bands, ready.grid),
-        network,
+        class_probabilities(network),
         layout,
         network.workload(layout.rows.tile),
         first_row=work.rows_done,

@@ -54,7 +54,7 @@ def plan(spec: SimilaritySpec, settings: Settings) -> Plan:
         if not places.pixels.size:
             raise _no_place()
     except MMEarthError as error:
-        result.errors.append(Problem(code=error.code, message=error.message, advice=error.advice))
+        result.errors.append(Problem.of(error))
         return result
     result.grid = grid.info()
     result.memory_bytes = 4 * BLOCK_BYTES + 8 * places.count * features

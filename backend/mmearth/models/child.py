@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import subprocess  # nosec B404 - starts our own module, with a fixed list of arguments
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from mmearth.api import Problem
 from mmearth.errors import DiskFullError, MMEarthError, ModelError, OutputError, WeightsError
 
 SECONDS = 600.0
@@ -41,14 +41,14 @@ def ask(module: str, source: Path, *arguments: str) -> str:
     lines = done.stdout.splitlines()
     if done.returncode:
         try:
-            problem = json.loads(lines[-1])
+            problem = Problem.model_validate_json(lines[-1])
         except (ValueError, IndexError):
             raise ModelError(
                 f"{source.name} could not be read: the reader ended with {done.returncode}.",
                 "The file may be damaged, or too large for this machine's memory.",
             ) from None
-        kind: type[MMEarthError] = KINDS.get(problem["code"], ModelError)
-        raise kind(problem["message"], problem["advice"])
+        kind: type[MMEarthError] = KINDS.get(problem.code, ModelError)
+        raise kind(problem.message, problem.advice)
     return lines[-1] if lines else ""
 
 
@@ -61,7 +61,6 @@ def answer(work: Callable[[], str]) -> int:
     try:
         print(work())
     except MMEarthError as error:
-        problem = {"code": error.code, "message": error.message, "advice": error.advice}
-        print(json.dumps(problem))
+        print(Problem.of(error).model_dump_json())
         return 1
     return 0

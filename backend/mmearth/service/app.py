@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Callable
 from importlib.metadata import version as package_version
+from typing import Any
 
 import rasterio
 from fastapi import FastAPI, Request
@@ -14,8 +15,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from mmearth import __version__, api
-from mmearth.errors import MMEarthError, ModelInUseError
-from mmearth.jobs.registry import plan_job
+from mmearth.errors import MMEarthError, ModelInUseError, listed
+from mmearth.jobs.registry import KINDS, plan_job
 from mmearth.models.registry import find_model, installed_models
 from mmearth.models.store.library import remove
 from mmearth.models.store.published import published_models
@@ -166,41 +167,50 @@ def _uses(job: api.Job, model_id: str) -> bool:
     return not job.state.over and getattr(job.spec, "model", None) == model_id
 
 
-def _answer(status: int, code: str, message: str, advice: str = "") -> JSONResponse:
-    problem = api.Problem(code=code, message=message, advice=advice)
+def _answer(status: int, problem: api.Problem) -> JSONResponse:
     return JSONResponse(api.ErrorBody(error=problem).model_dump(), status)
 
 
 def _answer_error(_request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, MMEarthError):
         return _answer_unexpected(_request, error)
-    return _answer(error.status, error.code, error.message, error.advice)
+    return _answer(error.status, api.Problem.of(error))
 
 
 def _answer_http(request: Request, error: Exception) -> JSONResponse:
     """Answer a path or a method that the interface does not have."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     words = f"The interface has no {request.method} {request.url.path} (HTTP status {status})."
-    return _answer(status, "request", words, OTHER_VERSION)
+    return _answer(status, _request_problem(words))
 
 
 def _answer_invalid(_request: Request, error: Exception) -> JSONResponse:
     found = error.errors() if isinstance(error, RequestValidationError) else []
     if any(item["type"] == "json_invalid" for item in found):
-        return _answer(422, "request", "The request is no valid JSON.")
-    words = "; ".join(
-        f"{'.'.join(str(part) for part in item['loc'][1:])}: {item['msg']}" for item in found
-    )
-    return _answer(
-        422, "request", f"The request does not fit the interface: {words}.", OTHER_VERSION
-    )
+        return _answer(422, api.Problem(code="request", message="The request is no valid JSON."))
+    words = "; ".join(_why_invalid(item) for item in found)
+    return _answer(422, _request_problem(f"The request does not fit the interface: {words}."))
+
+
+def _why_invalid(item: dict[str, Any]) -> str:
+    """Put a finding of pydantic in words; its own hold jargon where the kind is unknown."""
+    kinds = f"the kinds are {listed(sorted(KINDS))}"
+    if item["type"] == "union_tag_not_found":
+        return f"it does not say the kind of job in 'kind'; {kinds}"
+    if item["type"] == "union_tag_invalid":
+        return f"there is no job of kind '{item['ctx']['tag']}'; {kinds}"
+    return f"{'.'.join(str(part) for part in item['loc'][1:])}: {item['msg']}"
+
+
+def _request_problem(message: str) -> api.Problem:
+    return api.Problem(code="request", message=message, advice=OTHER_VERSION)
 
 
 def _answer_unexpected(_request: Request, error: Exception) -> JSONResponse:
     """Answer what nobody foresaw; the server writes it to the log."""
-    return _answer(
-        500,
-        "error",
-        f"Something went wrong that should not: {type(error).__name__}.",
-        "Please report it, with the log file of the backend.",
+    problem = api.Problem(
+        code="error",
+        message=f"Something went wrong that should not: {type(error).__name__}.",
+        advice="Please report it, with the log file of the backend.",
     )
+    return _answer(500, problem)

@@ -14,6 +14,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mmearth.api import ErrorBody, Problem
 from mmearth.errors import AccessError
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost")
@@ -35,8 +36,8 @@ class Gate:
         try:
             self._check(scope)
         except AccessError as error:
-            body = {"error": {"code": error.code, "message": error.message, "advice": ""}}
-            await JSONResponse(body, error.status)(scope, receive, send)
+            body = ErrorBody(error=Problem.of(error))
+            await JSONResponse(body.model_dump(), error.status)(scope, receive, send)
             return
         self._on_request()
         await self._app(scope, receive, send)

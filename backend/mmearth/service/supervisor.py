@@ -164,11 +164,11 @@ class Supervisor:
             try:
                 self._compute(job_id)
             except MMEarthError as error:
-                problem = _problem(error.code, error.message, error.advice)
-                self._end(job_id, JobState.failed, error=problem)
+                self._end(job_id, JobState.failed, error=Problem.of(error).model_dump())
             except Exception as error:
                 log.exception("Supervision failed")
-                self._end(job_id, JobState.failed, error=_problem("error", f"{error}"))
+                problem = Problem.of(MMEarthError(str(error)))
+                self._end(job_id, JobState.failed, error=problem.model_dump())
             finally:
                 self._running = None
 
@@ -366,10 +366,6 @@ class _WorkerProcess:
             for line in lines:
                 self._words.append(line.rstrip())
                 log.info("worker: %s", line.rstrip())
-
-
-def _problem(code: str, message: str, advice: str = "") -> dict[str, str]:
-    return Problem(code=code, message=message, advice=advice).model_dump()
 
 
 def _why_died(code: int, words: str) -> JobError:

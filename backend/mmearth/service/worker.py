@@ -17,6 +17,7 @@ import time
 import traceback
 from typing import Any, TextIO
 
+from mmearth.api import Problem
 from mmearth.errors import DiskFullError, JobCancelled, MMEarthError, OutOfMemoryError, is_disk_full
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.registry import forget_previews, read_spec, run_job
@@ -89,8 +90,7 @@ class Worker:
             )
 
     def _fail(self, error: MMEarthError) -> None:
-        problem = {"code": error.code, "message": error.message, "advice": error.advice}
-        self._tell({"event": "failed", "error": problem})
+        self._tell({"event": "failed", "error": Problem.of(error).model_dump()})
 
     def _report(self, progress: float, stage: str, eta: float | None) -> None:
         now = time.monotonic()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,6 +44,25 @@ def f1(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.where(total > 0, 2 * hits / np.maximum(total, 1), np.nan)
 
 
+def users_accuracy(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return how much of what is mapped as a class is that class; NaN for classes never mapped.
+
+    Also called precision; the complement of the commission error (Congalton 1991, Remote Sensing
+    of Environment 37:35).
+    """
+    mapped = matrix.sum(axis=0)
+    return np.where(mapped > 0, np.diag(matrix) / np.maximum(mapped, 1), np.nan)
+
+
+def producers_accuracy(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return how much of a class is mapped as such; NaN for classes that the reference lacks.
+
+    Also called recall; the complement of the omission error (Congalton 1991).
+    """
+    present = matrix.sum(axis=1)
+    return np.where(present > 0, np.diag(matrix) / np.maximum(present, 1), np.nan)
+
+
 def accuracy_interval(
     right: NDArray[np.bool_], units: NDArray[np.int64], *, seed: int = 0, draws: int = 2000
 ) -> tuple[float, float]:
@@ -56,12 +77,80 @@ def accuracy_interval(
         seed: of the draws.
         draws: how often the units are drawn.
     """
+    return _interval(right.astype(float), units, seed, draws)
+
+
+def difference_interval(
+    right: NDArray[np.bool_],
+    other: NDArray[np.bool_],
+    units: NDArray[np.int64],
+    *,
+    seed: int = 0,
+    draws: int = 2000,
+) -> tuple[float, float]:
+    """Return a 95 % interval of how much more is right than of another map of the same pixels.
+
+    Both are judged on the same drawn units, so what makes units easy or hard for both falls out
+    (paired bootstrap, Efron and Tibshirani 1993, chapter 8; by units as ``accuracy_interval``).
+
+    Args:
+        right: (n,) whether a pixel is right.
+        other: (n,) whether it is on the other map.
+        units: (n,) unit of each pixel.
+        seed: of the draws.
+        draws: how often the units are drawn.
+    """
+    return _interval(right.astype(float) - other, units, seed, draws)
+
+
+def _interval(
+    values: NDArray[np.float64], units: NDArray[np.int64], seed: int, draws: int
+) -> tuple[float, float]:
+    """Return a 95 % interval of the mean over pixels of units drawn again and again."""
     _, places = np.unique(units, return_inverse=True)
-    hits, sizes = np.bincount(places, right), np.bincount(places)
-    drawn = np.random.default_rng(seed).integers(len(sizes), size=(draws, len(sizes)))
-    shares = hits[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.percentile(shares, [2.5, 97.5])
+    sums, sizes = np.bincount(places, values), np.bincount(places)
+    random = np.random.default_rng(seed)
+    means = np.empty(draws)
+    for number in range(draws):  # one by one: a label raster may have 100,000 units
+        drawn = random.integers(len(sizes), size=len(sizes))
+        means[number] = sums[drawn].sum() / sizes[drawn].sum()
+    low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often predictions of like confidence are right.
+
+    Attributes:
+        confidence: (bins,) mean probability of the mapped class; NaN of empty bins.
+        accuracy: (bins,) share that is right; NaN of empty bins.
+        counts: (bins,) int64, predictions.
+    """
+
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+
+def reliability(
+    confidence: NDArray[np.floating], right: NDArray[np.bool_], bins: int = 10
+) -> Reliability:
+    """Sort predictions into bins of confidence (DeGroot and Fienberg 1983, The Statistician 32:12).
+
+    Args:
+        confidence: (n,) probability of the mapped class.
+        right: (n,) whether it is the true one.
+        bins: of equal width.
+    """
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    with np.errstate(invalid="ignore"):  # empty bins
+        return Reliability(
+            np.bincount(place, confidence, bins) / counts,
+            np.bincount(place, right, bins) / counts,
+            counts,
+        )
 
 
 def calibration_error(
@@ -74,7 +163,6 @@ def calibration_error(
         right: (n,) whether it is the true one.
         bins: of equal width.
     """
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    sizes = np.bincount(place, minlength=bins)
-    gaps = np.bincount(place, confidence, bins) - np.bincount(place, right, bins)
-    return float(np.abs(gaps).sum() / max(1, sizes.sum()))
+    found = reliability(confidence, right, bins)
+    gaps = np.abs(found.confidence - found.accuracy) * found.counts
+    return float(np.nansum(gaps) / max(1, found.counts.sum()))

@@ -14,7 +14,7 @@ from rasterio.errors import RasterioIOError
 from mmearth.api import RasterInput
 from mmearth.errors import JobCancelled, OutOfMemoryError, RasterReadError
 from mmearth.inference import predict, reader
-from mmearth.inference.predict import predict_rows
+from mmearth.inference.predict import class_probabilities, compute_rows
 from mmearth.inference.tiles import Layout
 from mmearth.models.network import Network, Workload
 from mmearth.raster.radiometry import ScaledBand
@@ -73,7 +73,7 @@ def stack_of(path):
 def run(path, network, *, tile=64, overlap=0.25, workload=WORKLOAD, **options):
     stack = stack_of(path)
     layout = Layout.of(stack.grid.height, stack.grid.width, tile, overlap=overlap)
-    parts = list(predict_rows(stack, network, layout, workload, **options))
+    parts = list(compute_rows(stack, class_probabilities(network), layout, workload, **options))
     starts = [part.start for part in parts]
     assert starts == [
         (parts[0].start if n == 0 else starts[n - 1] + parts[n - 1].valid.shape[0])
@@ -120,7 +120,8 @@ def test_the_map_does_not_depend_on_the_tile_size(make_raster, tiny_model, setti
     for tile in (256, 512):
         stack = RasterStack(bands, bands[0].source.grid)
         layout = Layout.of(700, 640, tile, stride=tiny_model.stride)
-        parts = list(predict_rows(stack, network, layout, network.workload(tile)))
+        workload = network.workload(tile)
+        parts = list(compute_rows(stack, class_probabilities(network), layout, workload))
         maps.append(torch.cat([part.values for part in parts], dim=1).argmax(dim=0))
         valid = np.concatenate([part.valid for part in parts])
     assert len(np.unique(maps[0])) > 1
@@ -202,7 +203,8 @@ def test_an_error_of_the_network_is_told_and_threads_end(make_raster) -> None:
 
 def test_threads_end_when_nobody_wants_more(make_raster) -> None:
     stack = stack_of(make_raster("s.tif", image_of(400, 400), nodata=0))
-    parts = predict_rows(stack, PixelNetwork(), Layout.of(400, 400, 64), WORKLOAD)
+    computation = class_probabilities(PixelNetwork())
+    parts = compute_rows(stack, computation, Layout.of(400, 400, 64), WORKLOAD)
     next(parts)
     parts.close()
     assert threads_end()
@@ -220,11 +222,10 @@ def test_rows_before_an_unreadable_place_are_kept(make_raster) -> None:
         return read(start, stop)
 
     stack.read_rows = fail_later
+    computation, layout = class_probabilities(PixelNetwork()), Layout.of(600, 300, 64)
     done = 0
     with pytest.raises(RasterReadError, match="cannot be read"):
-        for part in predict_rows(
-            stack, PixelNetwork(), Layout.of(600, 300, 64), Workload(1, lanes=8)
-        ):
+        for part in compute_rows(stack, computation, layout, Workload(1, lanes=8)):
             done = part.start + part.valid.shape[0]
     assert done > 250
 
@@ -236,13 +237,12 @@ def test_no_data_stays_in_its_place_in_large_tiles(make_raster, done) -> None:
     values[100:140, 50:90] = values[330:331, :] = 0
     path = make_raster("s.tif", values, nodata=0)
     stack = stack_of(path)
-    parts = list(
-        predict_rows(stack, PixelNetwork(), Layout.of(450, 300, 256), WORKLOAD, first_row=done)
-    )
+    computation, layout = class_probabilities(PixelNetwork()), Layout.of(450, 300, 256)
+    parts = list(compute_rows(stack, computation, layout, WORKLOAD, first_row=done))
     valid = np.concatenate([part.valid for part in parts])
     np.testing.assert_array_equal(valid, values[done:] > 0)
-    starts = [start for start in Layout.of(450, 300, 256).rows.starts if start + 256 > done]
-    columns = len(Layout.of(450, 300, 256).cols.starts)
+    starts = [start for start in layout.rows.starts if start + 256 > done]
+    columns = len(layout.cols.starts)
     assert sum(part.computed for part in parts) == len(starts) * columns
     assert max(part.valid.shape[0] for part in parts) <= predict.BAND_ROWS
 
@@ -265,7 +265,7 @@ def test_memory_does_not_grow_with_height(make_raster, monkeypatch) -> None:
         stack = stack_of(path)
         layout = Layout.of(height, 300, 64)
         tracemalloc.start()
-        for part in predict_rows(stack, network, layout, WORKLOAD):
+        for part in compute_rows(stack, class_probabilities(network), layout, WORKLOAD):
             del part
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()

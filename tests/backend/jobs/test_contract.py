@@ -6,12 +6,11 @@ import shutil
 from typing import get_args
 
 import numpy as np
-import pyogrio.raw
 import pytest
 import rasterio
 import shapely
 from rasterio.transform import from_origin
-from scenes import UTM
+from scenes import UTM, write_places
 
 from mmearth import api
 from mmearth.errors import JobCancelled
@@ -43,10 +42,7 @@ def similarity(scene, folder) -> api.SimilaritySpec:
         transform=from_origin(600_000, 5_400_000, 10, 10),
     ) as dataset:  # fmt: skip
         dataset.write(features)
-    point = shapely.to_wkb([shapely.Point(600_105, 5_399_905)])
-    pyogrio.raw.write(
-        places, point, field_data=[], fields=[], geometry_type="Point", crs="EPSG:32632"
-    )
+    write_places(places, [shapely.Point(600_105, 5_399_905)])
     return api.SimilaritySpec(
         features=str(path),
         references=str(places),
@@ -86,13 +82,6 @@ SPECS = {
     "segment": segment,
     "similarity": similarity,
 }
-
-
-@pytest.fixture
-def out(tmp_path):
-    folder = tmp_path / "results"
-    folder.mkdir()
-    return folder
 
 
 @pytest.fixture

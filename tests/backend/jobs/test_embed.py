@@ -23,13 +23,6 @@ from mmearth.models.save import save_model
 CELL = 2  # of the tiny model's encoder
 
 
-@pytest.fixture
-def out(tmp_path) -> Path:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder
-
-
 def spec_of(folder: Path, path, outputs=("features", "view"), **more) -> EmbedSpec:
     named = EmbedOutputs(**{name: str(folder / f"{name}.tif") for name in outputs})
     given = {"inputs": [RasterInput(path=str(path))], "model": "tiny", "outputs": named}

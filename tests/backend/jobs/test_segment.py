@@ -53,13 +53,6 @@ def read(path) -> np.ndarray:
 
 
 @pytest.fixture
-def out(tmp_path) -> Path:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def work(settings) -> Path:
     return settings.work_folder
 

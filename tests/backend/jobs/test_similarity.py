@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pyogrio.raw
 import pytest
 import rasterio
 import shapely
 from pyproj import Transformer
+from scenes import write_places
 
 from mmearth.api import SimilarityOutputs, SimilaritySpec
 from mmearth.errors import InputError, JobCancelled, MissingCrsError, RasterReadError
@@ -44,13 +44,6 @@ def features(make_raster):
 
 
 @pytest.fixture
-def out(tmp_path):
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def compare(features, settings, out, tmp_path):
     """Return a function that compares with geometries, and gives the map and the result."""
 
@@ -79,14 +72,6 @@ def compare(features, settings, out, tmp_path):
             return dataset.read(1), result
 
     return run
-
-
-def write_places(path, shapes, crs="EPSG:32632", kind="Unknown", layer=None, **more):
-    wkb = np.array([shape if shape is None else shapely.to_wkb(shape) for shape in shapes], object)
-    pyogrio.raw.write(
-        path, wkb, field_data=[], fields=[], geometry_type=kind, crs=crs, layer=layer, **more
-    )
-    return path
 
 
 def cosine(pixels) -> np.ndarray:

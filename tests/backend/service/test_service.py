@@ -22,7 +22,7 @@ from mmearth import __version__
 from mmearth.api import API_VERSION, InstallSpec, RasterInput, SegmentOutputs, SegmentSpec
 from mmearth.errors import JobCancelled
 from mmearth.jobs.context import JobContext
-from mmearth.jobs.registry import run_job
+from mmearth.jobs.registry import KINDS, run_job
 from mmearth.service.app import create_app
 from mmearth.service.store import JobStore
 from mmearth.service.supervisor import Supervisor
@@ -154,6 +154,19 @@ class TestRoutes:
         answer = service.http.post("/jobs", json={**spec.model_dump(mode="json"), **change})
         assert answer.status_code == 422
         assert next(iter(change)) in answer.json()["error"]["message"]
+
+    @pytest.mark.parametrize(
+        ("kind", "words"),
+        [({}, "does not say the kind of job"), ({"kind": "paint"}, "no job of kind 'paint'")],
+    )
+    def test_kinds_of_jobs_are_named(self, service, spec, kind, words) -> None:
+        body = {**spec.model_dump(mode="json", exclude={"kind"}), **kind}
+        for path in ("/plan", "/jobs"):
+            answer = service.http.post(path, json=body)
+            assert answer.status_code == 422
+            message = answer.json()["error"]["message"]
+            assert words in message and "discriminator" not in message
+            assert all(known in message for known in KINDS)
 
     @pytest.mark.parametrize(
         ("method", "path", "body", "status", "words"),

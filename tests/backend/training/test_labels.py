@@ -118,6 +118,12 @@ def test_what_cannot_be_learned_from_is_refused(draw, shapes, values, field, wor
         read_vector_labels(draw(shapes, values), field, GRID)
 
 
+def test_no_more_classes_are_asked_for_than_can_be_learned(draw) -> None:
+    wanted = [str(number) for number in range(51)]
+    with pytest.raises(InputError, match="at most 50 classes, found 51"):
+        read_vector_labels(draw([box(0, 0, 2, 2)], ["1"]), "cover", GRID, wanted=wanted)
+
+
 def test_labels_that_do_not_say_where_they_are(draw) -> None:
     path = Path(draw([box(0, 0, 1, 1)], ["a"], name="l.shp"))
     path.with_suffix(".prj").unlink()

@@ -13,7 +13,7 @@ EVERYTHING = ["classes", "probabilities", "confidence", "polygons", "table"]
 
 
 @pytest.fixture
-def result(home, tmp_path):
+def result(kept_home, tmp_path):
     """A real result with every output."""
     outputs = results.output_paths(tmp_path, "map", EVERYTHING)
     spec = {

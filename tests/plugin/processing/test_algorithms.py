@@ -32,6 +32,7 @@ from qgis.core import (
     QgsVectorLayer,
 )
 
+from qgis_mmearth import shared
 from qgis_mmearth.compat import FLAG_ADVANCED, SOURCE_RASTER
 from qgis_mmearth.paths import EMBEDDED_MODELS
 from qgis_mmearth.processing.algorithms.base import MappingAlgorithm, RastersParameter
@@ -43,6 +44,12 @@ TILE = str(DATA / "terramind_l2a.tif")
 
 def algorithm(name) -> QgsProcessingAlgorithm:
     return QgsApplication.processingRegistry().createAlgorithmById(f"mmearth:{name}")
+
+
+@pytest.fixture
+def home(kept_home):
+    """Starting a backend takes longer than most of these tests; none of them changes it."""
+    return kept_home
 
 
 MAPPING = [name for name in ALGORITHMS if isinstance(algorithm(name), MappingAlgorithm)]
@@ -148,9 +155,12 @@ class TestAlgorithmContract:
 
         assert Path(QUrl(algorithm(name).helpUrl()).toLocalFile()).is_file()
 
-    def test_not_installed_is_said_before_running(self, name, home, monkeypatch):
-        monkeypatch.delenv("MMEARTH_PYTHON")
+    def test_not_installed_is_said_before_running(self, name, tmp_path, monkeypatch):
+        shared.forget_backend()
+        monkeypatch.setenv("MMEARTH_HOME", str(tmp_path))
+        monkeypatch.delenv("MMEARTH_PYTHON", raising=False)
         good, words = algorithm(name).canExecute()
+        shared.forget_backend()
         assert not good and "not installed" in words
 
 

@@ -55,6 +55,7 @@ def read_vector_labels(
             warning("empty_class", f"{missing:,} features have no value in {field!r}; left out.")
         )
     names = list(wanted) or _class_names(drawn.values, field)
+    limit_classes(len(names), f"the field {field!r}")
     others = {value for value in drawn.values if value is not None} - set(names)
     if others:
         warnings.append(
@@ -175,7 +176,6 @@ def _class_names(values: Sequence[str | None], field: str) -> list[str]:
     names = {value for value in values if value is not None}
     if not names:
         raise InputError(f"No feature has a value in the field {field!r}.", CHOOSE_FIELD)
-    limit_classes(len(names), f"the field {field!r}")
     numeric = all(name.lstrip("-").isdigit() for name in names)
     return sorted(names, key=int) if numeric else sorted(names)
 

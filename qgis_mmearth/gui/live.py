@@ -14,8 +14,7 @@ from qgis.core import QgsMapLayer, QgsProject, QgsRasterLayer, QgsVectorLayer
 from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 
 from .. import settings, shared, tasks
-from ..layers import style
-from ..layers.snapshot import Snapshot
+from ..layers import labels, style
 from ..link.errors import LinkError
 from . import words
 
@@ -57,7 +56,6 @@ class LiveMode(QObject):
         self._number = 0
         self._task: Optional[tasks.Task] = None
         self._again = False
-        self._shown: Any = None  # what the preview that is seen was made of
         self._overlays: Dict[str, QgsRasterLayer] = {}
         self._order: List[str] = []  # of the layers, as QGIS has set them
         self._links: List[Tuple[Any, Any]] = []
@@ -89,7 +87,7 @@ class LiveMode(QObject):
         self._timer.stop()
         if self._task is not None:
             self._task.forget()
-        self._task, self._again, self._shown = None, False, None
+        self._task, self._again = None, False
         self._unwatch()
         self._clear_canvas()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -139,7 +137,7 @@ class LiveMode(QObject):
         self._timer.start()
 
     def _update(self) -> None:
-        """Ask for a preview of what is seen now, unless it is the one that is shown."""
+        """Ask for a preview of what is seen now."""
         if self._task is not None:  # the newest wins
             self._again = True
             self._task.cancel()
@@ -152,11 +150,18 @@ class LiveMode(QObject):
         if self._watched != self._layers():
             self._unwatch()
             self._watch()
-        labels = Snapshot.of(self._watched, wanted["labels"].get("field"))
-        extent = self._extent()
-        facts = (wanted, labels, extent)
-        if facts != self._shown:
-            self._ask({**wanted, "kind": "preview", "extent": extent}, labels, facts)
+        try:
+            drawn = self._drawn(wanted["labels"])
+        except LinkError as error:
+            self._say_failed(error)
+            return
+        self._ask({**wanted, "kind": "preview", "extent": self._extent()}, drawn)
+
+    def _drawn(self, source: Dict[str, Any]) -> Optional[labels.LabelCopies]:
+        """Take the labels as they stand; None if no layer is watched."""
+        if not self._watched:
+            return None
+        return labels.copy_labels(self._watched, source["field"], source["classes"])
 
     def _extent(self) -> Dict[str, Any]:
         view = self._canvas.mapSettings()
@@ -166,32 +171,32 @@ class LiveMode(QObject):
         bounds = [box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum()]
         return {"bounds": bounds, "crs": crs.authid() or crs.toWkt()}
 
-    def _ask(self, spec: Dict[str, Any], labels: Optional[Snapshot], facts: Any) -> None:
+    def _ask(self, spec: Dict[str, Any], drawn: Optional[labels.LabelCopies]) -> None:
         self._number += 1
         outputs = {kind: str(self._folder / f"{kind}-{self._number}.tif") for kind in KINDS}
-        drawn = self._folder / f"labels-{self._number}.fgb"
+        copy = self._folder / f"labels-{self._number}.gpkg"
+
+        folder = self._folder
 
         def work(task):
-            source = dict(spec["labels"])
-            if labels is not None:
-                labels.write(drawn)
-                source.update(path=str(drawn), layer=None)
-            ready = {**spec, "labels": source, "outputs": outputs}
+            # Started for whatever comes next, if this request is outdated by then.
+            shared.backend().client(lambda: self._folder != folder)
+            ready = {**spec, "outputs": outputs}
+            if drawn is not None:
+                ready["labels"] = labels.write_copies(drawn, copy)
             report = tasks.job_report(task)
             job = shared.backend().run_job(ready, report, task.isCanceled, POLL_SECONDS)
             return job["result"]
 
         def done(result):
-            self._end(drawn)
+            self._end(copy)
             if result is not None:
-                self._shown = facts
                 self._show_result(result)
             self._go_on()
 
         def failed(error):
-            self._end(drawn)
+            self._end(copy)
             if error.code != "cancelled":
-                self._shown = None
                 self._say_failed(error)
             self._go_on()
 
@@ -199,10 +204,10 @@ class LiveMode(QObject):
         title = words.tr("Live preview")
         self._task = tasks.start(tasks.Task(title, work, done, failed, hidden=True))
 
-    def _end(self, drawn: Path) -> None:
+    def _end(self, copy: Path) -> None:
         self._task = None
-        with contextlib.suppress(OSError):
-            drawn.unlink()
+        with contextlib.suppress(OSError):  # there is none, or it goes with the folder
+            copy.unlink()
 
     def _go_on(self) -> None:
         if self._again:
@@ -244,9 +249,9 @@ class LiveMode(QObject):
         if overlay is None:
             return
         watched = {layer.id() for layer in self._watched}
-        labels = [layer for layer in below if layer.id() in watched]
+        above = [layer for layer in below if layer.id() in watched]
         others = [layer for layer in below if layer.id() not in watched]
-        wanted = [*labels, overlay, *others]
+        wanted = [*above, overlay, *others]
         if [layer.id() for layer in wanted] != [layer.id() for layer in present]:
             self._canvas.setLayers(wanted)
 

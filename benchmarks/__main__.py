@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks import ROOT
 
-BENCHMARKS = ("overhead", "memory", "tiles", "startup", "adapter")
+BENCHMARKS = ("overhead", "memory", "tiles", "startup", "adapter", "live")
 RESULTS = ROOT / "build" / "benchmarks.json"
 
 

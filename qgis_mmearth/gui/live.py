@@ -219,10 +219,13 @@ class LiveMode(QObject):
 
     def _show_result(self, result: Dict[str, Any]) -> None:
         outputs = result["outputs"]
-        layers = {kind: QgsRasterLayer(outputs[kind], kind) for kind in KINDS}
+        # QGIS's own style would be made of statistics, which it writes beside the file.
+        options = QgsRasterLayer.LayerOptions(False)
+        layers = {kind: QgsRasterLayer(outputs[kind], kind, "gdal", options) for kind in KINDS}
         if not all(layer.isValid() for layer in layers.values()):
             self.said.emit(words.tr("The preview could not be opened."), "error")
             return
+        style.style_palette(layers["classes"])
         style.style_uncertainty(layers["uncertainty"])
         for layer in layers.values():
             layer.renderer().setOpacity(OPACITY)

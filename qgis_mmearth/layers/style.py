@@ -38,6 +38,13 @@ def style_classes(layer: QgsRasterLayer, classes: Classes) -> None:
     layer.setRenderer(QgsPalettedRasterRenderer(layer.dataProvider(), 1, entries))
 
 
+def style_palette(layer: QgsRasterLayer) -> None:
+    """Show a class map in the colours that its file names."""
+    provider = layer.dataProvider()
+    table = QgsPalettedRasterRenderer.colorTableToClassData(provider.colorTable(1))
+    layer.setRenderer(QgsPalettedRasterRenderer(provider, 1, table))
+
+
 def style_percent(layer: QgsRasterLayer) -> None:
     """Show the first band from black, 0 %, to white, 100 %."""
     renderer = QgsSingleBandGrayRenderer(layer.dataProvider(), 1)

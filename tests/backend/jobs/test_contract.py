@@ -6,6 +6,7 @@ import shutil
 from typing import get_args
 
 import numpy as np
+import pyogrio.raw
 import pytest
 import rasterio
 import shapely

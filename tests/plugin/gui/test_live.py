@@ -100,11 +100,6 @@ class Stage:
         return list(settings.temporary_folder().glob("mmearth-live-*"))
 
 
-@pytest.fixture(scope="module")
-def shared_home(tmp_path_factory):
-    return tmp_path_factory.mktemp("live")
-
-
 @pytest.fixture
 def stage(iface, home, small_scene, tmp_path, wait):
     found = Stage(iface, small_scene, tmp_path, wait)
@@ -157,7 +152,7 @@ def test_from_the_first_polygon_to_off(stage):
     stage.polygons.deleteFeature(number)
     assert (pixels(stage.await_new())[0] == values).all()
     # Old files go.
-    stage.wait(lambda: len(stage.files()) == 2)
+    assert len(stage.files()) == 2
 
     stage.live.show("uncertainty")
     unsure, _ = pixels(stage.overlay)

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from benchmarks import ROOT
 
-BENCHMARKS = ("overhead", "memory", "tiles", "startup", "adapter", "fewshot", "boundary")
+BENCHMARKS = (
+    "overhead", "memory", "tiles", "startup", "adapter", "live", "fewshot", "boundary",
+)  # fmt: skip
 RESULTS = ROOT / "build" / "benchmarks.json"
 
 

@@ -161,16 +161,21 @@ def tiles_with(stack: RasterStack, labels: Labels, layout: Layout) -> Iterator[L
     yield from _tiles(stack, layout, _by_tile(labels, layout), labels)
 
 
-def _nearest(axis: Axis, places: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the number of the tile along an axis whose centre is nearest to each place."""
+def nearest_tiles(axis: Axis, places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of the tile along an axis whose centre is nearest to each place.
+
+    Args:
+        axis: tiles.
+        places: (n,) int64 pixels of the scene.
+    """
     centres = np.array(axis.starts) + axis.tile / 2
     return np.abs(places[:, None] + 0.5 - centres[None, :]).argmin(axis=1)
 
 
 def _by_tile(labels: Labels, layout: Layout) -> dict[tuple[int, int], NDArray[np.int64]]:
     """Return the pixels to be taken from each tile, by its numbers down and across."""
-    down = _nearest(layout.rows, labels.rows)
-    across = _nearest(layout.cols, labels.cols)
+    down = nearest_tiles(layout.rows, labels.rows)
+    across = nearest_tiles(layout.cols, labels.cols)
     keys = down * len(layout.cols.starts) + across
     order = np.argsort(keys, kind="stable")
     found, first = np.unique(keys[order], return_index=True)

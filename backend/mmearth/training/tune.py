@@ -282,7 +282,6 @@ def _test(task: Task, trained: Trained, network: nn.Module, split: Split, watch:
         seen.reflectance[tested],
         len(task.labels.names),
         seed=task.seed,
-        threads=task.settings.cpu_threads,
     )
     return replace(
         trained,

@@ -140,7 +140,6 @@ class MapPanel(QObject):
         self.planner.planned.connect(self._planned)
         self.planner.failed.connect(self._show_error)
 
-
     def _project_cleared(self) -> None:
         """Take no results into another project, nor show those of the last."""
         self._project_is_same = False

@@ -116,7 +116,7 @@ def test_switching_off_in_the_middle_of_something(moment, monkeypatch):
     plugin()._actions[0].trigger()
     dock = iface.mainWindow().findChild(QDockWidget, "MMEarthDock")
     if moment == "planning":
-        wait_until(lambda: dock._plan_task is not None, 30)
+        wait_until(lambda: dock.map.planner.asking, 30)
     if moment == "running":
         wait_until(dock.runButton.isEnabled, 60)
         dock.runButton.click()

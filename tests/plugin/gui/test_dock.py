@@ -17,7 +17,7 @@ from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QDoubleSpinBox, QLabel, QWidget
 
 from qgis_mmearth import settings, shared
-from qgis_mmearth.gui import dock as dock_module
+from qgis_mmearth.gui import map_panel
 from qgis_mmearth.gui.dock import MMEarthDock
 from qgis_mmearth.gui.words import COLORS, color, folder_link
 from qgis_mmearth.link.errors import LinkError
@@ -65,7 +65,7 @@ def ready(dock):
 
 
 def idle(dock):
-    return lambda: dock._job is None
+    return lambda: dock.map._job is None
 
 
 def marks(dock):
@@ -324,7 +324,7 @@ def test_tree_mask_by_choice(open_panel, corner, wait):
                  if dock.modelCombo.itemText(i).startswith("Tree mask"))  # fmt: skip
     dock.modelCombo.setCurrentIndex(index)
     dock.modelCombo.activated.emit(index)
-    wait(lambda: dock.runButton.isEnabled() and dock._plan is not None)
+    wait(lambda: dock.runButton.isEnabled() and dock.map._plan is not None)
     dock.runButton.click()
     wait(idle(dock))
     assert (
@@ -394,7 +394,7 @@ class TestBandsByHand:
         """Assign B02 to band 3 of the raster "second"; return a function that looks it up."""
         for row in range(dock.layersWidget.count()):
             dock.layersWidget.item(row).setCheckState(CHECKED)
-        wait(lambda: dock.layers.ticked_names() and dock._plan is not None)
+        wait(lambda: dock.layers.ticked_names() and dock.map._plan is not None)
         number = dock.layers.ticked_names().index("second")
         combo = opened(dock, 0)
         index = combo.findData(f"{number}:3")
@@ -402,7 +402,7 @@ class TestBandsByHand:
         combo.activated.emit(index)
 
         def look_up():
-            spec = dock.spec()
+            spec = dock.map.spec()
             (choice,) = spec["bands"]
             return Path(spec["inputs"][choice["input"]]["path"]).stem, choice["index"]
 
@@ -423,25 +423,25 @@ class TestBandsByHand:
     def test_another_order_is_planned_anew(self, open_panel, unnamed_pair, wait):
         dock = open_panel()
         self.choose_from_second(dock, wait)
-        wait(lambda: dock._plan is not None)
+        wait(lambda: dock.map._plan is not None)
         root = QgsProject.instance().layerTreeRoot()
         before = dock.layers.ticked_keys()
         upper = root.children()[0]
         root.addChildNode(upper.clone())
         root.removeChildNode(upper)
         assert dock.layers.ticked_keys() == before[::-1]
-        assert dock._plan is None
+        assert dock.map._plan is None
 
     def test_go_with_their_raster(self, open_panel, unnamed_pair, wait):
         dock = open_panel()
         self.choose_from_second(dock, wait)
         QgsProject.instance().removeMapLayer(unnamed_pair[1].id())
-        assert dock.spec()["bands"] == []
+        assert dock.map.spec()["bands"] == []
 
 
 def test_a_failed_plan_does_not_hide_the_next(open_panel, corner, wait, monkeypatch):
     begun, go_on = threading.Event(), threading.Event()
-    real = dock_module._first_that_fits
+    real = map_panel._first_that_fits
 
     def slow_then_real(*arguments):
         if begun.is_set():
@@ -450,13 +450,13 @@ def test_a_failed_plan_does_not_hide_the_next(open_panel, corner, wait, monkeypa
         go_on.wait(30)
         raise LinkError("A raster cannot be opened.")
 
-    monkeypatch.setattr(dock_module, "_first_that_fits", slow_then_real)
+    monkeypatch.setattr(map_panel, "_first_that_fits", slow_then_real)
     dock = open_panel()
     wait(begun.is_set)
     add(SCENE, "Second")
     dock.layersWidget.item(0).setCheckState(CHECKED)
     dock.layersWidget.item(0).setCheckState(UNCHECKED)
-    wait(lambda: not dock._timer.isActive())
+    wait(lambda: not dock.map.planner.waiting)
     go_on.set()
     wait(ready(dock))
     assert "cannot be opened" not in words(dock.statusLabel)
@@ -510,7 +510,7 @@ class TestNarrowPanel:
         dock = open_panel()
         wait(ready(dock))
         folder = Path("/") / ("a" * 120) / ("b<b>" * 60)
-        dock._say(f"Saved in {folder_link(folder)}.")
+        dock.map.status.say(f"Saved in {folder_link(folder)}.")
         dock.planLabel.setText("c" * 300)
         QApplication.processEvents()
         assert dock.minimumSizeHint().width() <= 280
@@ -539,7 +539,7 @@ class TestNarrowPanel:
                 Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False,
             )  # fmt: skip
             QApplication.sendEvent(opened(dock, row), event)
-        assert chosen(dock) == before and dock.spec()["bands"] == []
+        assert chosen(dock) == before and dock.map.spec()["bands"] == []
 
 
 def contrast(one, other):
@@ -569,14 +569,14 @@ class TestWhereResultsGo:
     def test_the_setting_counts_when_it_is_changed_later(self, open_panel, tmp_path):
         dock = open_panel()
         settings.write("output_folder", str(tmp_path))
-        assert dock._output_folder() == tmp_path
+        assert dock.map._output_folder() == tmp_path
         dock.folderWidget.setFilePath(str(tmp_path / "other"))
-        assert dock._output_folder() == tmp_path / "other"
+        assert dock.map._output_folder() == tmp_path / "other"
 
     def test_not_into_another_project(self, open_panel, corner, wait, tmp_path, monkeypatch):
         told = []
         dock = open_panel()
-        monkeypatch.setattr(dock, "_push", lambda message, _level: told.append(message))
+        monkeypatch.setattr(dock.map.status, "push", lambda message, _level: told.append(message))
         dock.folderWidget.setFilePath(str(tmp_path))
         wait(ready(dock))
         dock.runButton.click()
@@ -589,7 +589,7 @@ class TestWhereResultsGo:
     def test_a_lost_result_is_said(self, open_panel, corner, wait, monkeypatch):
         dock = open_panel()
         wait(ready(dock))
-        monkeypatch.setattr(dock_module.results, "open_results", lambda *_: [])
+        monkeypatch.setattr(map_panel.results, "open_results", lambda *_: [])
         dock.runButton.click()
         wait(idle(dock))
         assert "could be opened as a layer" in words(dock.statusLabel)

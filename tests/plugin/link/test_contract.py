@@ -65,7 +65,7 @@ def test_every_field_that_the_plugin_names_exists(path):
 def test_every_route_of_the_client_exists():
     source = (PLUGIN / "link" / "client.py").read_text()
     called = re.findall(r'self\._(get|post|delete)\(f?"([^"]+)"', source)
-    assert len(called) == 9
+    assert len(called) == 10
     for method, path in called:
         pattern = re.sub(r"\{[^}]+\}", "{}", f"/v1{path}")
         routes = {re.sub(r"\{[^}]+\}", "{}", route): route for route in OPENAPI["paths"]}

@@ -89,6 +89,16 @@ def test_protocols_of_training_are_those_of_the_backend():
     assert field["enum"] == finetune.PROTOCOLS and field["default"] == finetune.PROTOCOLS[0]
 
 
+def test_losses_are_those_of_the_backend():
+    source = ROOT / "backend" / "mmearth" / "training" / "losses.py"
+    (known,) = [
+        node.value.keys
+        for node in ast.parse(source.read_text("utf-8")).body
+        if isinstance(node, ast.AnnAssign) and node.target.id == "LOSSES"
+    ]
+    assert [key.value for key in known] == finetune.LOSSES
+
+
 def test_catalogue_agrees_with_the_backend(home):
     backend = Backend(Environment(home, ROOT / "backend"))
     try:

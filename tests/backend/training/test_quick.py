@@ -14,6 +14,7 @@ from mmearth.errors import InputError, JobCancelled, ModelError
 from mmearth.inference.predict import predict_rows
 from mmearth.jobs.prepare import prepare
 from mmearth.models.card import NetworkConfig, file_sha256
+from mmearth.models.features import FeatureNetwork
 from mmearth.models.levels import forget, tiles_computed
 from mmearth.models.network import Network
 from mmearth.models.registry import build_network
@@ -197,6 +198,17 @@ class TestBases:
         assert again.network.options == first.network.options
         for name, tensor in again.state.items():
             assert torch.equal(tensor, first.state[name])
+
+    def test_features_are_those_of_the_base(self, make_task, tiny_model, tmp_path) -> None:
+        trained = train(make_task(two_halves(8), validation=0.0), Watch())
+        task = make_task(two_halves(8))
+        card = saved(trained, tiny_model, tmp_path / "head")
+        images = np.random.default_rng(0).random((1, 10, 64, 64), np.float32)
+        masks = np.ones((1, 64, 64), bool)
+        found, expected = (
+            FeatureNetwork(one, task.settings).features(images, masks) for one in (card, tiny_model)
+        )
+        assert torch.equal(found, expected)
 
     def test_not_from_scratch(self, make_task) -> None:
         with pytest.raises(InputError, match="cannot begin from scratch"):

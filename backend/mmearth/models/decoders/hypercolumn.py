@@ -58,6 +58,12 @@ class Hypercolumn(nn.Module):
         self.first = nn.Linear(sum(widths), hidden)
         self.last = nn.Linear(hidden, classes)
 
+    @property
+    def encoder(self) -> nn.Module:
+        """The base's, for whoever wants features."""
+        encoder: nn.Module = self.base.encoder  # type: ignore[assignment]
+        return encoder
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return class scores."""
         if self.remembers and not self.training and x.shape[0] == 1:

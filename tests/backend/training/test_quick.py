@@ -11,7 +11,7 @@ from scenes import MODEL_BANDS
 
 from mmearth.api import RasterInput, SegmentSpec
 from mmearth.errors import InputError, JobCancelled, ModelError
-from mmearth.inference.predict import predict_rows
+from mmearth.inference.predict import class_probabilities, compute_rows
 from mmearth.jobs.prepare import prepare
 from mmearth.models.card import NetworkConfig, file_sha256
 from mmearth.models.features import FeatureNetwork
@@ -91,7 +91,9 @@ def saved(trained, card, folder):
 
 def mapped(task: Task, card) -> np.ndarray:
     network = Network(card, task.settings)
-    bands = predict_rows(task.stack, network, task.layout, network.workload(64))
+    bands = compute_rows(
+        task.stack, class_probabilities(network), task.layout, network.workload(64)
+    )
     return np.concatenate([band.values.numpy() for band in bands], axis=1)
 
 

@@ -12,6 +12,7 @@ try:  # QGIS 3.36
     SOURCE_POINT = Qgis.ProcessingSourceType.VectorPoint
     SOURCE_POLYGON = Qgis.ProcessingSourceType.VectorPolygon
     SOURCE_RASTER = Qgis.ProcessingSourceType.Raster
+    SOURCE_VECTOR = Qgis.ProcessingSourceType.VectorAnyGeometry
 except AttributeError:
     from qgis.core import QgsProcessing, QgsProcessingParameterDefinition
 
@@ -19,6 +20,7 @@ except AttributeError:
     SOURCE_POINT = QgsProcessing.SourceType.TypeVectorPoint
     SOURCE_POLYGON = QgsProcessing.SourceType.TypeVectorPolygon
     SOURCE_RASTER = QgsProcessing.SourceType.TypeRaster
+    SOURCE_VECTOR = QgsProcessing.SourceType.TypeVectorAnyGeometry
 
 try:  # newer QGIS
     from qgis.core import Qgis
@@ -35,5 +37,6 @@ __all__ = [
     "SOURCE_POINT",
     "SOURCE_POLYGON",
     "SOURCE_RASTER",
+    "SOURCE_VECTOR",
     "QAction",
 ]

@@ -58,11 +58,14 @@ class MMEarthDock(QgsDockWidget, FORM):
         self.teach.models_asked.connect(self.models_asked)
         self.teach.model_chosen.connect(self.use_model)
         self.tabs.currentChanged.connect(self._tab_changed)
-        self.helpButton.clicked.connect(lambda: open_manual())
+        self.helpButton.clicked.connect(self._open_manual)
         self.settingsButton.clicked.connect(self._open_settings)
 
     def _tab_changed(self, _index: int) -> None:
         self.teach.set_active(self.tabs.currentWidget() is self.teachTab)
+
+    def _open_manual(self) -> None:
+        open_manual("teaching" if self.tabs.currentWidget() is self.teachTab else "")
 
     def _first_raster(self) -> Optional[QgsRasterLayer]:
         """Return the active layer if it is in the list, else the topmost raster."""

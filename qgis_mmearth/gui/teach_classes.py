@@ -1,7 +1,7 @@
 """The table of the classes to learn: their names, colours, and how much of each is labelled."""
 
 import re
-from typing import Dict, List, Optional
+from typing import Dict, Optional, Sequence
 
 from qgis.PyQt.QtCore import QItemSelectionModel, QObject, Qt, pyqtSignal
 from qgis.PyQt.QtGui import QBrush, QColor
@@ -15,10 +15,12 @@ from qgis.PyQt.QtWidgets import (
 
 from ..layers import labels
 from ..layers.labels import Classes
+from ..link.catalog import Product
 from . import words
 
 SIGN, TITLE, UNITS, PIXELS = range(4)  # columns
 FEW_UNITS = 5  # fewer polygons of a class say little of how it varies
+NEW = "class-{}"  # values of classes that are still to be named
 MOST_ROWS = 9  # seen at once; more are scrolled
 _VALUE = Qt.ItemDataRole.UserRole
 
@@ -105,13 +107,15 @@ class ClassTable(QObject):
 
     def add(self) -> None:
         """Add a class, ready to be named."""
-        taken = {row["value"] for row in self._classes}
+        taken = [row["value"] for row in self._classes]
         number = len(taken) + 1
-        while f"class-{number}" in taken:
+        while NEW.format(number) in taken:
             number += 1
+        # Where classes are numbered, as those of a model are, the next number is the new one's.
+        coded = bool(taken) and all(value.isdigit() for value in taken)
         self._classes.append(
             {
-                "value": f"class-{number}",
+                "value": str(max(map(int, taken)) + 1) if coded else NEW.format(number),
                 "title": self.tr("Class {}").format(number),
                 "color": labels.free_color(self._classes),
             }
@@ -157,8 +161,9 @@ class ClassTable(QObject):
             return
         if title and title not in (row["title"] for row in self._classes):
             entry["title"] = title
-            if not self._units.get(entry["value"]) and re.match(r"class-\d+$", entry["value"]):
-                entry["value"] = self._free_value(title)  # nothing is drawn of it yet
+            unnamed = re.match(NEW.format(r"\d+$"), entry["value"])
+            if unnamed and not self._units.get(entry["value"]):  # nothing is drawn of it yet
+                entry["value"] = self._free_value(title)
             self._fill()
             self.edited.emit()
         else:
@@ -245,11 +250,18 @@ class ClassTable(QObject):
         self._table.blockSignals(False)
 
 
-def classes_of_model(products: List) -> Classes:
-    """Return the classes of a model's first product, to start from; none of an encoder."""
-    if not products:
-        return []
+def classes_of_model(products: Sequence[Product]) -> Classes:
+    """Return the classes of a model's first product, to start from; of an encoder, two."""
+    if products:
+        return [
+            {"value": str(row.value), "title": row.title, "color": row.color}
+            for row in products[0].classes
+        ]
     return [
-        {"value": str(row.value), "title": row.title, "color": row.color}
-        for row in products[0].classes
+        {
+            "value": NEW.format(number),
+            "title": words.tr("Class {}").format(number),
+            "color": labels.PALETTE[number - 1],
+        }
+        for number in (1, 2)
     ]

@@ -1,11 +1,12 @@
 """Which layer labels are read from, by which field; and word of each that is drawn."""
 
-from contextlib import suppress
+from pathlib import Path
 from typing import Any, List, Optional, Tuple
 
 from qgis.core import (
     Qgis,
     QgsCategorizedSymbolRenderer,
+    QgsCoordinateReferenceSystem,
     QgsMapLayer,
     QgsProject,
     QgsRasterLayer,
@@ -14,8 +15,10 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 from qgis.PyQt.QtWidgets import QComboBox, QLabel
 
+from .. import settings
 from ..layers import labels, stack
 from ..layers.results import RESULT_PROPERTY
+from . import words
 from .layer_list import LayerList
 
 DELAY_MS = 200  # several strokes in a row are counted once
@@ -102,14 +105,12 @@ class LabelChooser(QObject):
         before = self._combo.currentData()
         self._combo.clear()
         found = _candidates(set(self._rasters.ticked_keys()))
+        self._combo.addItem(self.tr("please choose") if found else self.tr("none yet"), "")
         for title, layer_id in found:
             self._combo.addItem(title, layer_id)
-        kept = self._combo.findData(before)
-        ours = [number for number, (_, key) in enumerate(found) if _is_ours(key)]
+        kept = self._combo.findData(before) if before else -1
+        ours = [number for number, (_, key) in enumerate(found, 1) if _is_ours(key)]
         self._combo.setCurrentIndex(kept if kept >= 0 else ours[0] if ours else 0)
-        self._combo.setEnabled(bool(found))
-        if not found:
-            self._combo.addItem(self.tr("none yet"), None)
         if self._combo.currentData() != before:
             self._layer_chosen()
 
@@ -148,14 +149,16 @@ class LabelChooser(QObject):
             for signal in signals:
                 signal.connect(self._soon)
                 self._links.append((signal, self._soon))
+            # Once it is gone, even asking for its signals would end QGIS.
+            layer.willBeDeleted.connect(self._unwatch)
+            self._links.append((layer.willBeDeleted, self._unwatch))
             if _is_ours(layer.id()):
                 layer.featureAdded.connect(self._feature_added)
                 self._links.append((layer.featureAdded, self._feature_added))
 
-    def _unwatch(self) -> None:
+    def _unwatch(self, *_: Any) -> None:
         for signal, slot in self._links:
-            with suppress(RuntimeError, TypeError):  # the layer is gone
-                signal.disconnect(slot)
+            signal.disconnect(slot)
         self._links.clear()
 
     def _soon(self, *_: Any) -> None:
@@ -171,6 +174,32 @@ class LabelChooser(QObject):
                 labels.draw_class(layers, value)
 
 
+def new_label_layers(
+    classes: labels.Classes, otherwise: Optional[QgsCoordinateReferenceSystem]
+) -> List[QgsVectorLayer]:
+    """Create label layers in the folder of the saved project, or a temporary one.
+
+    Args:
+        classes: what can be drawn.
+        otherwise: CRS, if the project has none.
+
+    Raises:
+        LinkError: if the file cannot be written.
+    """
+    project = QgsProject.instance()
+    saved = project.absolutePath()
+    folder = Path(saved) if saved else settings.temporary_folder()
+    stem = words.tr("Labels")
+    path, number = folder / f"{stem}.gpkg", 1
+    while path.exists():
+        number += 1
+        path = folder / f"{stem} {number}.gpkg"
+    crs = project.crs()
+    if not crs.isValid() and otherwise is not None:
+        crs = otherwise
+    return labels.create_label_layers(path, classes, crs)
+
+
 def _is_ours(layer_id: str) -> bool:
     layer = QgsProject.instance().mapLayer(layer_id)
     return layer is not None and bool(layer.customProperty(labels.LABELS_PROPERTY))
@@ -182,8 +211,10 @@ def _candidates(scene: set) -> List[Tuple[str, str]]:
     found, files = [], set()
     for layer in project.mapLayers().values():
         title = layer.name()
+        if layer.customProperty(RESULT_PROPERTY):
+            continue
         if isinstance(layer, QgsVectorLayer):
-            if not layer.isSpatial() or layer.customProperty(RESULT_PROPERTY):
+            if not layer.isSpatial():
                 continue
             if _is_ours(layer.id()):
                 path = labels.file_of(layer)

@@ -6,34 +6,33 @@ from html import escape
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from qgis.core import Qgis, QgsProject
+from qgis.core import QgsProject
 from qgis.PyQt import uic
-from qgis.PyQt.QtCore import QUrl, pyqtSignal
-from qgis.PyQt.QtGui import QDesktopServices
-from qgis.PyQt.QtWidgets import QPushButton, QWidget
+from qgis.PyQt.QtCore import QTimer, pyqtSignal
+from qgis.PyQt.QtWidgets import QWidget
 
 from .. import paths, settings, shared, tasks
 from ..layers import labels
 from ..link.catalog import Model
 from ..link.errors import LinkError
-from . import words
+from . import teach_result, words
 from .backend_bar import NEEDS_BUTTON, BackendBar, Status
 from .band_table import BandTable
 from .layer_list import LayerList
 from .planner import Planner
 from .status_line import StatusLine
 from .teach_classes import ClassTable, classes_of_model
-from .teach_labels import LabelChooser
+from .teach_labels import LabelChooser, new_label_layers
 from .teach_live import LiveControls
 
 FORM, _ = uic.loadUiType(str(paths.GUI / "teach.ui"))
 QUICK = "quick"
 LOSSES = (
-    ("Every pixel alike", "cross-entropy"),
-    ("Small areas count more", "dice"),
-    ("Hard pixels count more", "focal"),
-    ("Overlap of areas", "lovasz"),
-    ("Borders count more", "boundary-cross-entropy"),
+    ("all alike", "cross-entropy"),
+    ("small classes", "dice"),
+    ("difficult pixels", "focal"),
+    ("overlap of areas", "lovasz"),
+    ("borders of areas", "boundary-cross-entropy"),
 )
 
 
@@ -157,24 +156,17 @@ class TeachPanel(QWidget, FORM):
 
     def create_labels(self) -> None:
         """Create layers for labels in the project's folder, or a temporary one; ready to draw."""
-        saved = QgsProject.instance().absolutePath()
-        folder = Path(saved) if saved else settings.temporary_folder()
-        raster = self.layers.first_ticked_layer()
-        crs = QgsProject.instance().crs()
-        if not crs.isValid() and raster is not None:
-            crs = raster.crs()
-        base = self._base()
-        classes = classes_of_model(base.products if base else [])
+        base, raster = self._base(), self.layers.first_ticked_layer()
+        classes = classes_of_model(base.products if base else ())
         try:
-            path = _free_path(folder, self.tr("Labels"))
-            layers = labels.create_label_layers(path, classes or _two_classes(self), crs)
+            layers = new_label_layers(classes, raster.crs() if raster else None)
         except LinkError as error:
             self.status.show_error(error)
             return
         self.labels.choose(layers[0])
         self.iface.setActiveLayer(layers[0])
         self.iface.actionAddFeature().trigger()
-        if not saved:
+        if not QgsProject.instance().absolutePath():
             self.status.say(
                 self.tr("Temporary labels: save the project first to keep the next ones."),
                 "warning",
@@ -416,29 +408,14 @@ class TeachPanel(QWidget, FORM):
         if result is None:
             self.status.say(self.tr("Stopped before there was anything to keep."))
             return
-        message = _summary(result)
+        message = teach_result.summary(result)
         problems = words.problems(result["warnings"])
         self.status.say("<br>".join(filter(None, [escape(message), problems])))
         shared.events.models_changed.emit()
         self.modelNameEdit.clear()
-        self._announce(message, result)
-
-    def _announce(self, message: str, result: Dict[str, Any]) -> None:
-        """Tell of the model in QGIS's message bar, which stays until it is closed."""
-        bar = self.iface.messageBar()
-        item = bar.createMessage("MMEarth", message)
-        report, model_id = result["outputs"]["report"], result["model"]["id"]
-        if report:
-            button = QPushButton(self.tr("Open report"), item)
-            button.setObjectName("openReportButton")
-            button.clicked.connect(lambda: QDesktopServices.openUrl(QUrl.fromLocalFile(report)))
-            item.layout().addWidget(button)
-        button = QPushButton(self.tr("Use it"), item)
-        button.setObjectName("useModelButton")
-        button.setToolTip(self.tr("Map with the new model"))
-        button.clicked.connect(lambda: self.model_chosen.emit(model_id))
-        item.layout().addWidget(button)
-        bar.pushWidget(item, Qgis.MessageLevel.Success, 0)
+        use = self.model_chosen.emit
+        # After QGIS has told that a task is complete, which would else hide it.
+        QTimer.singleShot(0, lambda: teach_result.announce(self.iface, result, use))
 
     def _job_failed(self, error: LinkError) -> None:
         self._job = None
@@ -476,41 +453,5 @@ class TeachPanel(QWidget, FORM):
         }
 
 
-def _summary(result: Dict[str, Any]) -> str:
-    """Say in a line how good the new model is."""
-    title, right, forest = (
-        result["model"]["title"],
-        result["accuracy"],
-        result["baseline_accuracy"],
-    )
-    if right is None:
-        return words.tr("{} is ready; it was not tested.").format(title)
-    text = words.tr("{} is ready: {:.0%} right on labels it had not seen").format(title, right)
-    if forest is None:
-        return text + "."
-    return text + words.tr(" (random forest {:.0%}).").format(forest)
-
-
 def _scratch_file() -> Path:
     return settings.temporary_folder() / f"labels-{uuid.uuid4().hex[:8]}.gpkg"
-
-
-def _free_path(folder: Path, stem: str) -> Path:
-    """Return the path of a GeoPackage that is not there yet."""
-    path, number = folder / f"{stem}.gpkg", 1
-    while path.exists():
-        number += 1
-        path = folder / f"{stem} {number}.gpkg"
-    return path
-
-
-def _two_classes(widget: QWidget) -> labels.Classes:
-    """Return classes to start from where the model has none."""
-    return [
-        {
-            "value": f"class-{number}",
-            "title": widget.tr("Class {}").format(number),
-            "color": labels.PALETTE[number - 1],
-        }
-        for number in (1, 2)
-    ]

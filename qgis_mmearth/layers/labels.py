@@ -80,7 +80,7 @@ def create_label_layers(
 ) -> List[QgsVectorLayer]:
     """Create a GeoPackage for labels, and add its layers to the project as a group.
 
-    The polygons are in edit mode; all that is drawn can be undone, as in any layer of QGIS.
+    All of them are in edit mode; what is drawn can be undone, as in any layer of QGIS.
 
     Args:
         path: of the new file; its stem names the group.
@@ -109,7 +109,8 @@ def create_label_layers(
         layers.append(layer)
     set_classes(layers, classes)
     _add_group(layers, path.stem)
-    layers[0].startEditing()
+    for layer in layers:
+        layer.startEditing()
     return layers
 
 

@@ -10,6 +10,7 @@ from .. import paths, shared
 # Module and class of each algorithm; a new one is one file and one line here.
 ALGORITHMS = {
     "embed": "EmbedAlgorithm",
+    "finetune": "FinetuneAlgorithm",
     "importmodel": "ImportModelAlgorithm",
     "segment": "SegmentAlgorithm",
     "similarity": "SimilarityAlgorithm",

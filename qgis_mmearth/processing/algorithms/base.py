@@ -133,25 +133,16 @@ class MMEarthAlgorithm(QgsProcessingAlgorithm):
         )
 
 
-class MappingAlgorithm(MMEarthAlgorithm):
-    """An algorithm that makes rasters of rasters.
+class SceneAlgorithm(MMEarthAlgorithm):
+    """An algorithm that reads rasters of a scene.
 
-    Subclasses define ``outputs_of`` and ``request``; those of another kind of job than mapping
-    classes define ``KIND`` and ``tell`` too.
+    Subclasses define ``KIND``, ``request``, ``outputs_of``, ``tell`` and ``answer``.
     """
 
-    KIND = "segment"
+    KIND = ""
     INPUT = "INPUT"
     EXTENT = "EXTENT"
     OUTPUT = "OUTPUT"
-
-    def group(self):
-        """Return the group in the toolbox."""
-        return self.tr("Maps")
-
-    def groupId(self):  # noqa: N802
-        """Return the stable identifier of the group."""
-        return "maps"
 
     def add_input_parameters(self):
         """Add the rasters and the area."""
@@ -175,11 +166,6 @@ class MappingAlgorithm(MMEarthAlgorithm):
             "extent": self._extent(parameters, context),
             **self.request(parameters, context),
         }
-
-    def tell(self, result, feedback) -> None:
-        """Say what came out."""
-        for row in result["classes"]:
-            feedback.pushInfo(f"{row['title']}: {row['hectares']:,.2f} ha ({row['percent']:.2f} %)")
 
     def outputs_of(self, parameters, context) -> Dict[str, str]:
         """Return the file of each result that is wanted, by its name in the interface."""
@@ -214,22 +200,19 @@ class MappingAlgorithm(MMEarthAlgorithm):
         if result is None:
             return {}
         self.tell(result, feedback)
-        # Makes the layers once, to write their styles beside the files: everyone who adds them
-        # later loads them so.
-        results.open_results(result, result.get("product", ""))
-        for path in outputs.values():
-            if context.willLoadLayerOnCompletion(path):
-                _stylers.append(KeptStyle())
-                context.layerToLoadOnCompletionDetails(path).setPostProcessor(_stylers[-1])
+        self.finish(outputs, result, context)
         return self.answer(outputs, result)
+
+    def tell(self, result, feedback) -> None:
+        """Say what came out."""
+        raise NotImplementedError
+
+    def finish(self, outputs, result, context) -> None:
+        """Do what is left to do with the files of a result."""
 
     def answer(self, outputs, result) -> Dict[str, Any]:
         """Return the algorithm's outputs."""
         raise NotImplementedError
-
-    def destination(self, name, parameters, context) -> str:
-        """Return the full path of an output, empty if it is not wanted."""
-        return _full_path(self.parameterAsOutputLayer(parameters, name, context))
 
     def file_destination(self, name, parameters, context) -> str:
         """Return the full path of an output that is no layer, empty if it is not wanted."""
@@ -268,10 +251,6 @@ class MappingAlgorithm(MMEarthAlgorithm):
             words = self._input_problem(item, context)
             if words:
                 return False, words
-        for definition in self.destinationParameterDefinitions():
-            words = self._destination_problem(definition, parameters)
-            if words:
-                return False, words
         return super().checkParameterValues(parameters, context)
 
     def _input_problem(self, item, context) -> str:
@@ -286,6 +265,51 @@ class MappingAlgorithm(MMEarthAlgorithm):
         if Path(item).exists():
             return self.tr("{} cannot be opened as a raster. Is the file whole?").format(item)
         return self.tr("{} does not exist. Choose raster layers or files.").format(item)
+
+
+class MappingAlgorithm(SceneAlgorithm):
+    """An algorithm that makes rasters of rasters.
+
+    Subclasses define ``outputs_of``, ``request`` and ``answer``; those of another kind of job than
+    mapping classes define ``KIND`` and ``tell`` too.
+    """
+
+    KIND = "segment"
+
+    def group(self):
+        """Return the group in the toolbox."""
+        return self.tr("Maps")
+
+    def groupId(self):  # noqa: N802
+        """Return the stable identifier of the group."""
+        return "maps"
+
+    def tell(self, result, feedback) -> None:
+        """Say what came out."""
+        for row in result["classes"]:
+            feedback.pushInfo(f"{row['title']}: {row['hectares']:,.2f} ha ({row['percent']:.2f} %)")
+
+    def finish(self, outputs, result, context):
+        """Style the layers."""
+        # Makes the layers once, to write their styles beside the files: everyone who adds them
+        # later loads them so.
+        results.open_results(result, result.get("product", ""))
+        for path in outputs.values():
+            if context.willLoadLayerOnCompletion(path):
+                _stylers.append(KeptStyle())
+                context.layerToLoadOnCompletionDetails(path).setPostProcessor(_stylers[-1])
+
+    def destination(self, name, parameters, context) -> str:
+        """Return the full path of an output, empty if it is not wanted."""
+        return _full_path(self.parameterAsOutputLayer(parameters, name, context))
+
+    def checkParameterValues(self, parameters, context):  # noqa: N802
+        """Check names of files too."""
+        for definition in self.destinationParameterDefinitions():
+            words = self._destination_problem(definition, parameters)
+            if words:
+                return False, words
+        return super().checkParameterValues(parameters, context)
 
     def _destination_problem(self, definition, parameters) -> str:
         """Return what is wrong with the file of an output; empty if nothing is."""

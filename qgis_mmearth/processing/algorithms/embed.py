@@ -3,10 +3,11 @@
 from qgis.core import QgsProcessingParameterNumber, QgsProcessingParameterRasterDestination
 
 from ... import shared
+from .base import MappingAlgorithm
 from .model import BAND_HELP, INPUT_HELP, ModelAlgorithm
 
 
-class EmbedAlgorithm(ModelAlgorithm):
+class EmbedAlgorithm(ModelAlgorithm, MappingAlgorithm):
     """Features of the encoder of any installed model, and a picture of them."""
 
     KIND = "embed"

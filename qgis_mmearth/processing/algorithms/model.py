@@ -10,7 +10,7 @@ from qgis.core import (
 )
 
 from ...compat import FLAG_ADVANCED
-from .base import MappingAlgorithm
+from .base import SceneAlgorithm
 
 _CHOICE = re.compile(r"^(\w+)=(\d+):(\d+)$")
 
@@ -29,7 +29,7 @@ BAND_HELP = {
 }
 
 
-class ModelAlgorithm(MappingAlgorithm):
+class ModelAlgorithm(SceneAlgorithm):
     """An algorithm with the parameters MODEL, BANDS, SCALE and OFFSET."""
 
     MODEL = "MODEL"

@@ -9,10 +9,11 @@ from qgis.core import (
 )
 
 from ... import shared
+from .base import MappingAlgorithm
 from .model import BAND_HELP, INPUT_HELP, ModelAlgorithm
 
 
-class SegmentAlgorithm(ModelAlgorithm):
+class SegmentAlgorithm(ModelAlgorithm, MappingAlgorithm):
     """Land-cover or other class map from one or several rasters."""
 
     PRODUCT = "PRODUCT"

@@ -55,6 +55,26 @@ def export(_scene, folder) -> api.ExportSpec:
     return api.ExportSpec(model="tiny", target=str(folder / "tiny.zip"))
 
 
+def drawn(scene) -> api.LabelSource:
+    """Draw a square of each of two classes."""
+    path = scene.with_name("drawn.gpkg")
+    squares = [shapely.box(x, 5_399_300, x + 100, 5_399_400) for x in (600_500, 600_900)]
+    pyogrio.raw.write(
+        path, shapely.to_wkb(squares), field_data=[np.array(["a", "b"], object)],
+        fields=["class"], geometry_type="Polygon", crs="EPSG:32632",
+    )  # fmt: skip
+    return api.LabelSource(path=str(path), field="class")
+
+
+def finetune(scene, _folder) -> api.FinetuneSpec:
+    return api.FinetuneSpec(
+        inputs=[api.RasterInput(path=str(scene))],
+        model="tiny",
+        labels=drawn(scene),
+        validation=0.0,
+    )
+
+
 def install(_scene, folder) -> api.InstallSpec:
     return api.InstallSpec(source=str(folder.with_name("copy")))
 
@@ -78,6 +98,7 @@ def preview(scene, folder) -> api.PreviewSpec:
 SPECS = {
     "embed": embed,
     "export": export,
+    "finetune": finetune,
     "install": install,
     "preview": preview,
     "segment": segment,

@@ -76,7 +76,7 @@ class TestCreate:
         assert group.name() == "Labels"
         assert [node.name() for node in group.children()] == ["Points", "Lines", "Polygons"]
         assert all(layer.crs() == UTM for layer in layers)
-        assert [layer.isEditable() for layer in layers] == [True, False, False]
+        assert all(layer.isEditable() for layer in layers)
         assert not QgsProject.instance().snappingConfig().enabled()
 
     def test_undo(self, layers):
@@ -87,7 +87,8 @@ class TestCreate:
 
     def test_the_style_comes_back_with_the_file(self, layers, tmp_path):
         source = layers[0].source()
-        layers[0].commitChanges()
+        for layer in layers:
+            layer.commitChanges()
         QgsProject.instance().clear()
         again = QgsVectorLayer(source, "again", "ogr")
         category = again.renderer().categories()[0]  # owns its symbol
@@ -127,8 +128,6 @@ class TestWrite:
         draw(layers[0], square(), "forest")
         layers[0].commitChanges(False)
         draw(layers[0], square(20), "it's")
-        for layer in layers[1:]:
-            layer.startEditing()
         draw(layers[1], QgsGeometry.fromPolylineXY([QgsPointXY(0, 0), QgsPointXY(5, 5)]), "forest")
         draw(layers[2], QgsGeometry.fromPointXY(QgsPointXY(1, 1)), "forest")
         source = labels.write_labels(layers, "class", tmp_path / "out.gpkg")

@@ -219,9 +219,7 @@ class LiveMode(QObject):
 
     def _show_result(self, result: Dict[str, Any]) -> None:
         outputs = result["outputs"]
-        # QGIS's own style would be made of statistics, which it writes beside the file.
-        options = QgsRasterLayer.LayerOptions(False)
-        layers = {kind: QgsRasterLayer(outputs[kind], kind, "gdal", options) for kind in KINDS}
+        layers = {kind: QgsRasterLayer(outputs[kind], kind) for kind in KINDS}
         if not all(layer.isValid() for layer in layers.values()):
             self.said.emit(words.tr("The preview could not be opened."), "error")
             return
@@ -231,11 +229,12 @@ class LiveMode(QObject):
             layer.renderer().setOpacity(OPACITY)
         old, self._overlays = self._overlays, layers
         self._place()
-        sources = [layer.source() for layer in old.values()]
+        names = [Path(layer.source()).name for layer in old.values()]
         old.clear()  # Windows deletes no file that is open
-        for source in sources:
-            with contextlib.suppress(OSError):  # else it goes with the folder
-                Path(source).unlink()
+        for name in names:
+            for file in self._folder.glob(f"{name}*"):  # QGIS keeps statistics beside it
+                with contextlib.suppress(OSError):  # else it goes with the folder
+                    file.unlink()
         crs = result["grid"]["crs"]
         self.suggested.emit([{**place, "crs": crs} for place in result["suggestions"]])
         problems = result["warnings"]

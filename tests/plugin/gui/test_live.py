@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from osgeo import gdal
@@ -12,6 +13,7 @@ from qgis.core import (
     QgsProject,
     QgsRasterLayer,
     QgsRectangle,
+    QgsVectorLayer,
 )
 
 from qgis_mmearth import settings, shared
@@ -29,7 +31,9 @@ class Stage:
 
     def __init__(self, iface, scene, folder, wait):
         self.iface, self.canvas, self.wait = iface, iface.mapCanvas(), wait
-        self.scene = QgsRasterLayer(str(scene), "Corner")
+        self.path = str(scene)
+        self.scene = QgsRasterLayer(self.path, "Corner")
+        self.scene_id = self.scene.id()
         crs = self.scene.crs()
         QgsProject.instance().setCrs(crs)
         QgsProject.instance().addMapLayer(self.scene)
@@ -45,14 +49,14 @@ class Stage:
         self.live.ended.connect(lambda: self.ends.append(True))
 
     def request(self):
-        if self.lacking or self.scene.id() not in QgsProject.instance().mapLayers():
+        if self.lacking or self.scene_id not in QgsProject.instance().mapLayers():
             return None
         return {
-            "inputs": [{"path": self.scene.source(), "label": "Corner"}],
+            "inputs": [{"path": self.path, "label": "Corner"}],
             "model": "landcover-s2",
             "bands": [],
             "radiometry": None,
-            "labels": {"path": self.polygons.source(), "layer": None, "field": "class",
+            "labels": {"path": "drawn.gpkg", "layer": None, "field": "class",
                        "classes": CLASSES},
         }  # fmt: skip
 
@@ -101,12 +105,12 @@ class Stage:
 
 
 @pytest.fixture
-def stage(iface, home, small_scene, tmp_path, wait):
+def stage(iface, kept_home, small_scene, tmp_path, wait):
     found = Stage(iface, small_scene, tmp_path, wait)
     yield found
     found.live.stop()
-    for layer in found.layers:
-        if layer.id() in QgsProject.instance().mapLayers() and layer.isEditable():
+    for layer in QgsProject.instance().mapLayers().values():
+        if isinstance(layer, QgsVectorLayer) and layer.isEditable():
             layer.rollBack()
 
 
@@ -152,7 +156,10 @@ def test_from_the_first_polygon_to_off(stage):
     stage.polygons.deleteFeature(number)
     assert (pixels(stage.await_new())[0] == values).all()
     # Old files go.
-    assert len(stage.files()) == 2
+    assert {file.name.split(".")[0] for file in stage.files()} == {
+        Path(stage.source()).stem,
+        Path(stage.source()).stem.replace("classes", "uncertainty"),
+    }
 
     stage.live.show("uncertainty")
     unsure, _ = pixels(stage.overlay)

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from benchmarks import ROOT
 
-BENCHMARKS = ("overhead", "memory", "tiles", "startup", "adapter")
+BENCHMARKS = (
+    "overhead", "memory", "tiles", "startup", "adapter", "live", "fewshot", "boundary",
+)  # fmt: skip
 RESULTS = ROOT / "build" / "benchmarks.json"
 
 
@@ -22,7 +24,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--scratch", type=Path, help="folder for large scenes, about 4 GB")
+    parser.add_argument("--data", type=Path, help="folder with s2/index.json, for fewshot")
     options = parser.parse_args()
+    if options.data:
+        os.environ["MMEARTH_DATA"] = str(options.data)
     if unknown := set(options.names) - set(BENCHMARKS):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}")
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}

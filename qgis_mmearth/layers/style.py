@@ -1,6 +1,6 @@
 """How results look: class colours and names, the same in QGIS's legend, tables and files."""
 
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 from qgis.core import (
     QgsCategorizedSymbolRenderer,
@@ -24,6 +24,7 @@ CUT = (0.02, 0.98)  # what lies beyond these percentiles is shown as black or fu
 SAMPLE = 250_000  # pixels that percentiles are taken from, as QGIS itself does
 # The viridis ramp, which is even to the eye and reads in grey.
 SIMILARITY_COLORS = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
+UNCERTAINTY_COLORS = ("#440154", "#b63679", "#fcfdbf")  # after magma, sure to unsure
 
 Classes = List[Dict[str, Any]]  # rows with value, title, color
 
@@ -35,6 +36,13 @@ def style_classes(layer: QgsRasterLayer, classes: Classes) -> None:
         for row in classes
     ]
     layer.setRenderer(QgsPalettedRasterRenderer(layer.dataProvider(), 1, entries))
+
+
+def style_palette(layer: QgsRasterLayer) -> None:
+    """Show a class map in the colours that its file names."""
+    provider = layer.dataProvider()
+    table = QgsPalettedRasterRenderer.colorTableToClassData(provider.colorTable(1))
+    layer.setRenderer(QgsPalettedRasterRenderer(provider, 1, table))
 
 
 def style_percent(layer: QgsRasterLayer) -> None:
@@ -66,16 +74,24 @@ def style_similarity(layer: QgsRasterLayer) -> None:
 
     Not from -1 to 1: features of one scene have much in common, so all are alike to some degree.
     """
-    low, high = _cut(layer, 1)
+    _style_ramp(layer, SIMILARITY_COLORS, *_cut(layer, 1))
+
+
+def style_uncertainty(layer: QgsRasterLayer) -> None:
+    """Show the first band in colours from 0 %, sure, to 100 %, unsure."""
+    _style_ramp(layer, UNCERTAINTY_COLORS, 0.0, 1.0)
+
+
+def _style_ramp(layer: QgsRasterLayer, colors: Sequence[str], low: float, high: float) -> None:
     ramp = QgsColorRampShader(low, high)
     ramp.setColorRampType(QgsColorRampShader.Type.Interpolated)
-    step = (high - low) / (len(SIMILARITY_COLORS) - 1)
+    step = (high - low) / (len(colors) - 1)
     ramp.setColorRampItemList(
         [
             QgsColorRampShader.ColorRampItem(
                 low + step * number, QColor(color), f"{low + step * number:.2f}"
             )
-            for number, color in enumerate(SIMILARITY_COLORS)
+            for number, color in enumerate(colors)
         ]
     )
     shader = QgsRasterShader(low, high)

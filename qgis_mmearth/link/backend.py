@@ -4,7 +4,7 @@ import re
 import threading
 from typing import Callable, Optional
 
-from .client import Client
+from .client import POLL_SECONDS, Client
 from .environment import Environment, State
 from .errors import BackendError, BackendStartError, InstallError
 from .process import BackendProcess
@@ -64,7 +64,11 @@ class Backend:
             self._starting.release()
 
     def run_job(
-        self, spec: dict, report: Callable[[dict], None], cancelled: Callable[[], bool]
+        self,
+        spec: dict,
+        report: Callable[[dict], None],
+        cancelled: Callable[[], bool],
+        every: float = POLL_SECONDS,
     ) -> dict:
         """Run a job to its end and return it; see ``Client.run_job``.
 
@@ -76,13 +80,17 @@ class Backend:
         with self._counting:
             self._jobs += 1
         try:
-            return self._run_job(spec, report, cancelled)
+            return self._run_job(spec, report, cancelled, every)
         finally:
             with self._counting:
                 self._jobs -= 1
 
     def _run_job(
-        self, spec: dict, report: Callable[[dict], None], cancelled: Callable[[], bool]
+        self,
+        spec: dict,
+        report: Callable[[dict], None],
+        cancelled: Callable[[], bool],
+        every: float = POLL_SECONDS,
     ) -> dict:
         try:
             client = self.client(cancelled)
@@ -92,7 +100,7 @@ class Backend:
             raise
         process = self._process
         try:
-            return client.run_job(spec, report, cancelled)
+            return client.run_job(spec, report, cancelled, every)
         except BackendError as error:
             if error.code != "connection":
                 raise
@@ -110,6 +118,16 @@ class Backend:
                     code="died",
                 ) from error
             raise
+
+    def forget_previews(self) -> None:
+        """Let the backend free what it keeps for previews; one that does not run keeps nothing.
+
+        Raises:
+            BackendError: if it does not answer.
+        """
+        client = self._client
+        if client and self.running:
+            client.forget_previews()
 
     def stop(self) -> None:
         """End the backend, also one that is coming up; it starts again at its next use."""

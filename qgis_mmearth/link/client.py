@@ -67,8 +67,16 @@ class Client:
         """Stop a job."""
         return self._post(f"/jobs/{job_id}/cancel", {})
 
+    def forget_previews(self) -> Json:
+        """Free what the backend keeps for previews."""
+        return self._delete("/previews")
+
     def run_job(
-        self, spec: Json, report: Callable[[Json], None], cancelled: Callable[[], bool]
+        self,
+        spec: Json,
+        report: Callable[[Json], None],
+        cancelled: Callable[[], bool],
+        every: float = POLL_SECONDS,
     ) -> Json:
         """Queue a job, follow it to its end, and return its last state.
 
@@ -76,6 +84,7 @@ class Client:
             spec: what to do.
             report: called with the job now and then.
             cancelled: asked often; the job is then stopped.
+            every: seconds between looks at it.
 
         Raises:
             BackendError: if the backend refuses it or goes away, or the job fails.
@@ -83,7 +92,7 @@ class Client:
         job = self.create_job(spec)
         told = False
         while job["state"] not in OVER:
-            time.sleep(POLL_SECONDS)
+            time.sleep(every)
             if cancelled() and not told:
                 told = True
                 job = self.cancel(job["id"])

@@ -116,7 +116,8 @@ class PreviewOutputs(Schema):
 
     classes: str = Field(description="GeoTIFF of the extent, class numbers from 1, 0 = no data.")
     uncertainty: str | None = Field(
-        None, description="GeoTIFF, 0 (sure) to 100 (all classes alike), 255 = no data."
+        None,
+        description="GeoTIFF, 0 (sure) to 100 (two classes are equally likely), 255 = no data.",
     )
 
 
@@ -125,6 +126,9 @@ class PreviewSpec(MappingSpec):
 
     What the network says of a tile is kept in memory, so only what is new is computed.
     """
+
+    # A tile under way comes to its end: by force, all that is kept in memory would be lost.
+    cancel_seconds: ClassVar[float] = 30.0
 
     kind: Literal["preview"] = "preview"
     labels: LabelSource

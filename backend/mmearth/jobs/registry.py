@@ -18,6 +18,7 @@ KINDS = {
     "export": "mmearth.jobs.export",
     "finetune": "mmearth.jobs.finetune",
     "install": "mmearth.jobs.install",
+    "preview": "mmearth.jobs.preview",
     "segment": "mmearth.jobs.segment",
     "similarity": "mmearth.jobs.similarity",
 }
@@ -40,6 +41,11 @@ def run_job(spec: JobSpec, context: JobContext) -> JobResult:
     """
     run: Callable[..., JobResult] = import_module(KINDS[spec.kind]).run
     return run(spec, context)
+
+
+def forget_previews() -> None:
+    """Free what is kept in memory for previews."""
+    import_module(KINDS["preview"]).forget()
 
 
 def read_spec(spec: Mapping[str, Any]) -> JobSpec:

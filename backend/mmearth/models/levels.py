@@ -39,11 +39,7 @@ def levels(base: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
         ModelError: if the network has no encoder.
     """
     if not hasattr(base, "encoder"):
-        raise ModelError(
-            "Nothing can be built on this model: what it says on the way to its map is out of "
-            "sight.",
-            "Choose another model or an encoder as the base.",
-        )
+        raise nothing_to_build_on()
     encoder: nn.Module = base.encoder  # type: ignore[assignment]
     tokens = getattr(encoder, "token_maps", None)
     if tokens is not None:
@@ -53,6 +49,14 @@ def levels(base: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
     if decodes(base):
         maps.append(base.decoder(pyramid))  # type: ignore[operator]
     return [x, *maps]
+
+
+def nothing_to_build_on() -> ModelError:
+    """Return what is to be raised of a model that shows nothing but its result."""
+    return ModelError(
+        "Nothing can be built on this model: what it says on the way to its map is out of sight.",
+        "Choose another model, or an encoder, as the base.",
+    )
 
 
 def decodes(base: nn.Module) -> bool:

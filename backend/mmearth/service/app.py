@@ -136,6 +136,12 @@ def create_app(
         """Stop a job."""
         return supervisor.cancel(job_id)
 
+    @app.delete("/v1/previews")
+    def forget_previews() -> api.Health:
+        """Free what is kept for previews, and forget those that are over."""
+        supervisor.forget_previews()
+        return api.Health(running=supervisor.running, queued=supervisor.queued)
+
     @app.post("/v1/shutdown", status_code=202)
     def shutdown() -> api.Health:
         """End the service."""

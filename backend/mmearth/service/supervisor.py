@@ -80,7 +80,7 @@ class Supervisor:
             created=datetime.now(timezone.utc),
         )
         with self._lock:
-            self._store.save(job)
+            self._record(job)
             self._jobs[job.id] = job
             self._waiting.append(job.id)
             self._wake.notify_all()
@@ -128,6 +128,15 @@ class Supervisor:
                     "This job belongs to another QGIS window.", "Cancel it in that window."
                 )
             return self.get(job_id)
+
+    def forget_previews(self) -> None:
+        """Let the worker free what it keeps for previews, and know those that are over no more."""
+        with self._lock:
+            for job in list(self._jobs.values()):
+                if job.spec.kind == "preview" and job.state.over:
+                    del self._jobs[job.id]
+            if self._worker and self._worker.alive:
+                self._worker.send({"command": "forget"})
 
     def close(self) -> None:
         """Stop the worker; jobs under way are marked as cancelled."""
@@ -223,13 +232,18 @@ class Supervisor:
         log.error("Worker ended with %s: %s", event["exit"], event["words"])
         raise _why_died(event["exit"], event["words"])
 
+    def _record(self, job: Job) -> None:
+        """Keep a job on disk; previews are of the moment, and there are hundreds of them."""
+        if job.spec.kind != "preview":
+            self._store.save(job)
+
     def _update(self, job_id: str, **changes: Any) -> None:
         with self._lock:
             job = self._jobs[job_id]
             if not job.state.over:
                 self._jobs[job_id] = job.model_copy(update=changes)
                 if "state" in changes:
-                    self._store.save(self._jobs[job_id])
+                    self._record(self._jobs[job_id])
 
     def _end(
         self,
@@ -254,7 +268,7 @@ class Supervisor:
             }
             self._jobs[job_id] = Job.model_validate(facts)
             try:
-                self._store.save(self._jobs[job_id])
+                self._record(self._jobs[job_id])
             except MMEarthError as error:  # as long as this service lives, it knows the end
                 log.error("The end of job %s is not recorded: %s", job_id, error)
 

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 from mmearth.api import Problem
 from mmearth.errors import DiskFullError, JobCancelled, MMEarthError, OutOfMemoryError, is_disk_full
 from mmearth.jobs.context import JobContext
-from mmearth.jobs.registry import read_spec, run_job
+from mmearth.jobs.registry import forget_previews, read_spec, run_job
 from mmearth.service.logs import log_to
 from mmearth.settings import Settings
 
@@ -52,11 +52,16 @@ class Worker:
             if command["command"] == "run":
                 self._cancelled.clear()
                 self._jobs.put(command)
+            elif command["command"] == "forget":
+                self._jobs.put(command)  # in turn: the job under way still needs what it has
             elif command["command"] == "cancel":
                 self._cancelled.set()
         os._exit(0)  # the service is gone; whatever runs has nobody to report to
 
     def _work(self, command: dict[str, Any]) -> None:
+        if command["command"] == "forget":
+            forget_previews()
+            return
         context = JobContext(self._settings, self._report, self._cancelled.is_set)
         try:
             result = run_job(read_spec(command["spec"]), context)

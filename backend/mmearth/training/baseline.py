@@ -6,6 +6,7 @@ What a network adds is what it does better than this (Breiman 2001); many maps a
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,6 @@ def forest_probabilities(
     count: int,
     *,
     seed: int = 0,
-    threads: int = 1,
 ) -> NDArray[np.float32]:
     """Train a random forest, and classify other pixels.
 
@@ -33,14 +33,13 @@ def forest_probabilities(
         wanted: (m, C) float32, of the pixels to classify.
         count: number of classes, K.
         seed: of the trees.
-        threads: processor cores to use; the result does not depend on it.
 
     Returns:
         (m, K) float32; 0 for classes that were not learned.
     """
-    forest = RandomForestClassifier(
-        TREES, class_weight="balanced", random_state=seed, n_jobs=threads
-    ).fit(reflectance, classes)
+    forest = RandomForestClassifier(TREES, class_weight="balanced", random_state=seed).fit(
+        reflectance, classes
+    )
     result = np.zeros((len(wanted), count), np.float32)
     result[:, forest.classes_] = forest.predict_proba(wanted)
     return result
@@ -67,7 +66,7 @@ def tested_forests(
         learned: (S, n) bool, the pixels that the forest of each split learns from.
         tested: (S, n) bool, the pixels that it classifies.
         seed: of the trees.
-        threads: processor cores to use; the result does not depend on it.
+        threads: forests that are grown side by side.
         watch: called with the share that is done.
         cancelled: asked before each forest.
 
@@ -78,12 +77,17 @@ def tested_forests(
         JobCancelled: if ``cancelled`` says so.
     """
     result = np.zeros((len(classes), count), np.float32)
-    for number, (some, others) in enumerate(zip(learned, tested, strict=True)):
+
+    def grow(some: NDArray[np.bool_], others: NDArray[np.bool_]) -> NDArray[np.float32]:
         if cancelled():
             raise JobCancelled("Cancelled.")
-        result[others] = forest_probabilities(
-            reflectance[some], classes[some], reflectance[others], count, seed=seed,
-            threads=threads,
-        )  # fmt: skip
-        watch((number + 1) / len(learned))
+        return forest_probabilities(
+            reflectance[some], classes[some], reflectance[others], count, seed=seed
+        )
+
+    with ThreadPoolExecutor(threads, "forests") as pool:
+        grown = pool.map(grow, learned, tested)
+        for number, (others, found) in enumerate(zip(tested, grown, strict=True)):
+            result[others] = found
+            watch((number + 1) / len(learned))
     return result

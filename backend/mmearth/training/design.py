@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mmearth.models.card import ModelCard, NetworkConfig
-from mmearth.models.levels import IMAGE, decodes, levels
+from mmearth.models.levels import IMAGE, decodes, levels, nothing_to_build_on
 from mmearth.models.network import load_weights
 from mmearth.models.registry import build_network
 from mmearth.training.head import Member
@@ -72,9 +72,12 @@ def load_base(card: ModelCard) -> tuple[nn.Module, NetworkConfig, int]:
         The network in evaluation mode, how it is built, and its number of classes.
 
     Raises:
-        ModelError: if the weights are missing or damaged, or do not fit.
+        ModelError: if the weights are missing or damaged, or do not fit; if the model shows nothing
+            but its result.
     """
     card.check_weights()
+    if card.is_onnx:
+        raise nothing_to_build_on()
     module = build_network(card.network, in_channels=len(card.bands), classes=card.output_count)
     load_weights(module, card)
     if card.network.decoder != HYPERCOLUMN:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -100,7 +100,7 @@ def take_samples(
     columns: NDArray[np.float32] | None = None
 
     @torch.inference_mode()
-    def look(tile: _Tile) -> NDArray[np.float32]:
+    def look(tile: LabelledTile) -> NDArray[np.float32]:
         if cancelled():
             raise JobCancelled("Cancelled.")
         image, mask = torch.from_numpy(tile.image)[None], torch.from_numpy(tile.mask)[None]
@@ -132,8 +132,16 @@ def take_samples(
 
 
 @dataclass(frozen=True)
-class _Tile:
-    """Labelled pixels of a tile, by their numbers and places in it, and what it shows."""
+class LabelledTile:
+    """Labelled pixels of a tile, by their numbers and places in it, and what it shows.
+
+    Attributes:
+        members: (n,) int64, numbers of the pixels.
+        rows: (n,) int64, in the tile.
+        cols: (n,) int64, in the tile.
+        image: (C, t, t) float32, reflectance.
+        mask: (t, t) bool, False where there is no data.
+    """
 
     members: NDArray[np.int64]
     rows: NDArray[np.int64]
@@ -142,16 +150,32 @@ class _Tile:
     mask: NDArray[np.bool_]
 
 
-def _nearest(axis: Axis, places: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the number of the tile along an axis whose centre is nearest to each place."""
+def tiles_with(stack: RasterStack, labels: Labels, layout: Layout) -> Iterator[LabelledTile]:
+    """Read the tiles that labels lie in, each pixel in the one where it is farthest from the rim.
+
+    Args:
+        stack: where pixels come from, open.
+        labels: on the stack's grid.
+        layout: tiles over it.
+    """
+    yield from _tiles(stack, layout, _by_tile(labels, layout), labels)
+
+
+def nearest_tiles(axis: Axis, places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of the tile along an axis whose centre is nearest to each place.
+
+    Args:
+        axis: tiles.
+        places: (n,) int64 pixels of the scene.
+    """
     centres = np.array(axis.starts) + axis.tile / 2
     return np.abs(places[:, None] + 0.5 - centres[None, :]).argmin(axis=1)
 
 
 def _by_tile(labels: Labels, layout: Layout) -> dict[tuple[int, int], NDArray[np.int64]]:
     """Return the pixels to be taken from each tile, by its numbers down and across."""
-    down = _nearest(layout.rows, labels.rows)
-    across = _nearest(layout.cols, labels.cols)
+    down = nearest_tiles(layout.rows, labels.rows)
+    across = nearest_tiles(layout.cols, labels.cols)
     keys = down * len(layout.cols.starts) + across
     order = np.argsort(keys, kind="stable")
     found, first = np.unique(keys[order], return_index=True)
@@ -167,7 +191,7 @@ def _tiles(
     layout: Layout,
     places: dict[tuple[int, int], NDArray[np.int64]],
     labels: Labels,
-) -> Generator[_Tile, None, None]:
+) -> Generator[LabelledTile, None, None]:
     """Yield the tiles that pixels are taken from."""
     read = -1
     strip, valid = np.zeros((0, 0, 0), np.float32), np.zeros((0, 0), bool)
@@ -178,7 +202,7 @@ def _tiles(
             strip, valid = stack.read_rows(int(rows.min()), int(rows.max()) + 1)
             rows, read = rows - rows.min(), down
         cols = layout.cols.mirrored(layout.cols.starts[across])
-        yield _Tile(
+        yield LabelledTile(
             members,
             labels.rows[members] - layout.rows.starts[down],
             labels.cols[members] - layout.cols.starts[across],

@@ -6,6 +6,7 @@ import shutil
 from typing import get_args
 
 import numpy as np
+import pyogrio.raw
 import pytest
 import rasterio
 import shapely
@@ -54,15 +55,52 @@ def export(_scene, folder) -> api.ExportSpec:
     return api.ExportSpec(model="tiny", target=str(folder / "tiny.zip"))
 
 
+def drawn(scene) -> api.LabelSource:
+    """Draw a square of each of two classes."""
+    path = scene.with_name("drawn.gpkg")
+    squares = [shapely.box(x, 5_399_300, x + 100, 5_399_400) for x in (600_500, 600_900)]
+    pyogrio.raw.write(
+        path, shapely.to_wkb(squares), field_data=[np.array(["a", "b"], object)],
+        fields=["class"], geometry_type="Polygon", crs="EPSG:32632",
+    )  # fmt: skip
+    return api.LabelSource(path=str(path), field="class")
+
+
+def finetune(scene, _folder) -> api.FinetuneSpec:
+    return api.FinetuneSpec(
+        inputs=[api.RasterInput(path=str(scene))],
+        model="tiny",
+        labels=drawn(scene),
+        validation=0.0,
+    )
+
+
 def install(_scene, folder) -> api.InstallSpec:
     return api.InstallSpec(source=str(folder.with_name("copy")))
+
+
+def preview(scene, folder) -> api.PreviewSpec:
+    drawn = scene.with_name("drawn.gpkg")
+    squares = [shapely.box(x, 5_399_300, x + 100, 5_399_400) for x in (600_500, 600_900)]
+    pyogrio.raw.write(
+        drawn, shapely.to_wkb(squares), field_data=[np.array(["a", "b"], object)],
+        fields=["class"], geometry_type="Polygon", crs="EPSG:32632",
+    )  # fmt: skip
+    return api.PreviewSpec(
+        inputs=[api.RasterInput(path=str(scene))],
+        model="tiny",
+        labels=api.LabelSource(path=str(drawn), field="class"),
+        outputs=api.PreviewOutputs(classes=str(folder / "classes.tif")),
+    )
 
 
 # kind -> function that makes a request, of a small scene, with results in a folder
 SPECS = {
     "embed": embed,
     "export": export,
+    "finetune": finetune,
     "install": install,
+    "preview": preview,
     "segment": segment,
     "similarity": similarity,
 }

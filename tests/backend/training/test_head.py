@@ -8,14 +8,14 @@ import torch
 from scenes import MODEL_BANDS
 
 from mmearth.api import RasterInput, SegmentSpec
-from mmearth.errors import EmptyAreaError
+from mmearth.errors import EmptyAreaError, JobCancelled, TrainingError
 from mmearth.jobs.prepare import prepare
 from mmearth.models.decoders import hypercolumn
 from mmearth.models.levels import levels
 from mmearth.models.network import Normaliser, load_weights
 from mmearth.models.registry import build_network
 from mmearth.raster.stack import RasterStack
-from mmearth.training.head import HeadRecipe, train_head
+from mmearth.training.head import HeadRecipe, Member, train_head, train_heads
 from mmearth.training.labels import Labels
 from mmearth.training.samples import take_samples, thinned
 
@@ -94,3 +94,55 @@ class TestTraining:
         assert all(torch.equal(first[name], second[name]) for name in first)
         other = train_head(*blobs, 2, HeadRecipe(steps=10, batch=64, seed=1)).state_dict()
         assert not torch.equal(first["last.weight"], other["last.weight"])
+
+    def test_a_member_sees_its_own_features_only(self, blobs) -> None:
+        columns, classes, units = blobs
+        recipe = HeadRecipe(steps=40, batch=128)
+        head = train_head(columns, classes, units, 2, recipe, members=[Member(1), Member(1)])
+        changed = columns.copy()
+        changed[:, 1:] += 1000
+        with torch.no_grad():
+            scores = head(torch.from_numpy(columns))
+            assert torch.equal(scores, head(torch.from_numpy(changed)))
+        assert (scores.argmax(dim=1).numpy() == classes).mean() > 0.9
+
+    def test_the_bands_outvote_features_that_mislead(self, blobs) -> None:
+        """The second half of the features tells units apart, and nothing of new ones."""
+        columns, classes, units = blobs
+        random = np.random.default_rng(1)
+        of_unit = random.normal(size=(20, 200)).astype(np.float32)
+        known = np.concatenate([columns[:, :1], of_unit[units]], axis=1)
+        new = np.concatenate([columns[:, :1], of_unit[units + 10]], axis=1)
+        recipe = HeadRecipe(steps=60, batch=128)
+
+        def accuracy(*members: Member) -> float:
+            head = train_head(known, classes, units, 2, recipe, members=members)
+            found = head(torch.from_numpy(new)).argmax(dim=1).numpy()
+            return float(np.mean([(found == classes)[classes == kind].mean() for kind in (0, 1)]))
+
+        assert accuracy(Member(1), Member(201, 0.3)) > accuracy(Member(201, 0.3))
+
+    def test_heads_learn_from_their_own_parts(self, blobs) -> None:
+        columns, classes, units = blobs
+        half = np.arange(1000) % 2 == 0
+        swapped = np.where(half, classes, 1 - classes)
+        recipe = HeadRecipe(steps=60, batch=128)
+        parts = np.stack([half, ~half])
+        heads = train_heads(columns, swapped, units, 2, parts, recipe)
+        for head, expected in zip(heads, (classes, 1 - classes), strict=True):
+            found = head(torch.from_numpy(columns)).argmax(dim=1).numpy()
+            assert (found == expected).mean() > 0.9
+
+    def test_numbers_that_are_not_finite_are_refused(self, blobs) -> None:
+        blobs[0][3, 3] = np.nan
+        with pytest.raises(TrainingError, match="not finite"):
+            train_head(*blobs, 2, HeadRecipe(steps=2))
+
+    def test_cancel(self, blobs) -> None:
+        steps: list[int] = []
+        with pytest.raises(JobCancelled):
+            train_head(
+                *blobs, 2, HeadRecipe(), watch=lambda step, loss: steps.append(step),
+                cancelled=lambda: bool(steps),
+            )  # fmt: skip
+        assert steps == [1]

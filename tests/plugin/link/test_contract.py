@@ -11,6 +11,7 @@ from conftest import INSTALLED, ROOT
 from qgis_mmearth.link import catalog, client, process
 from qgis_mmearth.link.backend import Backend
 from qgis_mmearth.link.environment import Environment
+from qgis_mmearth.processing.algorithms import finetune
 
 OPENAPI = json.loads((ROOT / "backend" / "openapi.json").read_text())
 PLUGIN = ROOT / "qgis_mmearth"
@@ -24,6 +25,7 @@ OWN_KEYS = {
     "mmearth:licence", "data", "file:size", "assets", "model", "id", "version", "classes",
     "mmearth:levels", "mmearth:limits", "mmearth:training", "source",
     "TMPDIR", "TEMP", "TMP", "creationflags", "start_new_session",
+    "map",  # of QGIS's value maps
 }  # fmt: skip
 
 
@@ -63,7 +65,7 @@ def test_every_field_that_the_plugin_names_exists(path):
 def test_every_route_of_the_client_exists():
     source = (PLUGIN / "link" / "client.py").read_text()
     called = re.findall(r'self\._(get|post|delete)\(f?"([^"]+)"', source)
-    assert len(called) == 9
+    assert len(called) == 10
     for method, path in called:
         pattern = re.sub(r"\{[^}]+\}", "{}", f"/v1{path}")
         routes = {re.sub(r"\{[^}]+\}", "{}", route): route for route in OPENAPI["paths"]}
@@ -80,6 +82,11 @@ def test_over_means_the_same():
     states = OPENAPI["components"]["schemas"]["JobState"]["enum"]
     assert set(client.OVER) < set(states)
     assert set(states) - set(client.OVER) == {"queued", "running"}
+
+
+def test_protocols_of_training_are_those_of_the_backend():
+    field = OPENAPI["components"]["schemas"]["FinetuneSpec"]["properties"]["protocol"]
+    assert field["enum"] == finetune.PROTOCOLS and field["default"] == finetune.PROTOCOLS[0]
 
 
 def test_catalogue_agrees_with_the_backend(home):

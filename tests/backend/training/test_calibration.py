@@ -1,0 +1,36 @@
+"""The temperature makes probabilities as sure as they are right, by units and within bounds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from mmearth.training.calibration import COOLEST, HOTTEST, fit_temperature
+from mmearth.training.metrics import calibration_error
+
+
+def test_overconfident_scores_are_cooled() -> None:
+    random = np.random.default_rng(0)
+    scores = random.normal(size=(4000, 3)) * 1.5
+    truth = np.array([random.choice(3, p=row) for row in softmax(scores, axis=1)])
+    assert fit_temperature(scores * 2.5, truth, np.arange(4000)) == pytest.approx(2.5, rel=0.1)
+    found = softmax(scores, axis=1)
+    right = found.argmax(axis=1) == truth
+    sure = softmax(scores * 2.5, axis=1).max(axis=1)
+    assert calibration_error(found.max(axis=1), right) < 0.3 * calibration_error(sure, right)
+
+
+def test_a_large_unit_counts_as_much_as_a_small_one() -> None:
+    scores = np.tile([2.0, 0.0], (110, 1))
+    truth = np.array([0] * 100 + [1] * 10)
+    units = np.array([0] * 100 + [1] * 10)
+    by_unit = fit_temperature(scores, truth, units)
+    by_pixel = fit_temperature(scores, truth, np.arange(110))
+    assert by_unit > 4.5 and by_pixel == pytest.approx(2 / np.log(10), rel=0.01)
+
+
+def test_scores_that_are_always_right_stay_within_bounds() -> None:
+    scores, truth = np.eye(2)[[0, 1]] * 5, np.array([0, 1])
+    assert fit_temperature(scores, truth, truth) == pytest.approx(COOLEST, rel=0.01)
+    assert fit_temperature(scores, 1 - truth, truth) == pytest.approx(HOTTEST, rel=0.01)

@@ -66,7 +66,7 @@ class LiveControls(QObject):
         self._places.append(place)
         canvas = self._iface.mapCanvas()
         crs = canvas.mapSettings().destinationCrs()
-        source = QgsCoordinateReferenceSystem.fromUserInput(place["crs"])
+        source = QgsCoordinateReferenceSystem(place["crs"])
         change = QgsCoordinateTransform(source, crs, QgsProject.instance())
         try:
             point = change.transform(QgsPointXY(place["x"], place["y"]))

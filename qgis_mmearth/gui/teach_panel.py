@@ -24,16 +24,9 @@ from .status_line import StatusLine
 from .teach_classes import ClassTable, classes_of_model
 from .teach_labels import LabelChooser, new_label_layers
 from .teach_live import LiveControls
+from .teach_options import TeachOptions
 
 FORM, _ = uic.loadUiType(str(paths.GUI / "teach.ui"))
-QUICK = "quick"
-LOSSES = (
-    ("all alike", "cross-entropy"),
-    ("small classes", "dice"),
-    ("difficult pixels", "focal"),
-    ("overlap of areas", "lovasz"),
-    ("borders of areas", "boundary-cross-entropy"),
-)
 
 
 class TeachPanel(QWidget, FORM):
@@ -74,11 +67,7 @@ class TeachPanel(QWidget, FORM):
         )
         self.live = LiveControls(self, iface, self._live_request, self._drawn_layers)
         self.planner = Planner(self, self.tr("Looking at the labels"), self._prepare_plan)
-        self._protocols = {
-            QUICK: self.quickRadio,
-            "adapter": self.adapterRadio,
-            "full": self.fullRadio,
-        }
+        self.options = TeachOptions(self)
         self._set_up_widgets()
         self._connect()
         self._labels_changed()
@@ -115,28 +104,13 @@ class TeachPanel(QWidget, FORM):
         sources, model = self.layers.ticked_sources(), self._base()
         if not sources or model is None:
             return None
-        offset = self.teachOffsetSpin.value()
-        stated = offset == self.teachOffsetSpin.minimum()
-        protocol = self.protocol()
-        quick = protocol == QUICK
         return {
             "kind": "finetune",
             "inputs": sources,
             "model": model.id,
             "bands": self.bands.choices(self.layers.ticked_keys()),
-            "radiometry": None if stated else {"scale": None, "offset": offset},
-            "protocol": protocol,
-            "from_scratch": self.scratchCheck.isChecked(),
-            "loss": LOSSES[0][1] if quick else self.lossCombo.currentData(),
-            "validation": self.validationSpin.value() / 100,
-            "epochs": None if quick else self.epochsSpin.value() or None,
-            "seed": self.seedSpin.value(),
-            "title": self.modelNameEdit.text().strip() or self.modelNameEdit.placeholderText(),
+            **self.options.fields(),
         }
-
-    def protocol(self) -> str:
-        """Return the chosen protocol, as the backend calls it."""
-        return next(name for name, radio in self._protocols.items() if radio.isChecked())
 
     def list_models(self) -> None:
         """List what can be built on; the chosen model stays, if it is still there."""
@@ -173,12 +147,9 @@ class TeachPanel(QWidget, FORM):
             )
 
     def _set_up_widgets(self) -> None:
-        for title, value in LOSSES:
-            self.lossCombo.addItem(self.tr(title), value)
         self.trainBar.setVisible(False)
         self.teachConfirmButton.setVisible(False)
         self.list_models()
-        self._protocol_changed()
 
     def _connect(self) -> None:
         shared.events.models_changed.connect(self.list_models)
@@ -192,12 +163,7 @@ class TeachPanel(QWidget, FORM):
         self.labels.drawn.connect(self._labels_drawn)
         self.classes.edited.connect(self._classes_edited)
         self.classes.chosen.connect(self._class_chosen)
-        for radio in self._protocols.values():
-            radio.toggled.connect(self._protocol_changed)
-        for spin in (self.validationSpin, self.teachOffsetSpin):
-            spin.valueChanged.connect(self._plan_soon)
-        self.scratchCheck.toggled.connect(self._plan_soon)
-        self.modelNameEdit.editingFinished.connect(self._plan_soon)
+        self.options.changed.connect(self._plan_soon)
         self.live.kept.connect(self._keep)
         self.trainButton.clicked.connect(self.train_or_stop)
         self.backend.ready.connect(self._plan_soon)
@@ -267,12 +233,6 @@ class TeachPanel(QWidget, FORM):
     def _class_chosen(self, value: str) -> None:
         if self.labels.are_ours():
             labels.draw_class(self.labels.layers(), value)
-
-    def _protocol_changed(self, *_: Any) -> None:
-        quick = self.protocol() == QUICK
-        for widget in (self.lossLabel, self.lossCombo, self.epochsLabel, self.epochsSpin):
-            widget.setEnabled(not quick)
-        self._plan_soon()
 
     def _plan_soon(self, *_: Any) -> None:
         self._plan = None
@@ -360,7 +320,7 @@ class TeachPanel(QWidget, FORM):
 
     def _keep(self) -> None:
         """Make a model of what live mode shows."""
-        self.quickRadio.setChecked(True)
+        self.options.choose_quick()
         if self._job is None:
             self._train()
 

@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from mmearth.errors import JobCancelled, TrainingError
 from mmearth.models.decoders.hypercolumn import HIDDEN
 
-LEAST_DEVIATION = 1e-3  # of a feature; constant ones are not blown up
+LEAST_DEVIATION = 1e-3  # of a feature; what hardly varies among labels is left out
 MOST_NUMBERS = 16 * 2**20  # of features in a step; more heads than that are trained in turns
 
 
@@ -135,7 +135,7 @@ def train_heads(
         R heads, in evaluation mode.
 
     Raises:
-        TrainingError: if the columns hold numbers that are not finite.
+        TrainingError: if the columns hold numbers that are not finite, or the training diverges.
         JobCancelled: if ``cancelled`` says so.
     """
     if not np.isfinite(columns).all():
@@ -185,7 +185,9 @@ class _Heads:
         # As they are stored, so that what is learned fits them.
         self._mean = torch.stack([mean for _, mean in found]).half().float()
         deviation = torch.stack([deviation for deviation, _ in found])
-        self._scale = (1 / deviation.clamp_min(LEAST_DEVIATION)).half().float()
+        varies = deviation >= LEAST_DEVIATION
+        # Nothing is learned of what is constant at the labels, but elsewhere it may be large.
+        self._scale = torch.where(varies, 1 / deviation, 0).half().float()
         heads, features = len(parts), columns.shape[1]
         seen = torch.arange(features) < torch.tensor([[m.features] for m in members])
         self._seen = seen[:, None].float()  # (M, 1, D)
@@ -218,7 +220,14 @@ class _Heads:
             schedule.step()
             if step % 20 == 0 or step + 1 == recipe.steps:
                 watch(step + 1, loss.item() / self._first.shape[0])
-        return [self._head(number) for number in range(self._first.shape[0])]
+        heads = [self._head(number) for number in range(self._first.shape[0])]
+        if not all(value.isfinite().all() for head in heads for value in head.parameters()):
+            raise TrainingError(
+                "The training went astray: its weights are no longer numbers.",
+                "Check the rasters for extreme values where the labels are, or choose another "
+                "base.",
+            )
+        return heads
 
     def _loss(self) -> torch.Tensor:
         """Return the sum of the heads' losses, of which each is the mean of its members'."""

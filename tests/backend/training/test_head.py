@@ -138,6 +138,20 @@ class TestTraining:
         with pytest.raises(TrainingError, match="not finite"):
             train_head(*blobs, 2, HeadRecipe(steps=2))
 
+    def test_what_is_constant_at_the_labels_has_no_say_elsewhere(self, blobs) -> None:
+        columns, classes, units = blobs
+        columns[:, 20:] = 0  # features that no labelled pixel excites
+        head = train_head(columns, classes, units, 2, HeadRecipe(steps=40, batch=128))
+        elsewhere = columns.copy()
+        elsewhere[:, 20:] = 5
+        with torch.no_grad():
+            assert torch.equal(*(head(torch.from_numpy(part)) for part in (columns, elsewhere)))
+
+    def test_weights_that_are_no_numbers_are_refused(self, blobs) -> None:
+        blobs[0][:] += 1e6  # more than half precision holds
+        with pytest.raises(TrainingError, match="went astray"):
+            train_head(*blobs, 2, HeadRecipe(steps=2))
+
     def test_cancel(self, blobs) -> None:
         steps: list[int] = []
         with pytest.raises(JobCancelled):

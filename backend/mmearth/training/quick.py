@@ -29,7 +29,7 @@ from mmearth.training.design import HYPERCOLUMN, Design, design, load_base
 from mmearth.training.head import Head, HeadRecipe, train_heads
 from mmearth.training.labels import Labels
 from mmearth.training.samples import Samples, take_samples, thinned
-from mmearth.training.split import spatial_folds
+from mmearth.training.split import fold_count, spatial_folds
 from mmearth.training.task import CurvePoint, Task, Tested, Trained, Watch
 
 MOST_FOLDS = 10
@@ -154,7 +154,7 @@ def _splits(labels: Labels, validation: float, seed: int) -> _Splits | None:
     """Split by spatial folds; None if nothing is to be tested."""
     if not validation:
         return None
-    folds = spatial_folds(labels, min(MOST_FOLDS, max(2, round(1 / validation))))
+    folds = spatial_folds(labels, min(MOST_FOLDS, fold_count(validation)))
     of_pixel = folds[labels.units]
     tested = np.stack([of_pixel == fold for fold in np.unique(of_pixel)])
     learned = np.zeros((len(SHARES), *tested.shape), bool)

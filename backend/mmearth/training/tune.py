@@ -29,7 +29,7 @@ from mmearth.training.labels import Labels
 from mmearth.training.loop import Lessons, Outcome, Recipe, fit
 from mmearth.training.losses import find_loss
 from mmearth.training.samples import thinned, tiles_with
-from mmearth.training.split import spatial_folds
+from mmearth.training.split import fold_count, spatial_folds
 from mmearth.training.task import Task, Tested, Trained, Watch
 
 FINEST_SHARE = 10  # folds at most, of which some are tested on
@@ -119,6 +119,9 @@ def split_labels(labels: Labels, validation: float) -> Split:
         part = max(Fraction(validation).limit_denominator(FINEST_SHARE), Fraction(1, FINEST_SHARE))
         folds = spatial_folds(labels, part.denominator)
         tested = (folds < part.numerator)[labels.units]
+        if not labels.chosen(~tested).units_per_class.all():
+            # Several folds may hold all units of a class; a single one never does.
+            tested = (spatial_folds(labels, fold_count(validation)) == 0)[labels.units]
     rest = labels.chosen(~tested)
     if np.count_nonzero(rest.units_per_class) < 2:
         raise InputError(

@@ -323,6 +323,14 @@ class TestSplit:
         assert len(parts[2]) / 80 == pytest.approx(share, abs=0.1)
         assert 0.1 < len(parts[1]) / (80 - len(parts[2])) < 0.35
 
+    @pytest.mark.parametrize("validation", [0.1, 0.3, 0.4, 0.45, 0.5])
+    def test_a_class_of_two_labels_is_learned_and_tested(self, validation) -> None:
+        labels = self.labels(20)
+        labels = labels.chosen((labels.classes == 0) | (labels.units < 4))
+        split = tune.split_labels(labels, validation)
+        for part in (split.learned, split.tested):
+            assert part.units_per_class[0] >= 1 and part.units_per_class[1] == 1
+
     def test_few_labels_hold_none_back(self) -> None:
         split = tune.split_labels(self.labels(3), 0)
         assert not split.held.rows.size and not split.tested.rows.size

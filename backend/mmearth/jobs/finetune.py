@@ -31,7 +31,7 @@ from mmearth.raster.stack import RasterStack
 from mmearth.raster.write import check_writable
 from mmearth.settings import Settings
 from mmearth.training.classes import class_rows, free_identifier, title_of
-from mmearth.training.labels import Labels, read_labels
+from mmearth.training.labels import Labels, read_labels, require_classes
 from mmearth.training.split import fold_count, spatial_folds
 
 if TYPE_CHECKING:
@@ -181,11 +181,7 @@ def _check_labels(labels: Labels, spec: FinetuneSpec) -> None:
     Raises:
         InputError: if there is one class only, or one that cannot be learned from and tested on.
     """
-    if len(labels.names) < 2:
-        raise InputError(
-            f"Expected labels of two classes or more, found only {labels.names[0]!r}.",
-            "Draw some of another class too: a model learns from differences.",
-        )
+    require_classes(labels)
     if spec.validation:
         spatial_folds(labels, fold_count(spec.validation))
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from mmearth.api import FinetuneSpec, LabelClass
 from mmearth.models.card import ClassRow, ModelCard
+from mmearth.training.labels.base import is_whole
 
 # Tol's "muted" scheme, told apart by the colour-blind too (SRON/EPS/TN/09-002, 2021).
 COLORS = ("#117733", "#ddcc77", "#332288", "#cc6677", "#88ccee", "#aa4499", "#44aa99", "#999933",
@@ -28,8 +29,8 @@ def class_rows(
     """
     asked = {row.value: row for row in wanted}
     known = {key: row for row in base.classes for key in (row.title, row.name)}
-    numbers = [int(name) if name.isdigit() else 0 for name in names]
-    coded = all(1 <= number <= 250 for number in numbers)
+    numbers = [int(name) if is_whole(name) else 0 for name in names]
+    coded = all(1 <= number <= 250 for number in numbers) and len(set(numbers)) == len(numbers)
     used: set[str] = set()
     rows = []
     for place, name in enumerate(names):

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmearth.errors import EmptyAreaError, JobCancelled
+from mmearth.errors import JobCancelled
 from mmearth.inference.tiles import Axis
 from mmearth.raster.stack import RasterStack
-from mmearth.training.labels import Labels
+from mmearth.training.labels import Labels, no_data_at_labels, repeats
 from mmearth.training.losses import UNLABELLED
 from mmearth.training.samples import thinned
 
@@ -271,32 +271,20 @@ def read_around(
     places = zip(few.rows.tolist(), few.cols.tolist(), strict=True)
     valid = np.array([mosaic.cut(row, col, 1)[1].item() for row, col in places], bool)
     if not valid.any():
-        raise EmptyAreaError(
-            "The rasters have no data where the labels are.",
-            "Draw labels where the image shows something.",
-        )
+        raise no_data_at_labels()
     return mosaic, few.chosen(valid), few.chosen(~valid)
 
 
 def _in_turns(labels: Labels, seed: int) -> NDArray[np.intp]:
     """Return an order of pixels in which the units of all classes take turns."""
     order = np.random.default_rng(seed).permutation(labels.rows.size)
-    turn = _repeats(labels.units[order])
+    turn = repeats(labels.units[order])
     # Of the pixels of one turn, again each class's first unit comes before its second.
     rank = np.zeros(order.size, np.int64)
     for number in np.unique(turn):
         same = turn == number
-        rank[same] = _repeats(labels.classes[order][same])
+        rank[same] = repeats(labels.classes[order][same])
     return order[np.lexsort([rank, turn])]
-
-
-def _repeats(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return how often each value has come before."""
-    order = np.argsort(values, kind="stable")
-    _, first, counts = np.unique(values[order], return_index=True, return_counts=True)
-    result = np.zeros(values.size, np.int64)
-    result[order] = np.arange(values.size) - np.repeat(first, counts)
-    return result
 
 
 def _around(mosaic: Mosaic, row: int, col: int, side: int) -> set[tuple[int, int]]:

@@ -12,17 +12,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmearth.errors import EmptyAreaError, InputError
 from mmearth.inference.tiles import Axis, Layout
 from mmearth.models import levels
 from mmearth.models.decoders.hypercolumn import Hypercolumn
 from mmearth.training.head import Head, HeadRecipe, train_head
-from mmearth.training.labels import Labels
-from mmearth.training.samples import nearest_tiles
+from mmearth.training.labels import Labels, no_data_at_labels, repeats, require_classes
+from mmearth.training.samples import MOST_PER_UNIT, nearest_tiles
 from mmearth.training.scene import Base, Lanes, Scene, Source, columns_at, open_scene
 from mmearth.training.suggest import BLOCK, Blocks, Place, suggest
 
-MOST_PER_UNIT = 100  # pixels of a polygon
 FIRST = 1  # number of the first class in the map; 0 is no data
 UNSURE, UNKNOWN = 100, 255  # of the uncertainty: its highest value, and no data
 
@@ -142,10 +140,8 @@ def _thinned(labels: Labels, width: int) -> Labels:
     pixels = labels.rows * width + labels.cols
     scattered = (pixels * 2_654_435_761) % 2**32  # Knuth's multiplicative hashing
     order = np.lexsort((scattered, labels.units))
-    _, first, counts = np.unique(labels.units[order], return_index=True, return_counts=True)
-    place = np.arange(order.size) - np.repeat(first, counts)
     wanted = np.zeros(order.size, bool)
-    wanted[order[place < MOST_PER_UNIT]] = True
+    wanted[order] = repeats(labels.units[order]) < MOST_PER_UNIT
     return labels.chosen(wanted)
 
 
@@ -159,17 +155,9 @@ def _labelled(labels: Labels, view: View) -> NDArray[np.bool_]:
 
 
 def _check(labels: Labels) -> None:
-    used = [labels.names[number] for number in np.unique(labels.classes)]
-    if not used:
-        raise EmptyAreaError(
-            "The rasters have no data where the labels are.",
-            "Draw labels where the image shows something.",
-        )
-    if len(used) < 2:
-        raise InputError(
-            f"Expected labels of two classes or more, found only {used[0]!r}.",
-            "Draw some of another class too: a model learns from differences.",
-        )
+    if not labels.rows.size:
+        raise no_data_at_labels()
+    require_classes(labels)
 
 
 def _parts(layout: Layout, view: View) -> Iterator[_Part]:

@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mmearth.api import Problem
-from mmearth.errors import InputError, listed
+from mmearth.errors import InputError
 from mmearth.models.budget import LANE_BYTES, processor_budget
 from mmearth.models.card import NetworkConfig
 from mmearth.models.cost import multiply_adds_per_pixel
@@ -27,7 +26,7 @@ from mmearth.training.baseline import tested_forests
 from mmearth.training.calibration import fit_temperature
 from mmearth.training.design import HYPERCOLUMN, Design, design, load_base
 from mmearth.training.head import Head, HeadRecipe, train_heads
-from mmearth.training.labels import Labels
+from mmearth.training.labels import Labels, require_data, without_data
 from mmearth.training.samples import Samples, take_samples, thinned
 from mmearth.training.split import fold_count, spatial_folds
 from mmearth.training.task import CurvePoint, Task, Tested, Trained, Watch
@@ -66,9 +65,9 @@ def train(task: Task, watch: Watch) -> Trained:
     plan = design(base, len(card.bands), card.stride)
     labels = thinned(task.labels, task.seed)
     samples = _samples(task, base, plan, labels, watch.part(0, SAMPLES_SHARE))
-    warnings = _lost(labels, samples.labels)
+    warnings = without_data(labels, samples.labels)
     labels = samples.labels
-    _check(labels)
+    require_data(labels)
     splits = _splits(labels, task.validation, task.seed)
 
     heads_end = SAMPLES_SHARE + HEADS_SHARE
@@ -115,39 +114,6 @@ def _samples(task: Task, base: nn.Module, plan: Design, labels: Labels, watch: W
 
 def _lanes(settings: Settings) -> int:
     return max(1, min(settings.cpu_threads, processor_budget(settings) // LANE_BYTES))
-
-
-def _lost(labels: Labels, found: Labels) -> tuple[Problem, ...]:
-    """Say which units have no data at all."""
-    lost = labels.units_per_class - found.units_per_class
-    if not lost.any():
-        return ()
-    parts = [
-        f"{count} of {name!r}" for name, count in zip(labels.names, lost, strict=True) if count
-    ]
-    return (
-        Problem(
-            code="nodata",
-            message=f"Some labels lie where the rasters have no data: {listed(parts)}; left out.",
-            advice="Draw them where the image shows something.",
-        ),
-    )
-
-
-def _check(labels: Labels) -> None:
-    counts = labels.pixels_per_class
-    missing = [name for name, count in zip(labels.names, counts, strict=True) if not count]
-    if len(labels.names) - len(missing) < 2:
-        raise InputError(
-            "Expected labels of two classes or more where the rasters have data.",
-            "Draw some of another class too: a model learns from differences.",
-        )
-    if missing:
-        raise InputError(
-            f"No label of {listed([repr(name) for name in missing])} lies where the rasters have "
-            "data.",
-            "Draw some, or leave the class out.",
-        )
 
 
 def _splits(labels: Labels, validation: float, seed: int) -> _Splits | None:

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mmearth.errors import EmptyAreaError, JobCancelled
+from mmearth.errors import JobCancelled
 from mmearth.inference.tiles import Axis, Layout
 from mmearth.models.decoders import hypercolumn
 from mmearth.models.levels import levels_of
 from mmearth.models.network import Normaliser
 from mmearth.raster.stack import RasterStack
-from mmearth.training.labels import Labels
+from mmearth.training.labels import Labels, no_data_at_labels, repeats
 
 MOST_PER_UNIT = 100  # pixels: more of one polygon say nothing new
 MOST = 20_000  # pixels, if so few of each unit will do: more say little new, and take long
@@ -46,19 +46,27 @@ class Samples:
 def thinned(labels: Labels, seed: int, most: int | None = None) -> Labels:
     """Return labels with at most so many pixels of each unit, drawn at random.
 
-    If ``most`` is None, it is ``MOST_PER_UNIT``, or fewer of many units.
+    If ``most`` is None, it is ``MOST_PER_UNIT``, or fewer of many units; of very many units only
+    some are left, of all classes.
     """
     if most is None:
+        labels = _some_units(labels, seed)
         fair = MOST // max(1, np.unique(labels.units).size)
         most = min(MOST_PER_UNIT, max(LEAST_PER_UNIT, fair))
     order = np.random.default_rng(seed).permutation(labels.units.size)
-    units = labels.units[order]
-    by_unit = np.argsort(units, kind="stable")
-    _, first = np.unique(units[by_unit], return_index=True)
-    place = np.arange(units.size) - np.repeat(first, np.diff([*first, units.size]))
-    wanted = np.zeros(units.size, bool)
-    wanted[order[by_unit[place < most]]] = True
+    wanted = np.zeros(order.size, bool)
+    wanted[order] = repeats(labels.units[order]) < most
     return labels.chosen(wanted)
+
+
+def _some_units(labels: Labels, seed: int) -> Labels:
+    """Return labels with no more units than ``MOST`` allows; classes take turns."""
+    units, first = np.unique(labels.units, return_index=True)
+    if units.size <= MOST // LEAST_PER_UNIT:
+        return labels
+    order = np.random.default_rng(seed).permutation(units.size)
+    turns = np.argsort(repeats(labels.classes[first[order]]), kind="stable")
+    return labels.chosen(np.isin(labels.units, units[order[turns[: MOST // LEAST_PER_UNIT]]]))
 
 
 def take_samples(
@@ -124,10 +132,7 @@ def take_samples(
             done += len(some)
             progress(done / len(places))
     if columns is None or not valid.any():
-        raise EmptyAreaError(
-            "The rasters have no data where the labels are.",
-            "Draw labels where the image shows something.",
-        )
+        raise no_data_at_labels()
     return Samples(labels.chosen(valid), reflectance[valid], columns[valid], int((~valid).sum()))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmearth.errors import InputError
-from mmearth.training.labels import Labels
+from mmearth.training.labels import Labels, require_classes
 
 FINEST = 64  # halvings of the scene at which blocks hold no more than one unit anyhow
 
@@ -55,12 +55,7 @@ def spatial_folds(labels: Labels, count: int) -> NDArray[np.int64]:
 
 
 def _check(labels: Labels) -> None:
-    used = [n for n, count in zip(labels.names, labels.units_per_class, strict=True) if count]
-    if len(used) < 2:
-        raise InputError(
-            f"Expected labels of two classes or more, found only {used[0]!r}.",
-            "Draw some of another class too: a model learns from differences.",
-        )
+    require_classes(labels)
     for name, count in zip(labels.names, labels.units_per_class, strict=True):
         if count < 2:
             raise InputError(

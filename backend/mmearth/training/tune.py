@@ -16,8 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mmearth.api import Problem
-from mmearth.errors import EmptyAreaError, InputError, ModelError, listed
+from mmearth.errors import ModelError
 from mmearth.models.network import Normaliser, choose_device, memory_explained
 from mmearth.sensors import load_sensor
 from mmearth.training.adapters import add_adapters, layer_speeds, merge_adapters
@@ -25,7 +24,7 @@ from mmearth.training.baseline import forest_probabilities
 from mmearth.training.bases import build_base
 from mmearth.training.calibration import fit_temperature
 from mmearth.training.crops import Crops, Mosaic, read_around
-from mmearth.training.labels import Labels
+from mmearth.training.labels import Labels, require_classes, require_data, without_data
 from mmearth.training.loop import Lessons, Outcome, Recipe, fit
 from mmearth.training.losses import find_loss
 from mmearth.training.samples import thinned, tiles_with
@@ -95,7 +94,7 @@ def train(task: Task, watch: Watch) -> Trained:
         network=config,
         state={name: value.cpu() for name, value in network.state_dict().items()},
         history=outcome.history,
-        warnings=(*_lost(anchors, empty), *outcome.warnings),
+        warnings=(*without_data(empty, anchors), *outcome.warnings),
         facts=_facts(recipe, split, outcome),
     )
     if not split.tested.rows.size:
@@ -123,11 +122,7 @@ def split_labels(labels: Labels, validation: float) -> Split:
             # Several folds may hold all units of a class; a single one never does.
             tested = (spatial_folds(labels, fold_count(validation)) == 0)[labels.units]
     rest = labels.chosen(~tested)
-    if np.count_nonzero(rest.units_per_class) < 2:
-        raise InputError(
-            "Expected labels of two classes or more to learn from.",
-            "Draw some of another class too: a model learns from differences.",
-        )
+    require_classes(rest)
     held = _held(rest)
     return Split(rest.chosen(~held), rest.chosen(held), labels.chosen(tested))
 
@@ -148,27 +143,12 @@ def _held(labels: Labels) -> NDArray[np.bool_]:
 
 
 def _joined(first: Labels, second: Labels) -> Labels:
-    return Labels(
-        first.names,
-        np.concatenate([first.rows, second.rows]),
-        np.concatenate([first.cols, second.cols]),
-        np.concatenate([first.classes, second.classes]),
-        np.concatenate([first.units, second.units]),
-    )
-
-
-def _lost(anchors: Labels, empty: Labels) -> tuple[Problem, ...]:
-    """Say which units have no data at all."""
-    lost = empty.chosen(~np.isin(empty.units, anchors.units)).units_per_class
-    parts = [f"{count} of {name!r}" for name, count in zip(empty.names, lost, strict=True) if count]
-    if not parts:
-        return ()
-    return (
-        Problem(
-            code="nodata",
-            message=f"Some labels lie where the rasters have no data: {listed(parts)}; left out.",
-            advice="Draw them where the image shows something.",
-        ),
+    return replace(
+        first,
+        rows=np.concatenate([first.rows, second.rows]),
+        cols=np.concatenate([first.cols, second.cols]),
+        classes=np.concatenate([first.classes, second.classes]),
+        units=np.concatenate([first.units, second.units]),
     )
 
 
@@ -218,21 +198,18 @@ def _lessons(
     recipe: Recipe,
     loss: Callable[..., torch.Tensor],
 ) -> Lessons:
-    def crops(labels: Labels) -> Crops:
-        members = np.isin(anchors.units, np.unique(labels.units))
-        return Crops(mosaic, labels, anchors.chosen(members), recipe.crop)
+    def near(labels: Labels) -> Labels:
+        return anchors.chosen(np.isin(anchors.units, np.unique(labels.units)))
 
+    def crops(labels: Labels) -> Crops:
+        return Crops(mosaic, labels, near(labels), recipe.crop)
+
+    require_data(near(split.learned))
     learned = crops(split.learned)
     count = len(task.labels.names)
     pixels = learned.pixels_per_class(count, np.random.default_rng(task.seed))
-    if np.count_nonzero(pixels) < 2:
-        raise EmptyAreaError(
-            "The rasters have data at the labels of one class only.",
-            "Draw labels of another class where the image shows something.",
-        )
-    # A class that is never met has no say; the others have as much as each other.
-    shares = np.where(pixels > 0, pixels.sum() / np.maximum(pixels, 1), 0)
-    weights = torch.tensor(shares / shares[pixels > 0].mean(), dtype=torch.float32)
+    shares = pixels.sum() / pixels.clip(1)  # classes have as much a say as each other
+    weights = torch.tensor(shares / shares.mean(), dtype=torch.float32)
     return Lessons(
         crops=learned,
         held=crops(split.held).centred() if split.held.rows.size else (),

@@ -70,6 +70,13 @@ def test_large_polygons_are_thinned_and_small_ones_kept() -> None:
     np.testing.assert_array_equal(found.rows, thinned(labels, seed=0, most=50).rows)
 
 
+def test_of_very_many_units_some_are_left_of_all_classes() -> None:
+    classes = [0] * 29_990 + [1] * 10
+    labels = labels_of(range(30_000), [0] * 30_000, classes, np.arange(30_000) // 2)
+    found = thinned(labels, seed=0)
+    assert found.units_per_class.tolist() == [1995, 5]
+
+
 class TestTraining:
     @pytest.fixture
     def blobs(self):

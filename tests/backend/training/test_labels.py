@@ -16,7 +16,13 @@ from scenes import UTM
 from mmearth.api import LabelClass, LabelSource
 from mmearth.errors import InputError, MissingCrsError
 from mmearth.raster.grid import Grid
-from mmearth.training.labels import read_labels, read_raster_labels, read_vector_labels
+from mmearth.training.labels import (
+    read_labels,
+    read_raster_labels,
+    read_vector_labels,
+    squares,
+    without_data,
+)
 
 LEFT, TOP = 600_000.0, 5_400_000.0
 GRID = Grid(UTM, Affine(10, 0, LEFT, 0, -10, TOP), 40, 30)
@@ -100,6 +106,67 @@ def test_what_is_left_out_is_said(draw) -> None:
     labels = read_vector_labels(draw(shapes, ["a", "b", "a", "a", None, "a"]), "cover", GRID)
     assert codes(labels) == {"crossing", "small", "outside", "empty_class", "no_geometry"}
     assert labels.pixels_per_class[0] == 4 and 40 <= labels.pixels_per_class[1] <= 60
+
+
+def test_what_is_left_out_is_listed_with_what_to_do(draw) -> None:
+    nowhere = shapely.Point(np.inf, TOP)
+    shapes = [box(0, 0, 2, 2), nowhere, box(100, 100, 2, 2), box(9, 9, 1, 1), box(5, 5, 1, 1)]
+    labels = read_vector_labels(draw(shapes, ["a", "a", "a", None, "b"]), "cover", GRID)
+    found = {problem.code: problem for problem in labels.warnings}
+    assert set(found) == {"no_place", "outside", "empty_class"}
+    for code, feature in (("no_place", "2"), ("outside", "3"), ("empty_class", "4")):
+        assert f"Features {feature} " in found[code].message and found[code].advice
+    assert [labels.features[unit] for unit in np.unique(labels.units)] == ["1", "5"]
+
+
+def test_features_without_data_are_listed(draw) -> None:
+    shapes = [box(0, 0, 2, 2), box(5, 5, 2, 2), box(9, 9, 2, 2)]
+    labels = read_vector_labels(draw(shapes, ["a", "a", "b"]), "cover", GRID)
+    (problem,) = without_data(labels, labels.chosen(labels.units != 1))
+    assert "1 of 'a' (features 2)" in problem.message and problem.advice
+    assert without_data(labels, labels) == ()
+
+
+def test_texts_of_odd_digits_are_no_numbers(draw) -> None:
+    path = draw([box(0, 0, 2, 2), box(5, 5, 2, 2)], ["²", "³"])
+    assert read_vector_labels(path, "cover", GRID).names == ("²", "³")
+
+
+class TestScenesFullOfLabels:
+    """Of labels that cover a large scene some squares are used, with all classes in them."""
+
+    @pytest.fixture
+    def small(self, monkeypatch):
+        """A limit that a small scene exceeds."""
+        for module in ("raster", "vector"):
+            monkeypatch.setattr(f"mmearth.training.labels.{module}.MOST_PIXELS", 400_000)
+        monkeypatch.setattr(squares, "MOST_SQUARES", 16)
+
+    GRID = Grid(UTM, Affine(10, 0, LEFT, 0, -10, TOP), 1000, 900)
+
+    def check(self, labels, rare) -> None:
+        assert codes(labels) == {"many"}
+        assert len(labels.names) == 3 and cells(labels, "3") == rare
+        used = {(row // 128, col // 128) for row, col in zip(labels.rows, labels.cols, strict=True)}
+        assert len(used) == 16
+        inner = (labels.rows // 128 == min(used)[0]) & (labels.cols // 128 == min(used)[1])
+        assert inner.sum() == 128**2  # as dense as they were
+
+    def test_raster(self, small, make_raster) -> None:
+        values = np.ones((900, 1000), np.uint8)
+        values[:, 500:], values[200:203, 701] = 2, 3
+        labels = read_raster_labels(str(make_raster("l.tif", values)), self.GRID)
+        self.check(labels, {(200, 701), (201, 701), (202, 701)})
+
+    def test_polygons(self, small, draw) -> None:
+        shapes = [box(0, 0, 900, 500), box(0, 500, 200, 500), box(203, 500, 697, 500)]
+        path = draw([*shapes, box(200, 701, 3, 1)], ["1", "2", "2", "3"])
+        labels = read_vector_labels(path, "cover", self.GRID)
+        assert codes(labels) == {"many"}
+        assert cells(labels, "3") == {(200, 701), (201, 701), (202, 701)}
+        assert labels.pixels_per_class.sum() <= 16 * 128**2
+        again = read_vector_labels(path, "cover", self.GRID)
+        np.testing.assert_array_equal(labels.rows, again.rows)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,28 @@
 """Labels that a user has drawn, or has as a raster, as pixels of the model's grid."""
 
-from mmearth.training.labels.base import MOST_CLASSES, Labels
+from mmearth.training.labels.base import (
+    MOST_CLASSES,
+    Labels,
+    no_data_at_labels,
+    require_classes,
+    require_data,
+    without_data,
+)
 from mmearth.training.labels.raster import BLOCK, read_raster_labels
 from mmearth.training.labels.read import read_labels
+from mmearth.training.labels.squares import repeats
 from mmearth.training.labels.vector import read_vector_labels
 
 __all__ = [
     "BLOCK",
     "MOST_CLASSES",
     "Labels",
+    "no_data_at_labels",
     "read_labels",
     "read_raster_labels",
     "read_vector_labels",
+    "repeats",
+    "require_classes",
+    "require_data",
+    "without_data",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
+from mmearth.api import Problem
 from mmearth.errors import InputError, MissingCrsError, listed
 from mmearth.raster.grid import Grid
 from mmearth.raster.source import open_raster
-from mmearth.training.labels.base import Labels, limit_classes
+from mmearth.training.labels.base import Labels, is_whole, limit_classes
+from mmearth.training.labels.squares import MOST_PIXELS, SQUARE, Squares
 
 BLOCK = 32  # pixels a side: the units of a label raster, which has no polygons
 ROWS = 512  # of a label raster, read at once
@@ -54,8 +58,15 @@ def read_raster_labels(
                 "the image.",
                 "Warp it to the image's grid with the nearest neighbour, or use polygons.",
             )
-        unlabelled = {0, nodata, *(() if dataset.nodata is None else (int(dataset.nodata),))}
-        parts = list(_raster_pixels(dataset, grid, origin, unlabelled))
+        unlabelled = [0, nodata]
+        if dataset.nodata is not None and np.isfinite(dataset.nodata):
+            unlabelled.append(int(dataset.nodata))
+        area = _Area(dataset, grid, origin, unlabelled)
+        squares, warnings = Squares(grid), list[Problem]()
+        if area.count() > MOST_PIXELS:
+            squares.choose(*area.codes_of_squares(wanted))
+            warnings.append(squares.told())
+        parts = list(area.pixels(squares))
     if not parts:
         raise InputError(
             f"The label raster {Path(path).name} labels no pixel of the image.",
@@ -64,7 +75,7 @@ def read_raster_labels(
     rows, cols, codes = (np.concatenate(part) for part in zip(*parts, strict=True))
     names = list(wanted) or [str(code) for code in np.unique(codes)]
     limit_classes(len(names), Path(path).name)
-    if not all(name.lstrip("-").isdigit() for name in names):
+    if not all(map(is_whole, names)):
         raise InputError(
             f"Expected whole numbers as classes of a label raster, found {listed(names)}.",
             "Name the codes that stand in the raster.",
@@ -83,21 +94,63 @@ def read_raster_labels(
     classes = order[np.searchsorted(found, codes, sorter=order)]
     # Pixels of one block and class are a unit.
     _, units = np.unique(blocks * len(found) + classes, return_inverse=True)
-    return Labels(tuple(names), rows, cols, classes, units)
+    return Labels(tuple(names), rows, cols, classes, units, tuple(warnings))
 
 
-def _raster_pixels(
-    dataset: Any, grid: Grid, origin: tuple[int, int], unlabelled: set[int]
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield rows and columns of the grid, and codes, of labelled pixels."""
-    top, left = origin
-    first_col, last_col = max(0, left), min(dataset.width, left + grid.width)
-    for start in range(max(0, top), min(dataset.height, top + grid.height), ROWS):
-        stop = min(start + ROWS, dataset.height, top + grid.height)
+@dataclass(frozen=True)
+class _Area:
+    """The part of a label raster that lies on the grid, read strip by strip.
+
+    Attributes:
+        dataset: the label raster.
+        grid: of the model's input.
+        origin: row and column of the grid's first pixel in the raster.
+        unlabelled: codes of pixels without label.
+    """
+
+    dataset: Any
+    grid: Grid
+    origin: tuple[int, int]
+    unlabelled: list[int]
+
+    def count(self) -> int:
+        """Return the number of labelled pixels."""
+        return sum(int(np.count_nonzero(labelled)) for *_, labelled in self._strips())
+
+    def codes_of_squares(
+        self, wanted: Sequence[str]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return pairs of a square's number and a code in it. wanted: codes, all if empty."""
+        across = -(-self.grid.width // SQUARE)
+        pairs: set[tuple[int, int]] = set()
+        for row, col, codes, labelled in self._strips():
+            rows, cols = np.arange(codes.shape[0]) + row, np.arange(codes.shape[1]) + col
+            for down, right in product(np.unique(rows // SQUARE), np.unique(cols // SQUARE)):
+                place = np.ix_(rows // SQUARE == down, cols // SQUARE == right)
+                found = np.unique(codes[place][labelled[place]]).tolist()
+                pairs |= {(int(down * across + right), code) for code in found}
+        chosen = sorted(pair for pair in pairs if not wanted or str(pair[1]) in wanted)
+        squares, codes_found = np.array(chosen, np.int64).reshape(-1, 2).T
+        return squares, codes_found
+
+    def pixels(
+        self, squares: Squares
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
+        """Yield rows and columns of the grid, and codes, of labelled pixels in used squares."""
+        for row, col, codes, labelled in self._strips():
+            rows, cols = np.nonzero(labelled & squares.mask(row, col, *codes.shape))
+            if rows.size:
+                yield rows + row, cols + col, codes[rows, cols]
+
+    def _strips(self) -> Iterator[tuple[int, int, NDArray[np.int64], NDArray[np.bool_]]]:
+        """Yield the first row and column of the grid, codes, and which of them are labels."""
+        top, left = self.origin
+        first_col, last_col = max(0, left), min(self.dataset.width, left + self.grid.width)
+        last_row = min(self.dataset.height, top + self.grid.height)
         if first_col >= last_col:
             return
-        window = Window(first_col, start, last_col - first_col, stop - start)
-        codes = dataset.read(1, window=window).astype(np.int64)
-        rows, cols = np.nonzero(~np.isin(codes, list(unlabelled)))
-        if rows.size:
-            yield rows + start - top, cols + first_col - left, codes[rows, cols]
+        for start in range(max(0, top), last_row, ROWS):
+            height = min(ROWS, last_row - start)
+            window = Window(first_col, start, last_col - first_col, height)
+            codes = self.dataset.read(1, window=window).astype(np.int64)
+            yield start - top, first_col - left, codes, ~np.isin(codes, self.unlabelled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,11 +58,9 @@ def _without_empty(labels: Labels) -> Labels:
     numbers = np.cumsum(there) - 1
     gone = [name for name, found in zip(labels.names, there, strict=True) if not found]
     words = f"No label of {listed(gone)} lies on the rasters; it is not learned."
-    return Labels(
-        tuple(name for name, found in zip(labels.names, there, strict=True) if found),
-        labels.rows,
-        labels.cols,
-        numbers[labels.classes],
-        labels.units,
-        (*labels.warnings, warning("no_label", words)),
+    return replace(
+        labels,
+        names=tuple(name for name, found in zip(labels.names, there, strict=True) if found),
+        classes=numbers[labels.classes],
+        warnings=(*labels.warnings, warning("no_label", words)),
     )

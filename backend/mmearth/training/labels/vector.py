@@ -7,8 +7,8 @@ held, so a few polygons on a large scene cost little.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from pyproj.exceptions import CRSError
 from mmearth.api import Problem
 from mmearth.errors import InputError, MissingCrsError, listed
 from mmearth.raster.grid import Grid
-from mmearth.training.labels.base import CHOOSE_FIELD, Labels, limit_classes, warning
+from mmearth.training.labels.base import CHOOSE_FIELD, Labels, is_whole, limit_classes, warning
+from mmearth.training.labels.squares import MOST_PIXELS, SQUARE, Squares
 
 
 def read_vector_labels(
@@ -50,9 +51,13 @@ def read_vector_labels(
     """
     warnings: list[Problem] = []
     drawn = _read_layers(path, field, layer, grid)
-    if missing := sum(value is None for value in drawn.values):
+    if missing := [n for n, v in zip(drawn.numbers, drawn.values, strict=True) if v is None]:
         warnings.append(
-            warning("empty_class", f"{missing:,} features have no value in {field!r}; left out.")
+            warning(
+                "empty_class",
+                f"Features {listed(missing)} have no value in {field!r}; left out.",
+                "Give them a class, or delete them.",
+            )
         )
     names = list(wanted) or _class_names(drawn.values, field)
     limit_classes(len(names), f"the field {field!r}")
@@ -64,20 +69,29 @@ def read_vector_labels(
             )
         )
     usable = _repaired(drawn, warnings)
+    numbers = {name: number for number, name in enumerate(names)}
+    asked = {
+        unit: (shape, numbers[value])
+        for unit, (shape, value) in enumerate(zip(usable, drawn.values, strict=True))
+        if value in numbers and shape is not None
+    }
+    squares = _squares(asked.values(), grid, warnings)
     outside, small, found = [], [], []
-    for unit, (shape, value) in enumerate(zip(usable, drawn.values, strict=True)):
-        if value not in names or shape is None:
-            continue
-        pixels = _burn(shape, grid)
+    for unit, (shape, number) in asked.items():
+        pixels = _burn(shape, grid, squares)
         if pixels is None:
             outside.append(drawn.numbers[unit])
         elif not pixels.size:
             small.append(drawn.numbers[unit])
         else:
-            found.append(_Burnt(pixels, names.index(value), unit))
+            found.append(_Burnt(pixels, number, unit))
     if outside:
         warnings.append(
-            warning("outside", f"Features {listed(outside)} lie outside the rasters; left out.")
+            warning(
+                "outside",
+                f"Features {listed(outside)} lie outside the rasters; left out.",
+                "Move or delete them, or choose rasters that show where they are.",
+            )
         )
     if small:
         warnings.append(
@@ -93,7 +107,8 @@ def read_vector_labels(
             "asked for.",
             "Draw labels where the rasters are, or choose the rasters that were labelled.",
         )
-    return _without_conflicts(found, tuple(names), grid, warnings)
+    labels = _without_conflicts(found, tuple(names), grid, warnings)
+    return replace(labels, features=tuple(drawn.numbers))
 
 
 @dataclass(frozen=True)
@@ -176,8 +191,7 @@ def _class_names(values: Sequence[str | None], field: str) -> list[str]:
     names = {value for value in values if value is not None}
     if not names:
         raise InputError(f"No feature has a value in the field {field!r}.", CHOOSE_FIELD)
-    numeric = all(name.lstrip("-").isdigit() for name in names)
-    return sorted(names, key=int) if numeric else sorted(names)
+    return sorted(names, key=int) if all(map(is_whole, names)) else sorted(names)
 
 
 def _reprojected(shapes: NDArray[np.object_], crs: CRS, grid: Grid) -> NDArray[np.object_]:
@@ -200,7 +214,21 @@ def _reprojected(shapes: NDArray[np.object_], crs: CRS, grid: Grid) -> NDArray[n
 
 def _repaired(drawn: _Drawn, warnings: list[Problem]) -> list[Any]:
     """Return geometries that can be burnt, None for those that cannot; polygons are untangled."""
-    shapes, numbers = drawn.shapes, drawn.numbers
+    numbers = drawn.numbers
+    missing = shapely.is_missing(drawn.shapes) | shapely.is_empty(drawn.shapes)
+    nowhere = ~missing & ~np.isfinite(shapely.bounds(drawn.shapes)).all(axis=1)
+    if nowhere.any():
+        lost = [numbers[place] for place in np.flatnonzero(nowhere).tolist()]
+        warnings.append(
+            warning(
+                "no_place",
+                f"Features {listed(lost)} have coordinates that the image's coordinate system "
+                "cannot express; left out.",
+                "Check the coordinate system of the layer, or delete them.",
+            )
+        )
+    shapes = drawn.shapes.copy()
+    shapes[nowhere] = None
     valid = shapely.is_valid(shapes)
     crossed = [
         numbers[place] for place in np.flatnonzero(~valid & ~shapely.is_missing(shapes)).tolist()
@@ -216,17 +244,39 @@ def _repaired(drawn: _Drawn, warnings: list[Problem]) -> list[Any]:
         )
     mended = np.where(valid, shapes, shapely.make_valid(shapes))
     empty = shapely.is_missing(mended) | shapely.is_empty(mended)
-    lost = [numbers[place] for place in np.flatnonzero(empty).tolist()]
+    lost = [numbers[place] for place in np.flatnonzero(empty & ~nowhere).tolist()]
     if lost:
-        warnings.append(warning("no_geometry", f"Features {listed(lost)} are empty; left out."))
+        warnings.append(
+            warning(
+                "no_geometry",
+                f"Features {listed(lost)} have no shape; left out.",
+                "Draw them anew, or delete them.",
+            )
+        )
     return [None if gone else shape for gone, shape in zip(empty, mended, strict=True)]
 
 
-def _burn(shape: Any, grid: Grid) -> NDArray[np.int64] | None:
-    """Return the pixels of a shape as row x width + col; None if it lies outside."""
-    bounds = np.array(shapely.bounds(shape))
-    if not np.isfinite(bounds).all():  # cannot be expressed in the image's coordinates
-        return None
+def _squares(asked: Collection[tuple[Any, int]], grid: Grid, warnings: list[Problem]) -> Squares:
+    """Choose where labels are taken from, if they cover more than is needed."""
+    squares = Squares(grid)
+    shapes = np.array([shape for shape, _ in asked], object)
+    pixel = abs(grid.transform.determinant)
+    if shapely.area(shapely.clip_by_rect(shapes, *grid.bounds)).sum() <= MOST_PIXELS * pixel:
+        return squares
+    rows, cols = np.mgrid[: squares.used.shape[0], : squares.used.shape[1]].reshape(2, -1) * SQUARE
+    wide, _, left, _, high, top, *_ = grid.transform
+    xs, ys = left + wide * cols, top + high * rows
+    boxes = shapely.box(xs, ys + high * SQUARE, xs + wide * SQUARE, ys)
+    place, square = shapely.STRtree(boxes).query(shapes, "intersects")
+    classes = np.array([number for _, number in asked])[place]
+    squares.choose(*np.unique(np.stack([square, classes]), axis=1))
+    warnings.append(squares.told())
+    return squares
+
+
+def _burn(shape: Any, grid: Grid, squares: Squares) -> NDArray[np.int64] | None:
+    """Return the used pixels of a shape as row x width + col; None if it lies outside."""
+    bounds = shapely.bounds(shape)
     inverse = ~grid.transform
     left, top = inverse @ (bounds[0], bounds[3])
     right, bottom = inverse @ (bounds[2], bounds[1])
@@ -240,7 +290,7 @@ def _burn(shape: Any, grid: Grid) -> NDArray[np.int64] | None:
     mask = rasterio.features.rasterize(
         [(shape, 1)], (last_row - first_row, last_col - first_col), transform=window, dtype="uint8"
     )
-    rows, cols = np.nonzero(mask)
+    rows, cols = np.nonzero(mask & squares.mask(first_row, first_col, *mask.shape))
     return (rows + first_row).astype(np.int64) * grid.width + cols + first_col
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import beta
 
 
 def confusion(
@@ -69,7 +70,9 @@ def accuracy_interval(
     """Return a 95 % interval of the share that is right, by drawing whole units again.
 
     Pixels of one unit are right or wrong together; an interval by pixels would be far too narrow
-    (cluster bootstrap, Field and Welsh 2007).
+    (cluster bootstrap, Field and Welsh 2007). Where all units are alike, all of them right for
+    example, draws do not differ, and the interval is that of as many trials (Clopper and Pearson
+    1934, Biometrika 26:404).
 
     Args:
         right: (n,) whether a pixel is right.
@@ -77,7 +80,14 @@ def accuracy_interval(
         seed: of the draws.
         draws: how often the units are drawn.
     """
-    return _interval(right.astype(float), units, seed, draws)
+    low, high = _interval(right.astype(float), units, seed, draws)
+    if high - low > 1e-9:  # more than rounding
+        return low, high
+    count, share = np.unique(units).size, float(right.mean())
+    hits = share * count
+    low = beta.ppf(0.025, hits, count - hits + 1) if hits else 0.0
+    high = beta.ppf(0.975, hits + 1, count - hits) if hits < count else 1.0
+    return float(low), float(high)
 
 
 def difference_interval(

@@ -23,7 +23,7 @@ from mmearth.models.network import Normaliser, choose_device, memory_explained
 from mmearth.models.registry import build_network
 from mmearth.settings import Settings
 from mmearth.training.baseline import tested_forests
-from mmearth.training.calibration import fit_temperature
+from mmearth.training.calibration import calibrated
 from mmearth.training.design import HYPERCOLUMN, Design, design, load_base
 from mmearth.training.head import Head, HeadRecipe, train_heads
 from mmearth.training.labels import Labels, require_data, without_data
@@ -201,8 +201,7 @@ def _test(
             baseline=float((forests.argmax(axis=1) == truth).mean()),
         )
         curve.append(point)
-    temperature = fit_temperature(scores, truth, units)
-    probabilities = torch.softmax(torch.from_numpy(scores) / temperature, dim=1).numpy()
+    probabilities, temperature = calibrated(scores, truth, units, splits.tested.argmax(axis=0))
     return replace(
         trained,
         tested=Tested(truth, probabilities, units),

@@ -22,7 +22,7 @@ from mmearth.sensors import load_sensor
 from mmearth.training.adapters import add_adapters, layer_speeds, merge_adapters
 from mmearth.training.baseline import forest_probabilities
 from mmearth.training.bases import build_base
-from mmearth.training.calibration import fit_temperature
+from mmearth.training.calibration import calibrated
 from mmearth.training.crops import Crops, Mosaic, read_around
 from mmearth.training.labels import Labels, require_classes, require_data, without_data
 from mmearth.training.loop import Lessons, Outcome, Recipe, fit
@@ -254,8 +254,8 @@ def _test(task: Task, trained: Trained, network: nn.Module, split: Split, watch:
         return trained
     watch.report(1.0, "Comparing with a random forest", None)
     truth, units = seen.labels.classes[tested], seen.labels.units[tested]
-    temperature = fit_temperature(seen.scores[tested], truth, units)
-    scores = torch.from_numpy(seen.scores[tested])
+    folds = np.unique(units, return_inverse=True)[1] % HELD_FOLDS
+    probabilities, temperature = calibrated(seen.scores[tested], truth, units, folds)
     forest = forest_probabilities(
         seen.reflectance[learned],
         seen.labels.classes[learned],
@@ -265,7 +265,7 @@ def _test(task: Task, trained: Trained, network: nn.Module, split: Split, watch:
     )
     return replace(
         trained,
-        tested=Tested(truth, torch.softmax(scores / temperature, dim=1).numpy(), units),
+        tested=Tested(truth, probabilities, units),
         baseline=Tested(truth, forest, units),
         temperature=temperature,
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from mmearth.training.calibration import COOLEST, HOTTEST, fit_temperature
+from mmearth.training.calibration import COOLEST, HOTTEST, calibrated, fit_temperature
 from mmearth.training.metrics import calibration_error
 
 
@@ -34,3 +34,30 @@ def test_scores_that_are_always_right_stay_within_bounds() -> None:
     scores, truth = np.eye(2)[[0, 1]] * 5, np.array([0, 1])
     assert fit_temperature(scores, truth, truth) == pytest.approx(COOLEST, rel=0.01)
     assert fit_temperature(scores, 1 - truth, truth) == pytest.approx(HOTTEST, rel=0.01)
+
+
+def test_no_pixel_is_tested_with_a_temperature_that_it_helped_to_fit() -> None:
+    """One fold is always right and the other always wrong: each is judged by the other."""
+    scores = np.tile(np.array([3.0, 0.0], np.float32), (40, 1))
+    folds = np.repeat([0, 1], 20)
+    found, temperature = calibrated(scores, folds, np.arange(40), folds)
+    assert found[0] == pytest.approx(softmax(scores[0] / HOTTEST), abs=0.01)
+    assert found[20] == pytest.approx(softmax(scores[0] / COOLEST), abs=0.01)
+    assert temperature == fit_temperature(scores, folds, np.arange(40))
+    alone, _ = calibrated(scores, folds, np.arange(40), folds * 0)
+    assert alone == pytest.approx(softmax(scores, axis=1))
+
+
+def test_what_says_nothing_does_not_seem_calibrated() -> None:
+    """Few pixels, pure chance: fitted on what it is tested on, it would look better than it is."""
+    random = np.random.default_rng(0)
+    gaps = []
+    for _ in range(60):
+        scores = random.normal(size=(12, 2)).astype(np.float32) * 2
+        truth = random.integers(0, 2, 12)
+        found, temperature = calibrated(scores, truth, np.arange(12), np.arange(12) % 4)
+        pair = [
+            values[np.arange(12), truth] for values in (found, softmax(scores / temperature, 1))
+        ]
+        gaps.append(-np.log(pair[0]).mean() + np.log(pair[1]).mean())
+    assert np.mean(gaps) > 0.01

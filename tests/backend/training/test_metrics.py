@@ -32,6 +32,17 @@ def test_the_interval_is_that_of_units_not_of_pixels() -> None:
     assert 0.77 < low < 0.8 < high < 0.83
 
 
+@pytest.mark.parametrize(
+    ("count", "share", "expected"),
+    [(3, 1, (0.292, 1)), (3, 0, (0, 0.708)), (100, 1, (0.964, 1)), (1, 1, (0.025, 1))],
+)
+def test_a_few_units_that_are_all_right_prove_little(count, share, expected) -> None:
+    """Exact limits of Clopper and Pearson, for example of 3 in 3: 0.025 to the power of 1/3."""
+    units = np.repeat(np.arange(count), 50)
+    found = accuracy_interval(np.full(units.size, bool(share)), units)
+    assert found == pytest.approx(expected, abs=0.001)
+
+
 def test_users_and_producers_accuracy() -> None:
     """Rows are the labels, columns the map; the third class is nowhere."""
     matrix = np.array([[3, 2, 0], [1, 1, 0], [0, 0, 0]])

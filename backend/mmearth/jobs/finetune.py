@@ -24,13 +24,14 @@ from mmearth.jobs import prepare as preparing
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.prepare import Prepared, prepare
 from mmearth.jobs.work import Work
-from mmearth.models.card import CARD_NAME, ModelCard
+from mmearth.models.card import CARD_NAME, WEIGHTS_NAME, ModelCard
+from mmearth.models.readme import README_NAME
 from mmearth.models.registry import installed_models
 from mmearth.models.store.library import check_identifier, own_model, place, staging
 from mmearth.raster.stack import RasterStack
 from mmearth.raster.write import check_writable
 from mmearth.settings import Settings
-from mmearth.training.classes import class_rows, free_identifier, title_of
+from mmearth.training.classes import REPORT_NAME, class_rows, free_identifier, title_of
 from mmearth.training.labels import Labels, read_labels, require_classes
 from mmearth.training.split import fold_count, spatial_folds
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from mmearth.training.task import Task, Trained
 
 REPORT_ENDINGS = (".html", ".htm")
+MODEL_FILES = {CARD_NAME, README_NAME, WEIGHTS_NAME, REPORT_NAME}  # of a folder that is replaced
 FEW_UNITS = 5  # labels of a class, below which its figures are little more than a guess
 TRAINING_SHARE = 0.92  # of the progress bar; the rest is for the report and saving
 
@@ -81,7 +83,6 @@ def run(spec: FinetuneSpec, context: JobContext) -> FinetuneResult:
     targets = _targets(spec, ready, settings)
     # Not before: these import torch, which a plan does without.
     from mmearth.training import tuned
-    from mmearth.training.report import REPORT_NAME
     from mmearth.training.task import Task, Watch, train
 
     facts = spec.model_dump(mode="json", include={"protocol", "from_scratch", "loss", "seed"})
@@ -156,15 +157,32 @@ def _targets(spec: FinetuneSpec, ready: Prepared, settings: Settings) -> _Target
         raise InputError(
             f"Expected a report whose name ends with .html, found {report}.", "Choose such a name."
         )
-    if folder and folder.exists() and not (folder / CARD_NAME).is_file() and any(folder.iterdir()):
-        raise InputError(
-            f"The folder {folder} holds other files than a model's.",
-            "Choose a folder that is empty or does not exist yet.",
-        )
+    if folder:
+        _check_folder(folder, report, settings)
     # Of a folder, which may exist, its neighbours are what has to be writable.
     files = [path.with_name(f".{path.name}") for path in named.values()]
     check_writable(files, 2 * ready.card.info().size_bytes)
     return _Targets(identifier, folder, report)
+
+
+def _check_folder(folder: Path, report: Path | None, settings: Settings) -> None:
+    """Check that a copy of a model may take the place of what is there.
+
+    Raises:
+        InputError: if something would be lost.
+    """
+    installed = {path.resolve() for path in settings.model_folders}
+    if installed & {folder.resolve(), *folder.resolve().parents}:
+        raise InputError(
+            f"The folder {folder} is among the installed models, where the tuned one goes anyhow.",
+            "Choose a folder elsewhere for a copy, or none.",
+        )
+    own = {*(folder / name for name in MODEL_FILES), report}
+    if folder.is_dir() and not set(folder.iterdir()) <= own:
+        raise InputError(
+            f"The folder {folder} holds other files than a model's.",
+            "Choose a folder that is empty or does not exist yet.",
+        )
 
 
 def _require_trainable(card: ModelCard) -> None:
@@ -215,7 +233,6 @@ def _save(
     from mmearth.models.save import save_model
     from mmearth.training import tuned
     from mmearth.training.document import document
-    from mmearth.training.report import REPORT_NAME
 
     rows = class_rows(task.labels.names, spec.labels.classes, task.card)
     facts = tuned.card_facts(task, trained, spec, rows, targets.identifier)
@@ -223,11 +240,11 @@ def _save(
     with staging(task.settings) as folder, explained(folder):
         card = save_model(folder / targets.identifier, trained.state, facts, half=half)
         document(task, trained, spec, card, seconds)
-        if targets.report:
-            with staged(targets.report) as temporary:
-                shutil.copyfile(card.folder / REPORT_NAME, temporary)
         if targets.folder:
             _copy(card.folder, targets.folder)
+        if targets.report:  # afterwards, as it may lie in that folder
+            with staged(targets.report) as temporary:
+                shutil.copyfile(card.folder / REPORT_NAME, temporary)
         return place(card, folder, task.settings)
 
 

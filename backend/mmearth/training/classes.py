@@ -9,6 +9,8 @@ from mmearth.api import FinetuneSpec, LabelClass
 from mmearth.models.card import ClassRow, ModelCard
 from mmearth.training.labels.base import is_whole
 
+REPORT_NAME = "report.html"  # in a model's folder
+
 # Tol's "muted" scheme, told apart by the colour-blind too (SRON/EPS/TN/09-002, 2021).
 COLORS = ("#117733", "#ddcc77", "#332288", "#cc6677", "#88ccee", "#aa4499", "#44aa99", "#999933",
           "#882255", "#dddddd")  # fmt: skip

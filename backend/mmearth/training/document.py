@@ -13,7 +13,8 @@ from mmearth.models.card import ModelCard
 from mmearth.models.network import Network, loaded
 from mmearth.sensors import load_sensor
 from mmearth.training import pictures
-from mmearth.training.report import REPORT_NAME, Report, write_report
+from mmearth.training.classes import REPORT_NAME
+from mmearth.training.report import Report, write_report
 from mmearth.training.task import Task, Trained
 
 MOST_TILES = 64  # of a scene that is mapped for its picture: seconds, also without a graphics card

@@ -177,7 +177,7 @@ def _ended(code: str, what: str, run: _Run) -> Problem:
 
 
 class _Diverged(Exception):
-    """Raised when a loss or a gradient is no number."""
+    """Raised when a loss, a gradient or a weight is no number."""
 
 
 class _Run:
@@ -232,6 +232,8 @@ class _Run:
         for step in range((number - 1) * recipe.steps, number * recipe.steps):
             watch.check()
             losses.append(self._step(step, random, noise))
+        if not all(value.isfinite().all() for value in self._average.values()):
+            raise _Diverged
         self._network.eval()
         self.history.append(Epoch(number, sum(losses) / len(losses), *self._validate()))
         if self.best == 0 or _goodness(self.history[-1]) >= _goodness(self.history[self.best - 1]):

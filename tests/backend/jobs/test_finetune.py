@@ -178,6 +178,10 @@ class TestQuick:
         assert result.outputs == outputs
         assert read_card(tmp_path / "copy").id == "wood-and-field-2"
         assert (tmp_path / "r.html").read_text() == (tmp_path / "copy/report.html").read_text()
+        inside = outputs.model_copy(update={"report": str(tmp_path / "copy" / "r.html")})
+        for _ in range(2):
+            train(request_for(outputs=inside, **UNTESTED), settings)
+        assert (tmp_path / "copy" / "r.html").stat().st_size
         hidden = [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
         assert hidden == []
 
@@ -233,6 +237,19 @@ class TestRefusals:
         (tmp_path / "full" / "thesis.odt").touch()
         outputs = api.FinetuneOutputs(model=str(tmp_path / "full"))
         self.refused(request_for(outputs=outputs), settings, "holds other files")
+
+    def test_a_folder_of_a_model_and_something_else(self, request_for, settings, tmp_path) -> None:
+        folder = tmp_path / "copy"
+        outputs = api.FinetuneOutputs(model=str(folder))
+        train(request_for(outputs=outputs, **UNTESTED), settings)
+        (folder / "thesis.odt").touch()
+        errors = plan_job(request_for(outputs=outputs), settings).errors
+        assert any("holds other files" in problem.message for problem in errors)
+
+    def test_a_copy_over_an_installed_model(self, request_for, settings, tiny_model) -> None:
+        for folder in (tiny_model.folder, settings.own_models / "copy"):
+            outputs = api.FinetuneOutputs(model=str(folder))
+            self.refused(request_for(outputs=outputs), settings, "is among the installed models")
 
     def test_a_report_over_the_scene(self, request_for, scene, settings) -> None:
         outputs = api.FinetuneOutputs(report=str(scene))

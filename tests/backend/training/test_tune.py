@@ -217,6 +217,26 @@ class TestLoop:
         assert outcome.best == 2 and [warning.code for warning in outcome.warnings] == ["diverged"]
         assert all(torch.isfinite(weight).all() for weight in network.parameters())
 
+    def test_weights_that_are_no_numbers_are_never_kept(self, parts) -> None:
+        network, lessons, recipe, folder = parts
+
+        def watch(progress: float, stage: str, eta: float | None) -> None:
+            if stage.startswith("Epoch 2"):  # as an overflow in the last step of an epoch would
+                network.register_parameter("weight", network.weight)
+                run_average["bias"].fill_(np.inf)
+
+        usual, run_average = loop._mix, {}
+
+        def mix(average, state, keep) -> None:
+            run_average.update(average)
+            usual(average, state, keep)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "_mix", mix)
+            outcome = fit(network, {}, lessons, recipe, folder, Watch(watch))
+        assert outcome.best == 2 and [warning.code for warning in outcome.warnings] == ["diverged"]
+        assert all(torch.isfinite(weight).all() for weight in network.parameters())
+
     def test_stops_when_labels_held_back_are_no_better(self, parts) -> None:
         network, lessons, recipe, folder = parts
         torch.nn.init.zeros_(network.weight)

@@ -20,8 +20,6 @@ from mmearth.training.labels import Labels
 from mmearth.training.report import charts, findings
 from mmearth.training.task import Tested, Trained
 
-REPORT_NAME = "report.html"  # in a model's folder
-
 PROTOCOLS: dict[Protocol, tuple[str, str]] = {
     "quick": (
         "Quick",

@@ -6,6 +6,7 @@ epoch is kept, and from the rest the network learns.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -25,6 +26,7 @@ from mmearth.training.bases import build_base
 from mmearth.training.calibration import calibrated
 from mmearth.training.crops import Crops, Mosaic, read_around
 from mmearth.training.labels import Labels, require_classes, require_data, without_data
+from mmearth.training.labels.base import warning
 from mmearth.training.loop import Lessons, Outcome, Recipe, fit
 from mmearth.training.losses import find_loss
 from mmearth.training.samples import thinned, tiles_with
@@ -40,6 +42,9 @@ CROP = 64  # pixels a side, or the next multiple of the stride
 BATCH = 8
 COMMON_COST = 100e3  # multiply-adds a pixel; batches of dearer networks are smaller
 STEPS = 12
+# For testing, once the user has cancelled: what is kept has to be saved before time is up, see
+# ``FinetuneSpec.cancel_seconds``.
+TESTING_SECONDS = 45.0
 
 # Highest learning rate, and epochs, by protocol.
 RECIPES = {"adapter": (2e-3, 20), "full": (1e-3, 20), "scratch": (2e-3, 40)}
@@ -249,6 +254,9 @@ class _Seen:
 def _test(task: Task, trained: Trained, network: nn.Module, split: Split, watch: Watch) -> Trained:
     """Add what is known of a network by labels that it has not learned from."""
     seen = _see(task, network, np.unique(split.tested.units), watch)
+    if seen is None:
+        words = "Testing was stopped, so nothing is known of how well the model does."
+        return replace(trained, warnings=(*trained.warnings, warning("untested", words)))
     learned, tested = ~seen.tested, seen.tested
     if not tested.any() or not learned.any():
         return trained
@@ -272,8 +280,13 @@ def _test(task: Task, trained: Trained, network: nn.Module, split: Split, watch:
 
 
 @torch.inference_mode()
-def _see(task: Task, network: nn.Module, wanted: NDArray[np.int64], watch: Watch) -> _Seen:
-    """Read labelled pixels, and map those of the wanted units as a user would: tile by tile."""
+def _see(task: Task, network: nn.Module, wanted: NDArray[np.int64], watch: Watch) -> _Seen | None:
+    """Read labelled pixels, and map those of the wanted units as a user would: tile by tile.
+
+    Returns:
+        None if the user has cancelled and it takes long.
+    """
+    deadline = time.monotonic() + TESTING_SECONDS
     labels = thinned(task.labels, task.seed)
     device = next(network.parameters()).device
     normalise = Normaliser(task.card.normalisation).to(device)
@@ -285,6 +298,8 @@ def _see(task: Task, network: nn.Module, wanted: NDArray[np.int64], watch: Watch
     done = 0
     with task.stack, memory_explained(device):
         for tile in tiles_with(task.stack, labels, task.layout):
+            if watch.cancelled() and time.monotonic() > deadline:
+                return None
             members, place = tile.members, (tile.rows, tile.cols)
             valid[members] = tile.mask[place]
             reflectance[members] = tile.image[:, tile.rows, tile.cols].T

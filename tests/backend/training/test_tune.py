@@ -164,15 +164,19 @@ class TestEndings:
         with pytest.raises(JobCancelled):
             train(task, Watch(cancelled=lambda: True))
 
-    def test_cancelled_later_keeps_the_best_epoch(self, task) -> None:
+    @pytest.mark.parametrize("seconds", [45.0, 0.0])
+    def test_cancelled_later_keeps_the_best_epoch(self, task, monkeypatch, seconds) -> None:
+        """It is tested, too, unless that takes so long that it could not be saved."""
+        monkeypatch.setattr(tune, "TESTING_SECONDS", seconds)
         stages: list[str] = []
         watch = Watch(
             lambda progress, stage, eta: stages.append(stage),
             lambda: any(stage.startswith("Epoch 1 of 3: loss ") for stage in stages),
         )
         trained = train(task, watch)
-        assert len(trained.history) == 1 and trained.tested is not None
-        (warning,) = trained.warnings
+        assert len(trained.history) == 1 and (trained.tested is not None) == bool(seconds)
+        warning, *more = trained.warnings
+        assert [problem.code for problem in more] == ([] if seconds else ["untested"])
         assert warning.code == "stopped_early"
         assert "Stopped in epoch 2; the model is that of epoch 1" in warning.message
 

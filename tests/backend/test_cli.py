@@ -12,6 +12,7 @@ import sys
 import time
 
 import numpy as np
+import pyogrio.raw
 import pytest
 import rasterio
 import shapely
@@ -48,6 +49,22 @@ def mmearth(settings):
 
     run.start = start
     return run
+
+
+def test_some_classes_are_taught(mmearth, scene, tmp_path) -> None:
+    shapes = [shapely.Point(600_505 + 20 * place, 5_399_505) for place in range(12)]
+    values = np.array(["wood", "field", "road"] * 4, object)
+    pyogrio.raw.write(
+        tmp_path / "labels.gpkg", shapely.to_wkb(shapes), [values], ["cover"],
+        geometry_type="Point", crs="EPSG:32632",
+    )  # fmt: skip
+    code, out, err = mmearth(
+        "finetune", scene, "--model", "tiny", "--labels", tmp_path / "labels.gpkg",
+        "--field", "cover", "--classes", "wood", "field", "--plan",
+    )  # fmt: skip
+    assert code == 0, err
+    counted = [line.split()[0] for line in out.splitlines() if " 4 labels" in line]
+    assert counted == ["wood", "field"]
 
 
 def test_segment(mmearth, scene, tmp_path) -> None:

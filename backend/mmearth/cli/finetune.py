@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mmearth.api import FinetuneOutputs, FinetuneResult, FinetuneSpec, LabelSource
+from mmearth.api import FinetuneOutputs, FinetuneResult, FinetuneSpec, LabelClass, LabelSource
 from mmearth.cli.mapping import add_mapping_options, full_path, mapping_fields, plan_or_run
 
 
@@ -17,6 +17,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     finetune.add_argument("--layer", help="layer of the vector file; default: all with the field")
     finetune.add_argument("--field", help="field that holds the class; a label raster has none")
+    finetune.add_argument(
+        "--classes",
+        nargs="+",
+        metavar="CLASS",
+        help="to learn, in order, as they stand in the field; default: all",
+    )
     finetune.add_argument(
         "--protocol",
         choices=("quick", "adapter", "full"),
@@ -50,7 +56,10 @@ def _finetune(options: argparse.Namespace) -> int:
     spec = FinetuneSpec(
         **mapping_fields(options),
         labels=LabelSource(
-            path=full_path(options.labels) or "", layer=options.layer, field=options.field
+            path=full_path(options.labels) or "",
+            layer=options.layer,
+            field=options.field,
+            classes=[LabelClass(value=value) for value in options.classes or ()],
         ),
         protocol=options.protocol,
         from_scratch=options.from_scratch,

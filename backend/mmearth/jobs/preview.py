@@ -46,7 +46,7 @@ def plan(spec: PreviewSpec, settings: Settings) -> Plan:
         result.labels = _counts(spec, ready, labels)
         result.warnings = _warnings(labels)
     except MMEarthError as error:
-        result.errors.append(Problem(code=error.code, message=error.message, advice=error.advice))
+        result.errors.append(Problem.of(error))
     return result
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from mmearth.errors import ModelError
 from mmearth.models.card import ModelCard, NetworkConfig
 from mmearth.models.cost import multiply_adds_per_pixel
+from mmearth.models.decoders.hypercolumn import base_of
 from mmearth.models.decoders.unet import WIDTHS
 from mmearth.models.encoders.pyramid import FULL, deepest
 from mmearth.models.encoders.vit import ViTEncoder
@@ -73,11 +74,7 @@ def head_name(network: nn.Module) -> str:
 
 def _config(card: ModelCard) -> NetworkConfig:
     """Return how the network of a base is built, without a head on hypercolumns."""
-    if card.network.decoder != HYPERCOLUMN:
-        return card.network
-    facts = dict(card.network.options["base"])
-    del facts["classes"]
-    return NetworkConfig.model_validate(facts)
+    return base_of(card.network)[0] if card.network.decoder == HYPERCOLUMN else card.network
 
 
 def _with_decoder(config: NetworkConfig) -> NetworkConfig:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from mmearth.models.card import ModelCard, NetworkConfig
+from mmearth.models.decoders.hypercolumn import base_of
 from mmearth.models.levels import IMAGE, decodes, levels, nothing_to_build_on
 from mmearth.models.network import load_weights
 from mmearth.models.registry import build_network
@@ -82,7 +83,5 @@ def load_base(card: ModelCard) -> tuple[nn.Module, NetworkConfig, int]:
     load_weights(module, card)
     if card.network.decoder != HYPERCOLUMN:
         return module.eval(), card.network, card.output_count
-    facts = dict(card.network.options["base"])
-    classes = int(facts.pop("classes"))
     base: nn.Module = module.base  # type: ignore[assignment]
-    return base.eval(), NetworkConfig.model_validate(facts), classes
+    return base.eval(), *base_of(card.network)

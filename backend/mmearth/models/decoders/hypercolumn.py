@@ -126,16 +126,18 @@ def build(config: NetworkConfig, *, in_channels: int, classes: int) -> nn.Module
     the levels that are used; ``hidden``.
     """
     options = dict(config.options)
-    base = build_base(options["base"], in_channels)
+    base, count = base_of(config)
     return Hypercolumn(
-        base, options["widths"], classes, options.get("hidden", HIDDEN), options.get("chosen")
+        build_network(base, in_channels=in_channels, classes=count),
+        options["widths"],
+        classes,
+        options.get("hidden", HIDDEN),
+        options.get("chosen"),
     )
 
 
-def build_base(base: dict[str, object], in_channels: int) -> nn.Module:
-    """Build what the columns come from."""
-    facts = dict(base)
-    classes = int(str(facts.pop("classes")))
-    return build_network(
-        NetworkConfig.model_validate(facts), in_channels=in_channels, classes=classes
-    )
+def base_of(config: NetworkConfig) -> tuple[NetworkConfig, int]:
+    """Return how the network beneath a head is built, and its number of classes."""
+    facts = dict(config.options["base"])
+    classes = int(facts.pop("classes"))
+    return NetworkConfig.model_validate(facts), classes

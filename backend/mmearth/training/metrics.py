@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 
 def confusion(
@@ -85,8 +85,8 @@ def accuracy_interval(
         return low, high
     count, share = np.unique(units).size, float(right.mean())
     hits = share * count
-    low = beta.ppf(0.025, hits, count - hits + 1) if hits else 0.0
-    high = beta.ppf(0.975, hits + 1, count - hits) if hits < count else 1.0
+    low = betaincinv(hits, count - hits + 1, 0.025) if hits else 0.0
+    high = betaincinv(hits + 1, count - hits, 0.975) if hits < count else 1.0
     return float(low), float(high)
 
 

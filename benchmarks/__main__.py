@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks import ROOT
 
 BENCHMARKS = (
-    "overhead", "memory", "tiles", "startup", "adapter", "live", "fewshot", "boundary",
+    "overhead", "memory", "tiles", "startup", "adapter", "quick", "live", "fewshot", "boundary",
 )  # fmt: skip
 RESULTS = ROOT / "build" / "benchmarks.json"
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio.raw
 import rasterio
+import shapely
 from rasterio.windows import Window
 
 from benchmarks import ROOT
@@ -51,3 +53,36 @@ def request(
         "outputs": {name: str(folder / file) for name, file in outputs.items()},
         "tile_size": tile,
     }
+
+
+class Drawing:
+    """Squares of four classes, drawn at random."""
+
+    def __init__(self, scene: Path, path: Path) -> None:
+        with rasterio.open(scene) as dataset:
+            self._transform, self._crs = dataset.transform, dataset.crs
+            self._side = min(dataset.shape)
+        self.path = path
+        self._random = np.random.default_rng(0)
+        self._shapes: list[shapely.Polygon] = []
+
+    def add(self, count: int) -> None:
+        """Draw more, and save them all."""
+        for _ in range(count):
+            side = int(self._random.integers(6, 15))
+            top, left = self._random.integers(0, self._side - side, 2)
+            self._shapes.append(shapely.box(*self._bounds(top, left, side)))
+        classes = np.array(["abcd"[number % 4] for number in range(len(self._shapes))], object)
+        pyogrio.raw.write(
+            self.path, shapely.to_wkb(self._shapes), field_data=[classes], fields=["class"],
+            geometry_type="Polygon", crs=self._crs.to_wkt(),
+        )  # fmt: skip
+
+    def extent(self, top: int, left: int, side: int) -> dict[str, Any]:
+        """Return the extent of a view."""
+        return {"bounds": self._bounds(top, left, side), "crs": self._crs.to_wkt()}
+
+    def _bounds(self, top: int, left: int, side: int) -> tuple[float, float, float, float]:
+        west, north = self._transform @ (left, top)
+        east, south = self._transform @ (left + side, top + side)
+        return west, south, east, north

@@ -14,12 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyogrio.raw
-import rasterio
-import shapely
 
 from benchmarks import ROOT
-from benchmarks.common import MODEL, large_scene, row
+from benchmarks.common import MODEL, Drawing, large_scene, row
 from qgis_mmearth.link.backend import Backend
 from qgis_mmearth.link.environment import Environment, Options
 
@@ -35,7 +32,7 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
     scene = large_scene(scratch / "live.tif", SIDE)
     home = scratch / "live"
     home.mkdir()
-    drawing = _Drawing(scene, home / "drawn.gpkg")
+    drawing = Drawing(scene, home / "drawn.gpkg")
     backend = Backend(Environment(home, ROOT / "backend", Options(python=sys.executable)))
 
     def preview(top: int, left: int) -> tuple[float, int]:
@@ -44,7 +41,7 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
             "kind": "preview",
             "inputs": [{"path": str(scene), "label": ""}],
             "model": MODEL,
-            "extent": drawing.extent(top, left),
+            "extent": drawing.extent(top, left, VIEW),
             "labels": {"path": str(drawing.path), "field": "class"},
             "outputs": {name: str(home / f"{name}.tif") for name in ("classes", "uncertainty")},
         }
@@ -74,35 +71,3 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
         row("moved by a quarter, s", panned),
         row("the same once more, s", again, f"at most {BOUND}", again <= BOUND),
     ]
-
-
-class _Drawing:
-    """Squares of four classes, drawn at random."""
-
-    def __init__(self, scene: Path, path: Path) -> None:
-        with rasterio.open(scene) as dataset:
-            self._transform, self._crs = dataset.transform, dataset.crs
-        self.path = path
-        self._random = np.random.default_rng(0)
-        self._shapes: list[shapely.Polygon] = []
-
-    def add(self, count: int) -> None:
-        """Draw more, and save them all."""
-        for _ in range(count):
-            side = int(self._random.integers(6, 15))
-            top, left = self._random.integers(0, SIDE - side, 2)
-            self._shapes.append(shapely.box(*self._bounds(top, left, side)))
-        classes = np.array(["abcd"[number % 4] for number in range(len(self._shapes))], object)
-        pyogrio.raw.write(
-            self.path, shapely.to_wkb(self._shapes), field_data=[classes], fields=["class"],
-            geometry_type="Polygon", crs=self._crs.to_wkt(),
-        )  # fmt: skip
-
-    def extent(self, top: int, left: int) -> dict[str, Any]:
-        """Return the extent of a view."""
-        return {"bounds": self._bounds(top, left, VIEW), "crs": self._crs.to_wkt()}
-
-    def _bounds(self, top: int, left: int, side: int) -> tuple[float, float, float, float]:
-        west, north = self._transform @ (left, top)
-        east, south = self._transform @ (left + side, top + side)
-        return west, south, east, north

@@ -20,7 +20,7 @@ import rasterio
 from benchmarks import ROOT
 from benchmarks.common import large_scene, request, row
 from mmearth.api import SegmentSpec
-from mmearth.inference.predict import compute
+from mmearth.inference.predict import class_probabilities, compute
 from mmearth.inference.reader import Batch
 from mmearth.inference.tiles import Layout
 from mmearth.jobs.prepare import prepare
@@ -53,7 +53,7 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
 
     def forward() -> float:
         start = time.perf_counter()
-        for result in compute(iter(batches), network, workload, lambda: False):
+        for result in compute(iter(batches), class_probabilities(network), workload, lambda: False):
             del result
         return time.perf_counter() - start
 

@@ -18,6 +18,8 @@ from mmearth.training.report import Report, write_report
 from mmearth.training.task import Task, Trained
 
 MOST_TILES = 64  # of a scene that is mapped for its picture: seconds, also without a graphics card
+# Of the card's provenance: the report tells these by itself.
+_TOLD = {"base", "protocol", "from scratch", "validation", "date", "epochs"}
 
 
 def document(
@@ -44,7 +46,11 @@ def document(
         validation=spec.validation,
         made=datetime.now(),
         seconds=seconds,
-        provenance={name.capitalize(): str(value) for name, value in card.training.items()},
+        provenance={
+            f"{name[0].upper()}{name[1:]}": _words(value)
+            for name, value in card.training.items()
+            if name not in _TOLD and name not in trained.facts
+        },
         from_scratch=spec.from_scratch,
         unit="polygon" if spec.labels.field else "block",
         view=pictures.view(task.stack, [sensor.band(name).wavelength_nm for name in card.bands]),
@@ -63,3 +69,7 @@ def _map(task: Task, card: ModelCard) -> NDArray[np.uint8]:
         found = band.values.argmax(dim=0).numpy() + 1
         classes[band.start : band.start + found.shape[0]] = np.where(band.valid, found, 0)
     return classes
+
+
+def _words(value: object) -> str:
+    return ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)

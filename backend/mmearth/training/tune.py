@@ -166,13 +166,13 @@ def _recipe(task: Task, cost: float, device: torch.device) -> Recipe:
         batch=int(np.clip(BATCH * COMMON_COST / cost, BATCH // 2, 2 * BATCH)),
         crop=-(-CROP // stride) * stride,
         learning_rate=learning_rate,
-        mixed=_faster_in_bfloat16(device),
+        mixed=faster_in_bfloat16(device),
         frozen_statistics=not task.from_scratch,
         seed=task.seed,
     )
 
 
-def _faster_in_bfloat16(device: torch.device) -> bool:
+def faster_in_bfloat16(device: torch.device) -> bool:
     """Tell whether a device computes in bfloat16 by itself; others imitate it, slowly."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

@@ -12,7 +12,7 @@ from scenes import CLASSES, MODEL_BANDS
 
 from mmearth.api import RasterInput, SegmentSpec
 from mmearth.errors import ModelError
-from mmearth.inference.predict import predict_rows
+from mmearth.inference.predict import class_probabilities, compute_rows
 from mmearth.jobs.prepare import prepare
 from mmearth.models.card import NetworkConfig
 from mmearth.models.levels import forget, levels, levels_of, set_budget, tiles_computed
@@ -124,7 +124,9 @@ def test_a_saved_head_maps_from_memory(base, tiles, settings, scene, tiny_model,
     def mapped() -> np.ndarray:
         model = Network(card, settings)
         stack = RasterStack(ready.bands, ready.grid)
-        bands = predict_rows(stack, model, ready.layout, model.workload(card.tile_size))
+        bands = compute_rows(
+            stack, class_probabilities(model), ready.layout, model.workload(card.tile_size)
+        )
         return np.concatenate([band.values.numpy() for band in bands], axis=1)
 
     before = tiles_computed()

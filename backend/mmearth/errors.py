@@ -218,7 +218,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def listed(names: Iterable[str], limit: int = 16) -> str:
-    """Write names into a sentence; of hundreds of bands, only the first."""
-    known = list(names)
+    """Write names into a sentence, each once; of hundreds of bands, only the first."""
+    known = list(dict.fromkeys(names))
     more = f" and {len(known) - limit} more" if len(known) > limit else ""
     return ", ".join(known[:limit]) + more

@@ -72,6 +72,16 @@ def test_the_rule_for_polygons_lines_and_points(draw) -> None:
     assert labels.warnings == ()
 
 
+def test_parts_of_a_dissolved_layer_are_units(draw) -> None:
+    wood = shapely.MultiPolygon([box(0, 0, 3, 3), box(10, 10, 2, 2), box(90, 0, 2, 2)])
+    path = draw([wood, box(20, 20, 3, 3)], ["wood", "field"])
+    labels = read_vector_labels(path, "cover", GRID)
+    assert labels.units_per_class.tolist() == [1, 2]  # one part of the wood lies outside
+    assert labels.pixels_per_class.tolist() == [9, 13]
+    (outside,) = labels.warnings
+    assert outside.code == "outside" and "Features 1 lie" in outside.message
+
+
 def test_labels_in_other_coordinates(draw) -> None:
     change = Transformer.from_crs("EPSG:32632", "EPSG:4326", always_xy=True)
     moved = shapely.transform(

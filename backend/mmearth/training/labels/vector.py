@@ -169,9 +169,23 @@ def _read_layer(path: str, field: str, layer: str, grid: Grid, *, several: bool)
             f"{name} does not say where it is: it has no coordinate system.",
             "Assign one in the layer's properties.",
         )
-    shapes = _reprojected(shapely.from_wkb(geometry), CRS(meta["crs"]), grid)
-    values = [None if _is_empty(value) else _text(value) for value in columns[0]]
-    return _Drawn(shapes, values, [f"{layer} {fid}" if several else str(fid) for fid in fids])
+    shapes, places = _apart(shapely.from_wkb(geometry))
+    values = [None if _is_empty(value) else _text(value) for value in columns[0][places]]
+    numbers = [f"{layer} {fid}" if several else str(fid) for fid in fids[places]]
+    return _Drawn(_reprojected(shapes, CRS(meta["crs"]), grid), values, numbers)
+
+
+def _apart(shapes: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
+    """Take features of several parts apart: dissolved by class, a layer would be one unit a class.
+
+    Returns:
+        The parts, and the place of the feature of each.
+    """
+    several = shapely.get_num_geometries(shapes) > 1
+    parts, owners = shapely.get_parts(shapes[several], return_index=True)
+    places = np.concatenate([np.flatnonzero(~several), np.flatnonzero(several)[owners]])
+    order = np.argsort(places, kind="stable")
+    return np.concatenate([shapes[~several], parts])[order], places[order]
 
 
 def _is_empty(value: object) -> bool:

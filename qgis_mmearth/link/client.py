@@ -8,7 +8,7 @@ from .process import Address
 
 ANSWER_SECONDS = 30.0
 PLAN_SECONDS = 120.0  # a plan reads samples of every raster, perhaps from a slow drive
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.1
 OVER = ("succeeded", "failed", "cancelled")
 
 Json = Dict[str, Any]

@@ -24,6 +24,7 @@ def forest_probabilities(
     count: int,
     *,
     seed: int = 0,
+    trees: int = TREES,
 ) -> NDArray[np.float32]:
     """Train a random forest, and classify other pixels.
 
@@ -33,11 +34,12 @@ def forest_probabilities(
         wanted: (m, C) float32, of the pixels to classify.
         count: number of classes, K.
         seed: of the trees.
+        trees: number of trees.
 
     Returns:
         (m, K) float32; 0 for classes that were not learned.
     """
-    forest = RandomForestClassifier(TREES, class_weight="balanced", random_state=seed).fit(
+    forest = RandomForestClassifier(trees, class_weight="balanced", random_state=seed).fit(
         reflectance, classes
     )
     result = np.zeros((len(wanted), count), np.float32)
@@ -53,6 +55,7 @@ def tested_forests(
     tested: NDArray[np.bool_],
     *,
     seed: int = 0,
+    trees: int = TREES,
     threads: int = 1,
     watch: Callable[[float], None] = lambda share: None,
     cancelled: Callable[[], bool] = lambda: False,
@@ -66,6 +69,7 @@ def tested_forests(
         learned: (S, n) bool, the pixels that the forest of each split learns from.
         tested: (S, n) bool, the pixels that it classifies.
         seed: of the trees.
+        trees: number of trees of each forest.
         threads: forests that are grown side by side.
         watch: called with the share that is done.
         cancelled: asked before each forest.
@@ -82,7 +86,7 @@ def tested_forests(
         if cancelled():
             raise JobCancelled("Cancelled.")
         return forest_probabilities(
-            reflectance[some], classes[some], reflectance[others], count, seed=seed
+            reflectance[some], classes[some], reflectance[others], count, seed=seed, trees=trees
         )
 
     with ThreadPoolExecutor(threads, "forests") as pool:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mmearth.api import FinetuneSpec
-from mmearth.inference.predict import class_probabilities, compute_rows
+from mmearth.inference.predict import Computation, compute
+from mmearth.inference.reader import read_batches
 from mmearth.models.card import ModelCard
 from mmearth.models.network import Network, loaded
 from mmearth.sensors import load_sensor
 from mmearth.training import pictures
 from mmearth.training.classes import REPORT_NAME
 from mmearth.training.report import Report, write_report
+from mmearth.training.samples import nearest_tiles
 from mmearth.training.task import Task, Trained
 
 MOST_TILES = 64  # of a scene that is mapped for its picture: seconds, also without a graphics card
@@ -60,14 +63,31 @@ def document(
 
 
 def _map(task: Task, card: ModelCard) -> NDArray[np.uint8]:
-    """Map the whole scene. Returns (H, W) uint8, class numbers from 1, 0 = no data."""
-    network = loaded(Network, card, task.settings)
-    grid = task.stack.grid
+    """Map the whole scene, without blending, which no picture shows.
+
+    Returns:
+        (H, W) uint8, class numbers from 1, 0 = no data.
+    """
+    network, layout, grid = loaded(Network, card, task.settings), task.layout, task.stack.grid
     classes = np.zeros((grid.height, grid.width), np.uint8)
-    workload = network.workload(task.layout.rows.tile)
-    for band in compute_rows(task.stack, class_probabilities(network), task.layout, workload):
-        found = band.values.argmax(dim=0).numpy() + 1
-        classes[band.start : band.start + found.shape[0]] = np.where(band.valid, found, 0)
+    of_rows, of_cols = (
+        nearest_tiles(axis, np.arange(axis.length)) for axis in (layout.rows, layout.cols)
+    )
+    workload = network.workload(layout.rows.tile)
+
+    def likeliest(images: NDArray[np.float32], masks: NDArray[np.bool_]) -> torch.Tensor:
+        return network.probabilities(images, masks).argmax(dim=1, keepdim=True) + 1
+
+    batches = read_batches(task.stack, layout, workload.batch_size)
+    computation = Computation(likeliest, 1, network.device)
+    for batch, found in compute(batches, computation, workload, lambda: False):
+        if found is None or batch.masks is None:
+            continue
+        rows = np.flatnonzero(of_rows == batch.number)
+        for column, tile, mask in zip(batch.columns, found[:, 0], batch.masks, strict=True):
+            cols = np.flatnonzero(of_cols == layout.cols.starts.index(column))
+            place = np.ix_(rows - layout.rows.starts[batch.number], cols - column)
+            classes[np.ix_(rows, cols)] = np.where(mask, tile.cpu().numpy(), 0)[place]
     return classes
 
 

@@ -22,7 +22,7 @@ from mmearth.models.levels import set_budget
 from mmearth.models.network import Normaliser, choose_device, memory_explained
 from mmearth.models.registry import build_network
 from mmearth.settings import Settings
-from mmearth.training.baseline import tested_forests
+from mmearth.training.baseline import TREES, tested_forests
 from mmearth.training.calibration import calibrated
 from mmearth.training.design import HYPERCOLUMN, Design, design, load_base
 from mmearth.training.head import Head, HeadRecipe, train_heads
@@ -33,6 +33,7 @@ from mmearth.training.task import CurvePoint, Task, Tested, Trained, Watch
 
 MOST_FOLDS = 10
 SHARES = (0.25, 0.5, 1.0)  # of the units, for the learning curve; the last is the test proper
+CURVE_TREES = TREES // 2  # of the forests beside its earlier points; they take longer than all else
 # Of the progress: running the network, and training heads; then come the forests.
 SAMPLES_SHARE, HEADS_SHARE = 0.7, 0.15
 
@@ -194,7 +195,8 @@ def _test(
         turn = watch.part(number / len(SHARES), (number + 1) / len(SHARES))
         some = heads[number * folds : (number + 1) * folds]
         scores = _scores(samples.columns, some, splits.tested, count)
-        forests = _forests(task, samples, learned, splits.tested, turn)
+        trees = TREES if number + 1 == len(SHARES) else CURVE_TREES
+        forests = _forests(task, samples, learned, splits.tested, trees, turn)
         point = CurvePoint(
             units=float(np.mean([np.unique(units[part]).size for part in learned])),
             accuracy=float((scores.argmax(axis=1) == truth).mean()),
@@ -216,6 +218,7 @@ def _forests(
     samples: Samples,
     learned: NDArray[np.bool_],
     tested: NDArray[np.bool_],
+    trees: int,
     watch: Watch,
 ) -> NDArray[np.float32]:
     """Return what a random forest of each split says of its tested pixels. (n, K)."""
@@ -226,6 +229,7 @@ def _forests(
         learned,
         tested,
         seed=task.seed,
+        trees=trees,
         threads=task.settings.cpu_threads,
         watch=lambda share: watch.report(share, "Comparing with a random forest", None),
         cancelled=watch.cancelled,

@@ -15,6 +15,7 @@ from qgis.core import (
     QgsCoordinateTransform,
     QgsCsException,
     QgsDefaultValue,
+    QgsEditFormConfig,
     QgsEditorWidgetSetup,
     QgsExpression,
     QgsFeatureRequest,
@@ -28,6 +29,8 @@ from qgis.core import (
     QgsProviderRegistry,
     QgsRasterLayer,
     QgsRendererCategory,
+    QgsSimpleLineSymbolLayer,
+    QgsSymbolLayer,
     QgsVectorLayer,
     QgsVectorLayerFeatureSource,
 )
@@ -106,6 +109,9 @@ def create_label_layers(
         if not layer.isValid():
             raise LinkError(f"{path} could not be written.", "Check the free space on the disk.")
         layer.setCustomProperty(LABELS_PROPERTY, True)
+        form = layer.editFormConfig()  # the class is chosen beforehand
+        form.setSuppress(QgsEditFormConfig.FeatureFormSuppress.SuppressOn)
+        layer.setEditFormConfig(form)
         layers.append(layer)
     set_classes(layers, classes)
     _add_group(layers, path.stem)
@@ -153,13 +159,11 @@ def siblings(layer: QgsMapLayer) -> List[QgsVectorLayer]:
     if not layer.customProperty(LABELS_PROPERTY):
         return [layer]
     path = file_of(layer)
-    names = [name for name, _kind in _KINDS]
-    found = [
-        other
-        for other in QgsProject.instance().mapLayers().values()
-        if other.customProperty(LABELS_PROPERTY) and file_of(other) == path
-    ]
-    return sorted(found, key=lambda one: names.index(_parts(one).get("layerName")))
+    found = {}  # by name, as a layer that was duplicated labels nothing anew
+    for other in QgsProject.instance().mapLayers().values():
+        if other.customProperty(LABELS_PROPERTY) and file_of(other) == path:
+            found.setdefault(_parts(other).get("layerName"), other)
+    return [found[name] for name, _kind in _KINDS if name in found] or [layer]
 
 
 def file_of(layer: QgsVectorLayer) -> str:
@@ -355,19 +359,33 @@ def _add_group(layers: List[QgsVectorLayer], name: str) -> None:
         group.insertLayer(0, layer).setExpanded(layer is layers[0])
 
 
-def _symbol(layer: QgsVectorLayer, color: str) -> Union[QgsFillSymbol, QgsMarkerSymbol]:
+def _symbol(
+    layer: QgsVectorLayer, color: str
+) -> Union[QgsFillSymbol, QgsLineSymbol, QgsMarkerSymbol]:
     """Return how a class looks: its colour, with an outline that is seen on any picture."""
     shade = QColor(color)
     strong = ",".join(map(str, (shade.red(), shade.green(), shade.blue(), 255)))
     pale = ",".join(map(str, (shade.red(), shade.green(), shade.blue(), FILL_ALPHA)))
     kind = _parts(layer).get("layerName")
     if kind == "polygons":
-        look = {"color": pale, "outline_color": strong, "outline_width": "0.6"}
-        return QgsFillSymbol.createSimple(look)
+        symbol = QgsFillSymbol.createSimple({"color": pale, "outline_style": "no"})
+        symbol.appendSymbolLayer(_casing())
+        line = {"line_color": strong, "line_width": "0.6"}
+        symbol.appendSymbolLayer(QgsSimpleLineSymbolLayer.create(line))
+        return symbol
     if kind == "lines":
-        return QgsLineSymbol.createSimple({"color": strong, "width": "0.8"})
+        symbol = QgsLineSymbol.createSimple({"line_color": strong, "line_width": "0.6"})
+        symbol.insertSymbolLayer(0, _casing())
+        return symbol
     look = {"color": strong, "outline_color": "white", "size": "2.6"}
     return QgsMarkerSymbol.createSimple(look)
+
+
+def _casing() -> QgsSymbolLayer:
+    """Return what lies below a line, so that it is seen on a map of its own colour, too."""
+    casing = QgsSimpleLineSymbolLayer.create({"line_color": "white", "line_width": "1.2"})
+    casing.setLocked(True)  # the symbol's colour is that of the class
+    return casing
 
 
 def _keep_style(layer: QgsVectorLayer) -> None:

@@ -21,6 +21,7 @@ from . import words
 DELAY_MS = 150  # several changes in a row are mapped once
 POLL_SECONDS = 0.05  # between looks at a preview that takes half a second
 OPACITY = 0.6
+NEAR_PIXELS = 16  # a label's size, about
 KINDS = ("classes", "uncertainty")
 
 Request = Callable[[], Optional[Dict[str, Any]]]
@@ -33,7 +34,10 @@ class LiveMode(QObject):
     said = pyqtSignal(str, str)
     """Rich text for the user, and its kind: empty, ``warning`` or ``error``."""
     suggested = pyqtSignal(list)
-    """Places to label next, the most useful first: x and y in ``crs``, uncertainty 0 to 100."""
+    """Places to label next, the most useful first: x and y in ``crs``, uncertainty 0 to 100.
+
+    What lies within ``near`` of a place, in units of ``crs``, is the same place.
+    """
     ended = pyqtSignal()
     """Live mode is off, whoever ended it."""
 
@@ -96,6 +100,11 @@ class LiveMode(QObject):
         self.suggested.emit([])
         self.ended.emit()
 
+    def renew(self) -> None:
+        """Make the preview anew, as the request is another now."""
+        if self.is_on:
+            self._soon()
+
     def show(self, kind: str) -> None:
         """Show the map of ``classes``, or of ``uncertainty``."""
         self._choice = kind
@@ -120,7 +129,12 @@ class LiveMode(QObject):
                 layer.dataChanged,
             ):
                 self._link(signal, self._soon)
-            self._link(layer.willBeDeleted, self.stop)
+            self._link(layer.willBeDeleted, self._labels_go)
+
+    def _labels_go(self) -> None:
+        """End it while the layer is still there: asking a deleted one for signals ends QGIS."""
+        self.said.emit(words.tr("A label layer was removed, so the preview ended."), "warning")
+        self.stop()
 
     def _link(self, signal: Any, slot: Any) -> None:
         signal.connect(slot)
@@ -128,8 +142,7 @@ class LiveMode(QObject):
 
     def _unwatch(self) -> None:
         for signal, slot in self._links:
-            with contextlib.suppress(RuntimeError, TypeError):  # the layer is gone
-                signal.disconnect(slot)
+            signal.disconnect(slot)
         self._links.clear()
         self._watched = []
 
@@ -184,7 +197,11 @@ class LiveMode(QObject):
             ready = {**spec, "outputs": outputs}
             if drawn is not None:
                 ready["labels"] = labels.write_copies(drawn, copy)
-            report = tasks.job_report(task)
+
+            def report(state):
+                if state["state"] == "queued":
+                    task.report(0.0, "")
+
             job = shared.backend().run_job(ready, report, task.isCanceled, POLL_SECONDS)
             return job["result"]
 
@@ -202,7 +219,12 @@ class LiveMode(QObject):
 
         self.said.emit(words.tr("Updating the preview…"), "")
         title = words.tr("Live preview")
-        self._task = tasks.start(tasks.Task(title, work, done, failed, hidden=True))
+        self._task = tasks.start(
+            tasks.Task(title, work, done, failed, progress=self._say_waiting, hidden=True)
+        )
+
+    def _say_waiting(self, *_: Any) -> None:
+        self.said.emit(words.tr("The preview waits until what runs now is done."), "")
 
     def _end(self, copy: Path) -> None:
         self._task = None
@@ -235,8 +257,10 @@ class LiveMode(QObject):
             for file in self._folder.glob(f"{name}*"):  # QGIS keeps statistics beside it
                 with contextlib.suppress(OSError):  # else it goes with the folder
                     file.unlink()
-        crs = result["grid"]["crs"]
-        self.suggested.emit([{**place, "crs": crs} for place in result["suggestions"]])
+        grid = result["grid"]
+        near = NEAR_PIXELS * abs(grid["transform"][0])
+        common = {"crs": grid["crs"], "near": near}
+        self.suggested.emit([{**place, **common} for place in result["suggestions"]])
         problems = result["warnings"]
         text = words.problems(problems) or words.tr("The preview is up to date.")
         self.said.emit(text, "warning" if problems else "")

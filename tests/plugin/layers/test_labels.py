@@ -8,6 +8,7 @@ from osgeo import gdal, ogr
 from qgis.core import (
     QgsCategorizedSymbolRenderer,
     QgsCoordinateReferenceSystem,
+    QgsEditFormConfig,
     QgsFeature,
     QgsFillSymbol,
     QgsGeometry,
@@ -121,6 +122,23 @@ class TestCreate:
     def test_layers_of_one_file_belong_together(self, layers, tmp_path):
         labels.create_label_layers(tmp_path / "Other.gpkg", CLASSES, UTM)
         assert labels.siblings(layers[2]) == layers
+
+    def test_a_duplicated_layer_labels_nothing_anew(self, layers):
+        draw(layers[1], QgsGeometry.fromWkt("LineString (0 0, 5 5)"), "forest")
+        layers[1].commitChanges()
+        QgsProject.instance().addMapLayer(layers[1].clone())
+        found = labels.siblings(layers[0])
+        assert len(found) == 3 and labels.count_features(found, "class") == {"forest": 1}
+
+    def test_each_layer_alone_tells_the_classes(self, layers):
+        for layer in layers:
+            again = QgsVectorLayer(layer.source(), "again", "ogr")
+            assert labels.classes_of([again], "class") == CLASSES
+
+    def test_no_form_comes_between_two_labels(self, layers):
+        off = QgsEditFormConfig.FeatureFormSuppress.SuppressOn
+        again = QgsVectorLayer(layers[0].source(), "again", "ogr")
+        assert {layer.editFormConfig().suppress() for layer in (*layers, again)} == {off}
 
 
 class TestWrite:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Optional
 
 from qgis.core import QgsProject
+from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 
 from .. import settings, shared, tasks
@@ -49,6 +50,7 @@ class Training(QObject):
         self._use = use
         self._task: Optional[tasks.Task] = None
         self._summary = ""
+        self._message: Any = None
         self._project_is_same = True  # as when it was begun
         QgsProject.instance().cleared.connect(self._project_cleared)
 
@@ -102,15 +104,17 @@ class Training(QObject):
         self._begin(words.tr("Training {}").format(spec["title"]), work, done)
 
     def stop(self) -> None:
-        """Stop it; the best round so far is kept."""
+        """Stop it; the best round so far is kept, and a model that is done."""
         self._task.cancel()
-        self.said.emit(words.tr("Stopping; the best round so far is kept…"))
+        self.said.emit(words.tr("Stopping; the best so far is kept…"))
 
     def shut_down(self) -> None:
         """Stop it, and tell nobody."""
         QgsProject.instance().cleared.disconnect(self._project_cleared)
         if self._task is not None:
             self._task.forget()
+        if self._message is not None and not sip.isdeleted(self._message):
+            self._iface.messageBar().popWidget(self._message)  # nobody will hear its buttons
 
     def _project_cleared(self) -> None:
         self._project_is_same = False
@@ -154,7 +158,10 @@ class Training(QObject):
         shared.events.models_changed.emit()
         self.trained.emit()
         # After QGIS has told that a task is complete, which would else hide it.
-        QTimer.singleShot(0, lambda: teach_result.announce(self._iface, result, self._use))
+        QTimer.singleShot(0, lambda: self._announce(result))
+
+    def _announce(self, result: Dict[str, Any]) -> None:
+        self._message = teach_result.announce(self._iface, result, self._use)
 
     def _map(self, trained: Spec, model: Dict[str, Any], raster: str, below: str) -> None:
         """Map the scene that was learned from, and add the map to the project."""

@@ -54,6 +54,7 @@ Classes = List[Dict[str, str]]  # rows with value, title, color, as the backend'
 # Name of each layer and the geometry that it holds, from the bottom of the group to its top.
 _KINDS = (("polygons", ogr.wkbMultiPolygon), ("lines", ogr.wkbMultiLineString),
           ("points", ogr.wkbPoint))  # fmt: skip
+_TAKEN_FIELDS = ("fid", "geom")  # by every table of a GeoPackage
 _UNCHOSEN = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"  # of QGIS's value map, for no value
 
 
@@ -76,6 +77,8 @@ class LabelCopies(NamedTuple):
     """A clone of the label raster, if it is one."""
     crs: QgsCoordinateReferenceSystem
     classes: Classes
+    field: str
+    """Of the class in the copy: the layers' own, which the backend names in what it says."""
 
 
 def create_label_layers(
@@ -233,7 +236,7 @@ def copy_labels(
     if classes is None:
         classes = classes_of(layers, field)
     if isinstance(layers[0], QgsRasterLayer):
-        return LabelCopies((), layers[0].clone(), layers[0].crs(), classes)
+        return LabelCopies((), layers[0].clone(), layers[0].crs(), classes, "")
     systems = [layer.crs() for layer in layers if layer.crs().isValid()]
     target = systems[0] if systems else QgsCoordinateReferenceSystem()
     context = QgsProject.instance().transformContext()
@@ -254,7 +257,8 @@ def copy_labels(
                 QgsCoordinateTransform(layer.crs(), target, context),
             )
         )
-    return LabelCopies(tuple(copies), None, target, classes)
+    name = FIELD if field.lower() in _TAKEN_FIELDS else field
+    return LabelCopies(tuple(copies), None, target, classes, name)
 
 
 def write_copies(labels: LabelCopies, target: Path) -> Dict[str, Any]:
@@ -275,7 +279,7 @@ def write_copies(labels: LabelCopies, target: Path) -> Dict[str, Any]:
         return {"path": path, "layer": None, "field": None, "classes": labels.classes}
     dataset = _new_file(target)
     table = dataset.CreateLayer("labels", _reference_system(labels.crs), ogr.wkbUnknown)
-    table.CreateField(ogr.FieldDefn(FIELD, ogr.OFTString))
+    table.CreateField(ogr.FieldDefn(labels.field, ogr.OFTString))
     taken: set = set()
     dataset.StartTransaction()
     for copy in labels.copies:
@@ -286,7 +290,7 @@ def write_copies(labels: LabelCopies, target: Path) -> Dict[str, Any]:
             if number > 0 and number not in taken:
                 feature.SetFID(number)
             if value is not None:
-                feature.SetField(FIELD, value)
+                feature.SetField(labels.field, value)
             if not geometry.isNull():
                 feature.SetGeometry(ogr.CreateGeometryFromWkb(bytes(geometry.asWkb())))
             if table.CreateFeature(feature) != ogr.OGRERR_NONE:
@@ -297,7 +301,12 @@ def write_copies(labels: LabelCopies, target: Path) -> Dict[str, Any]:
             taken.add(feature.GetFID())
     dataset.CommitTransaction()
     del table, dataset  # closes the file
-    return {"path": str(target), "layer": "labels", "field": FIELD, "classes": labels.classes}
+    return {
+        "path": str(target),
+        "layer": "labels",
+        "field": labels.field,
+        "classes": labels.classes,
+    }
 
 
 def write_labels(

@@ -34,8 +34,11 @@ def teach(iface, kept_home, small_scene):
     dock.tabs.setCurrentWidget(dock.teachTab)
     dock.teach.dock = dock
     yield dock.teach
-    iface.messageBar().clearWidgets()
     dock.shut_down()
+    # A button that nobody hears any more goes, too.
+    shown = iface.messageBar().items()
+    assert not [item for item in shown if item.findChild(QPushButton, "useModelButton")]
+    iface.messageBar().clearWidgets()
     iface.mainWindow().removeDockWidget(dock)
     dock.deleteLater()
     QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
@@ -92,18 +95,20 @@ def test_from_the_first_polygon_to_a_map(iface, teach, wait):
     wait(ready(teach))
     assert column(teach, 2)[:3] == ["6", "6", "–"]
     assert int(column(teach, 3)[0].replace(",", "")) == 6 * 36
-    teach.modelNameEdit.setText("My corner")
+    teach.modelNameEdit.setText("My <corner>")
     before = QApplication.topLevelWidgets()
     teach.trainButton.click()
     assert teach.trainButton.text() == "Stop"
     draw(polygons, "1", [(150, 150)])  # what is drawn meanwhile is for the next one
     wait(lambda: not teach.training.running)
     said = words(teach.teachStatusLabel)
-    assert re.search(r"My corner is ready: \d+ % right .* \(random forest \d+ %\)", said), said
+    assert re.search(r"My &lt;corner&gt; is ready: \d+ % right .* \(random forest \d+ %\)", said), (
+        said
+    )
     assert polygons.isModified()  # the layer is as it was
     assert not [w for w in QApplication.topLevelWidgets() if w.isModal() and w not in before]
-    (tuned,) = [model for model in shared.models() if model.title == "My corner"]
-    wait(lambda: "My corner is ready" in iface.messageBar().currentItem().text())
+    (tuned,) = [model for model in shared.models() if model.title == "My <corner>"]
+    wait(lambda: "My &lt;corner&gt; is ready" in iface.messageBar().currentItem().text())
     item = iface.messageBar().currentItem()
     assert item.findChild(QPushButton, "openReportButton") is not None
     assert list(tuned.folder.glob("*.html"))

@@ -179,6 +179,14 @@ class TestWrite:
         assert point.GetY() == pytest.approx(1437206, abs=100)
         assert wgs.crs() == WGS
 
+    @pytest.mark.parametrize(("own", "copied"), [("kind", "kind"), ("fid", "class")])
+    def test_the_field_keeps_its_name(self, tmp_path, own, copied):
+        """The backend names it where values are missing."""
+        layer = memory(f"Polygon?field={own}:string", ["a", None])
+        source = labels.write_labels([layer], own, tmp_path / "copy.gpkg")
+        assert source["field"] == copied
+        assert [value for _, value, _ in written(source)] == ["a", None]
+
     def test_only_what_a_filter_shows(self, tmp_path):
         layer = memory("Polygon?crs=EPSG:4326&field=class:string", ["a", "b", "a"])
         layer.setSubsetString("\"class\" = 'b'")

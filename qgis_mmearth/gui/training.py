@@ -4,7 +4,7 @@ import uuid
 from contextlib import suppress
 from html import escape
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from qgis.core import QgsProject
 from qgis.PyQt import sip
@@ -50,7 +50,8 @@ class Training(QObject):
         self._use = use
         self._task: Optional[tasks.Task] = None
         self._summary = ""
-        self._message: Any = None
+        self._messages: List[Any] = []
+        self._closed = False
         self._project_is_same = True  # as when it was begun
         QgsProject.instance().cleared.connect(self._project_cleared)
 
@@ -113,8 +114,10 @@ class Training(QObject):
         QgsProject.instance().cleared.disconnect(self._project_cleared)
         if self._task is not None:
             self._task.forget()
-        if self._message is not None and not sip.isdeleted(self._message):
-            self._iface.messageBar().popWidget(self._message)  # nobody will hear its buttons
+        self._closed = True
+        for message in self._messages:  # nobody will hear their buttons
+            if not sip.isdeleted(message):
+                self._iface.messageBar().popWidget(message)
 
     def _project_cleared(self) -> None:
         self._project_is_same = False
@@ -161,7 +164,8 @@ class Training(QObject):
         QTimer.singleShot(0, lambda: self._announce(result))
 
     def _announce(self, result: Dict[str, Any]) -> None:
-        self._message = teach_result.announce(self._iface, result, self._use)
+        if not self._closed:
+            self._messages.append(teach_result.announce(self._iface, result, self._use))
 
     def _map(self, trained: Spec, model: Dict[str, Any], raster: str, below: str) -> None:
         """Map the scene that was learned from, and add the map to the project."""

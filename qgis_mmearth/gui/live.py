@@ -163,6 +163,10 @@ class LiveMode(QObject):
         if self._watched != self._layers():
             self._unwatch()
             self._watch()
+        if self._watched and not wanted["labels"]["classes"]:
+            self._hide()
+            self.said.emit(words.tr("Draw some labels of two or more classes on the map."), "")
+            return
         try:
             drawn = self._drawn(wanted["labels"])
         except LinkError as error:
@@ -214,6 +218,7 @@ class LiveMode(QObject):
         def failed(error):
             self._end(copy)
             if error.code != "cancelled":
+                self._hide()  # it shows what no longer holds
                 self._say_failed(error)
             self._go_on()
 
@@ -251,12 +256,7 @@ class LiveMode(QObject):
             layer.renderer().setOpacity(OPACITY)
         old, self._overlays = self._overlays, layers
         self._place()
-        names = [Path(layer.source()).name for layer in old.values()]
-        old.clear()  # Windows deletes no file that is open
-        for name in names:
-            for file in self._folder.glob(f"{name}*"):  # QGIS keeps statistics beside it
-                with contextlib.suppress(OSError):  # else it goes with the folder
-                    file.unlink()
+        self._delete(old)
         grid = result["grid"]
         near = NEAR_PIXELS * abs(grid["transform"][0])
         common = {"crs": grid["crs"], "near": near}
@@ -264,6 +264,23 @@ class LiveMode(QObject):
         problems = result["warnings"]
         text = words.problems(problems) or words.tr("The preview is up to date.")
         self.said.emit(text, "warning" if problems else "")
+
+    def _hide(self) -> None:
+        """Show no map until there is another."""
+        old, self._overlays = self._overlays, {}
+        if old:
+            self._canvas.setLayers(self._as_qgis_set_them())
+            self._delete(old)
+            self.suggested.emit([])
+
+    def _delete(self, overlays: Dict[str, QgsRasterLayer]) -> None:
+        """Delete layers that the canvas shows no more, and their files."""
+        names = [Path(layer.source()).name for layer in overlays.values()]
+        overlays.clear()  # Windows deletes no file that is open
+        for name in names:
+            for file in self._folder.glob(f"{name}*"):  # QGIS keeps statistics beside it
+                with contextlib.suppress(OSError):  # else it goes with the folder
+                    file.unlink()
 
     def _place(self) -> None:
         """Put the overlay beneath the labels and above all else, also after QGIS has set layers."""

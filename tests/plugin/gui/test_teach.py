@@ -207,6 +207,15 @@ class TestLive:
         assert min(one.distance(other) for one in seen for other in seen if one != other) > 100
         assert len({point.asWkt() for point in seen}) == 3
 
+    def test_no_map_of_labels_that_are_gone(self, live, wait):
+        live.newLabelsButton.click()
+        wait(lambda: "Draw some labels" in words(live.liveLabel))
+        names = {layer.name() for layer in live.iface.mapCanvas().layers()}
+        assert live.live.is_on and "classes" not in names
+        draw(live.labels.layers()[0], "1", [(10, 10)])
+        draw(live.labels.layers()[0], "4", [(80, 10)])
+        wait(lambda: live.iface.mapCanvas().layers()[3].name() == "classes")
+
     def test_why_it_ended_is_seen(self, live, wait):
         live.dock.layersWidget.item(0).setCheckState(Qt.CheckState.Unchecked)
         wait(lambda: not live.liveCheck.isChecked())

@@ -21,7 +21,6 @@ from . import words
 DELAY_MS = 150  # several changes in a row are mapped once
 POLL_SECONDS = 0.05  # between looks at a preview that takes half a second
 OPACITY = 0.6
-NEAR_PIXELS = 16  # a label's size, about
 KINDS = ("classes", "uncertainty")
 
 Request = Callable[[], Optional[Dict[str, Any]]]
@@ -36,7 +35,7 @@ class LiveMode(QObject):
     suggested = pyqtSignal(list)
     """Places to label next, the most useful first: x and y in ``crs``, uncertainty 0 to 100.
 
-    What lies within ``near`` of a place, in units of ``crs``, is the same place.
+    With ``crs`` and ``transform`` of the grid.
     """
     ended = pyqtSignal()
     """Live mode is off, whoever ended it."""
@@ -258,8 +257,7 @@ class LiveMode(QObject):
         self._place()
         self._delete(old)
         grid = result["grid"]
-        near = NEAR_PIXELS * abs(grid["transform"][0])
-        common = {"crs": grid["crs"], "near": near}
+        common = {name: grid[name] for name in ("crs", "transform")}
         self.suggested.emit([{**place, **common} for place in result["suggestions"]])
         problems = result["warnings"]
         text = words.problems(problems) or words.tr("The preview is up to date.")

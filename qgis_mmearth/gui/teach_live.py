@@ -14,6 +14,8 @@ from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 
 from . import words
 
+NEAR_PIXELS = 16  # the size of a label, about
+
 Request = Callable[[], Optional[Dict[str, Any]]]
 
 
@@ -139,4 +141,5 @@ class LiveControls(QObject):
 def _near(place: Dict[str, Any], other: Dict[str, Any]) -> bool:
     """Tell whether two suggestions are the same place."""
     apart = max(abs(place["x"] - other["x"]), abs(place["y"] - other["y"]))
-    return place["crs"] == other["crs"] and apart < place["near"]
+    pixel = abs(place["transform"][0])
+    return place["crs"] == other["crs"] and apart < NEAR_PIXELS * pixel

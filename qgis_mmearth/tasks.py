@@ -6,7 +6,7 @@ An exception that leaves ``run`` ends QGIS, so it is kept and handed over in the
 import traceback
 from typing import Any, Callable, Dict, Optional
 
-from qgis.core import QgsApplication, QgsTask
+from qgis.core import QgsApplication, QgsTask, QgsTaskManager
 from qgis.PyQt.QtCore import pyqtSignal
 
 from .link.errors import LinkError
@@ -35,10 +35,8 @@ class Task(QgsTask):
         progress: Optional[Progress] = None,
         hidden: bool = False,
     ) -> None:
-        flags = QgsTask.Flag.CanCancel
-        if hidden and hasattr(QgsTask.Flag, "Hidden"):  # QGIS 3.26
-            flags |= QgsTask.Flag.Hidden
-        super().__init__(title, flags)
+        super().__init__(title, QgsTask.Flag.CanCancel)
+        self.hidden = hidden
         self._work = work
         self._done = done
         self._failed = failed
@@ -92,10 +90,17 @@ _running = set()  # QGIS keeps no Python reference to its tasks
 
 
 def start(task: Task) -> Task:
-    """Hand a task to QGIS's task manager."""
+    """Hand a task to QGIS's task manager; a hidden one to a manager that nobody watches."""
     _running.add(task)
-    QgsApplication.taskManager().addTask(task)
+    (_unseen() if task.hidden else QgsApplication.taskManager()).addTask(task)
     return task
+
+
+def _unseen() -> QgsTaskManager:
+    """Return the manager of hidden tasks: QGIS tells of its own's, and before 3.26 of every one."""
+    seen = QgsApplication.taskManager()
+    found = seen.findChild(QgsTaskManager)
+    return found if found is not None else QgsTaskManager(seen)
 
 
 def job_report(task: Task) -> Callable[[Dict[str, Any]], None]:

@@ -33,7 +33,10 @@ class LiveMode(QObject):
     said = pyqtSignal(str, str)
     """Rich text for the user, and its kind: empty, ``warning`` or ``error``."""
     suggested = pyqtSignal(list)
-    """Places to label next, the most useful first: x and y in ``crs``, uncertainty 0 to 100."""
+    """Places to label next, the most useful first: x and y in ``crs``, uncertainty 0 to 100.
+
+    With ``crs`` and ``transform`` of the grid.
+    """
     ended = pyqtSignal()
     """Live mode is off, whoever ended it."""
 
@@ -96,6 +99,11 @@ class LiveMode(QObject):
         self.suggested.emit([])
         self.ended.emit()
 
+    def renew(self) -> None:
+        """Make the preview anew, as the request is another now."""
+        if self.is_on:
+            self._soon()
+
     def show(self, kind: str) -> None:
         """Show the map of ``classes``, or of ``uncertainty``."""
         self._choice = kind
@@ -120,7 +128,12 @@ class LiveMode(QObject):
                 layer.dataChanged,
             ):
                 self._link(signal, self._soon)
-            self._link(layer.willBeDeleted, self.stop)
+            self._link(layer.willBeDeleted, self._labels_go)
+
+    def _labels_go(self) -> None:
+        """End it while the layer is still there: asking a deleted one for signals ends QGIS."""
+        self.said.emit(words.tr("A label layer was removed, so the preview ended."), "warning")
+        self.stop()
 
     def _link(self, signal: Any, slot: Any) -> None:
         signal.connect(slot)
@@ -128,8 +141,7 @@ class LiveMode(QObject):
 
     def _unwatch(self) -> None:
         for signal, slot in self._links:
-            with contextlib.suppress(RuntimeError, TypeError):  # the layer is gone
-                signal.disconnect(slot)
+            signal.disconnect(slot)
         self._links.clear()
         self._watched = []
 
@@ -150,6 +162,10 @@ class LiveMode(QObject):
         if self._watched != self._layers():
             self._unwatch()
             self._watch()
+        if self._watched and not wanted["labels"]["classes"]:
+            self._hide()
+            self.said.emit(words.tr("Draw some labels of two or more classes on the map."), "")
+            return
         try:
             drawn = self._drawn(wanted["labels"])
         except LinkError as error:
@@ -184,7 +200,11 @@ class LiveMode(QObject):
             ready = {**spec, "outputs": outputs}
             if drawn is not None:
                 ready["labels"] = labels.write_copies(drawn, copy)
-            report = tasks.job_report(task)
+
+            def report(state):
+                if state["state"] == "queued":
+                    task.report(0.0, "")
+
             job = shared.backend().run_job(ready, report, task.isCanceled, POLL_SECONDS)
             return job["result"]
 
@@ -197,12 +217,18 @@ class LiveMode(QObject):
         def failed(error):
             self._end(copy)
             if error.code != "cancelled":
+                self._hide()  # it shows what no longer holds
                 self._say_failed(error)
             self._go_on()
 
         self.said.emit(words.tr("Updating the preview…"), "")
         title = words.tr("Live preview")
-        self._task = tasks.start(tasks.Task(title, work, done, failed, hidden=True))
+        self._task = tasks.start(
+            tasks.Task(title, work, done, failed, progress=self._say_waiting, hidden=True)
+        )
+
+    def _say_waiting(self, *_: Any) -> None:
+        self.said.emit(words.tr("The preview waits until what runs now is done."), "")
 
     def _end(self, copy: Path) -> None:
         self._task = None
@@ -229,17 +255,30 @@ class LiveMode(QObject):
             layer.renderer().setOpacity(OPACITY)
         old, self._overlays = self._overlays, layers
         self._place()
-        names = [Path(layer.source()).name for layer in old.values()]
-        old.clear()  # Windows deletes no file that is open
+        self._delete(old)
+        grid = result["grid"]
+        common = {name: grid[name] for name in ("crs", "transform")}
+        self.suggested.emit([{**place, **common} for place in result["suggestions"]])
+        problems = result["warnings"]
+        text = words.problems(problems) or words.tr("The preview is up to date.")
+        self.said.emit(text, "warning" if problems else "")
+
+    def _hide(self) -> None:
+        """Show no map until there is another."""
+        old, self._overlays = self._overlays, {}
+        if old:
+            self._canvas.setLayers(self._as_qgis_set_them())
+            self._delete(old)
+            self.suggested.emit([])
+
+    def _delete(self, overlays: Dict[str, QgsRasterLayer]) -> None:
+        """Delete layers that the canvas shows no more, and their files."""
+        names = [Path(layer.source()).name for layer in overlays.values()]
+        overlays.clear()  # Windows deletes no file that is open
         for name in names:
             for file in self._folder.glob(f"{name}*"):  # QGIS keeps statistics beside it
                 with contextlib.suppress(OSError):  # else it goes with the folder
                     file.unlink()
-        crs = result["grid"]["crs"]
-        self.suggested.emit([{**place, "crs": crs} for place in result["suggestions"]])
-        problems = result["warnings"]
-        text = words.problems(problems) or words.tr("The preview is up to date.")
-        self.said.emit(text, "warning" if problems else "")
 
     def _place(self) -> None:
         """Put the overlay beneath the labels and above all else, also after QGIS has set layers."""

@@ -1,6 +1,5 @@
 """The tab "Map": choose what to map, look at what is recognised, press Run."""
 
-import re
 from html import escape
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -9,11 +8,11 @@ from qgis.core import Qgis, QgsProject
 from qgis.gui import QgsFileWidget
 from qgis.PyQt.QtCore import QObject, QTimer
 
-from .. import settings, shared, tasks
+from .. import shared, tasks
 from ..layers import results
 from ..link.catalog import Model
 from ..link.errors import LinkError
-from . import words
+from . import map_files, words
 from .area_table import AreaTable
 from .backend_bar import NEEDS_BUTTON, BackendBar, Status
 from .band_table import BandTable
@@ -258,9 +257,8 @@ class MapPanel(QObject):
         ):
             if box.isChecked():
                 wanted.append(name)
-        stem = re.sub(r"[^\w\-]+", "_", f"{raster}_{spec['product']}")
-        outputs = results.output_paths(folder, stem, wanted)
-        keep = folder != settings.temporary_folder()
+        outputs = map_files.output_files(folder, raster, spec["product"], wanted)
+        keep = map_files.is_kept(folder)
 
         def work(task):
             ready = {**spec, "inputs": self.layers.copied(spec["inputs"]), "outputs": outputs}
@@ -281,16 +279,7 @@ class MapPanel(QObject):
         self._refresh_run()
 
     def _output_folder(self) -> Path:
-        """Return where results go.
-
-        That is the folder chosen here, that of the settings, the saved project's, or a temporary
-        one; the settings may have changed since the panel was opened.
-        """
-        chosen = self.form.folderWidget.filePath() or settings.read("output_folder")
-        if chosen:
-            return Path(chosen)
-        project = QgsProject.instance().absolutePath()
-        return Path(project) if project else settings.temporary_folder()
+        return map_files.output_folder(self.form.folderWidget.filePath())
 
     def _show_progress(self, share: float, stage: str, left: Optional[float]) -> None:
         self.form.progressBar.setValue(int(share * 100))
@@ -314,7 +303,7 @@ class MapPanel(QObject):
             return
         layers = results.open_results(result, title)
         if layers:
-            results.add_to_project(layers, f"{raster} – {title} ({result['model_title']})")
+            results.add_to_project(layers, map_files.group_name(raster, title, result))
         self.areas.show_result(result, f"{raster} – {title}")
         QTimer.singleShot(0, self._scroll_to_areas)
         problems = list(result["warnings"])

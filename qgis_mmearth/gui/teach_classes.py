@@ -132,6 +132,7 @@ class ClassTable(QObject):
             del self._classes[row]
             self._fill()
             self.edited.emit()
+            self._selected()  # another one is now
 
     def recolor(self, color: str) -> None:
         """Give the selected class another colour, #rrggbb."""
@@ -166,6 +167,7 @@ class ClassTable(QObject):
                 entry["value"] = self._free_value(title)
             self._fill()
             self.edited.emit()
+            self._selected()  # who knew it by its value knows it no more
         else:
             self._fill()
 

@@ -10,9 +10,11 @@ from qgis.core import (
     QgsPointXY,
     QgsProject,
 )
-from qgis.PyQt.QtCore import QObject, pyqtSignal
+from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 
 from . import words
+
+NEAR_PIXELS = 16  # the size of a label, about
 
 Request = Callable[[], Optional[Dict[str, Any]]]
 
@@ -39,6 +41,7 @@ class LiveControls(QObject):
         self._layers = layers
         self._live: Any = None
         self._places: List[Dict[str, Any]] = []
+        self._visited: List[Dict[str, Any]] = []
         form.showCombo.addItem(self.tr("Classes"), "classes")
         form.showCombo.addItem(self.tr("How unsure it is"), "uncertainty")
         form.liveCheck.toggled.connect(self._toggled)
@@ -58,12 +61,20 @@ class LiveControls(QObject):
             self._live.stop()
         self._refresh()
 
+    def renew(self) -> None:
+        """Make the preview anew, as something that it is made from has changed."""
+        if self.is_on:
+            self._live.renew()
+
     def go_to_suggestion(self) -> None:
-        """Show the place where a label would teach the most, and the one after it next time."""
+        """Show the place where a label would teach the most, of those not shown before."""
         if not self._places:
             return
-        place = self._places.pop(0)
-        self._places.append(place)
+        new = [place for place in self._places if not any(_near(place, v) for v in self._visited)]
+        if not new:  # all of the view was seen: from the beginning
+            self._visited = []
+        place = (new or self._places)[0]
+        self._visited.append(place)
         canvas = self._iface.mapCanvas()
         crs = canvas.mapSettings().destinationCrs()
         source = QgsCoordinateReferenceSystem(place["crs"])
@@ -87,9 +98,15 @@ class LiveControls(QObject):
         if on:
             self._live.start()
             self._show_kind()
+            # What is new below the box is out of sight where the panel is not high.
+            QTimer.singleShot(0, self._scroll_to_controls)
         elif self.is_on:
             self._live.stop()
+            self._say("", "")
         self._refresh()
+
+    def _scroll_to_controls(self) -> None:
+        self._form.teachScrollArea.ensureWidgetVisible(self._form.liveGroup)
 
     def _show_kind(self, *_: Any) -> None:
         if self.is_on:
@@ -100,7 +117,7 @@ class LiveControls(QObject):
         self._refresh()
 
     def _ended(self) -> None:
-        self._places = []
+        self._places, self._visited = [], []
         self._form.liveCheck.blockSignals(True)
         self._form.liveCheck.setChecked(False)
         self._form.liveCheck.blockSignals(False)
@@ -118,4 +135,11 @@ class LiveControls(QObject):
         for widget in (form.showLabel, form.showCombo, form.nextButton, form.keepButton):
             widget.setVisible(on)
         form.nextButton.setEnabled(bool(self._places))
-        form.liveLabel.setVisible(on and bool(form.liveLabel.text()))
+        form.liveLabel.setVisible(bool(form.liveLabel.text()))  # also why it has ended
+
+
+def _near(place: Dict[str, Any], other: Dict[str, Any]) -> bool:
+    """Tell whether two suggestions are the same place."""
+    apart = max(abs(place["x"] - other["x"]), abs(place["y"] - other["y"]))
+    pixel = abs(place["transform"][0])
+    return place["crs"] == other["crs"] and apart < NEAR_PIXELS * pixel

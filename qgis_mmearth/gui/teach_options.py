@@ -4,16 +4,11 @@ from typing import Any, Dict
 
 from qgis.PyQt.QtCore import QObject, pyqtSignal
 
+from ..teaching import LOSSES, PROTOCOLS
 from .words import tr
 
-QUICK = "quick"
-LOSSES = (
-    ("all alike", "cross-entropy"),
-    ("small classes", "dice"),
-    ("difficult pixels", "focal"),
-    ("overlap of areas", "lovasz"),
-    ("borders of areas", "boundary-cross-entropy"),
-)
+QUICK = PROTOCOLS[0]
+PLAIN_LOSS = next(iter(LOSSES))
 
 
 class TeachOptions(QObject):
@@ -30,12 +25,9 @@ class TeachOptions(QObject):
         """
         super().__init__(form)
         self._form = form
-        self._radios = {
-            QUICK: form.quickRadio,
-            "adapter": form.adapterRadio,
-            "full": form.fullRadio,
-        }
-        for title, value in LOSSES:
+        radios = (form.quickRadio, form.adapterRadio, form.fullRadio)
+        self._radios = dict(zip(PROTOCOLS, radios))  # noqa: B905 - QGIS's Python may be 3.9
+        for value, title in LOSSES.items():
             form.lossCombo.addItem(tr(title), value)
         for radio in self._radios.values():
             radio.toggled.connect(self._protocol_changed)
@@ -55,8 +47,8 @@ class TeachOptions(QObject):
         return {
             "radiometry": None if stated else {"scale": None, "offset": offset},
             "protocol": protocol,
-            "from_scratch": form.scratchCheck.isChecked(),
-            "loss": LOSSES[0][1] if quick else form.lossCombo.currentData(),
+            "from_scratch": form.scratchCheck.isChecked() and not quick,
+            "loss": PLAIN_LOSS if quick else form.lossCombo.currentData(),
             "validation": form.validationSpin.value() / 100,
             "epochs": None if quick else form.epochsSpin.value() or None,
             "seed": form.seedSpin.value(),
@@ -69,7 +61,8 @@ class TeachOptions(QObject):
 
     def _protocol_changed(self, *_: Any) -> None:
         form, quick = self._form, self._form.quickRadio.isChecked()
-        for widget in (form.lossLabel, form.lossCombo, form.epochsLabel, form.epochsSpin):
+        for widget in (form.lossLabel, form.lossCombo, form.epochsLabel, form.epochsSpin,
+                       form.scratchCheck):  # fmt: skip
             widget.setEnabled(not quick)
         self._tell()
 

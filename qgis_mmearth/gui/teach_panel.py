@@ -1,21 +1,18 @@
 """The tab "Teach": draw labels, press Train, and have a model of one's own."""
 
-import uuid
 from contextlib import suppress
-from html import escape
-from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from qgis.core import QgsProject
 from qgis.PyQt import uic
-from qgis.PyQt.QtCore import QTimer, pyqtSignal
+from qgis.PyQt.QtCore import pyqtSignal
 from qgis.PyQt.QtWidgets import QWidget
 
-from .. import paths, settings, shared, tasks
+from .. import paths, shared
 from ..layers import labels
 from ..link.catalog import Model
 from ..link.errors import LinkError
-from . import teach_result, words
+from . import words
 from .backend_bar import NEEDS_BUTTON, BackendBar, Status
 from .band_table import BandTable
 from .layer_list import LayerList
@@ -25,6 +22,7 @@ from .teach_classes import ClassTable, classes_of_model
 from .teach_labels import LabelChooser, new_label_layers
 from .teach_live import LiveControls
 from .teach_options import TeachOptions
+from .training import Training, scratch_file
 
 FORM, _ = uic.loadUiType(str(paths.GUI / "teach.ui"))
 
@@ -52,7 +50,6 @@ class TeachPanel(QWidget, FORM):
         self.backend = backend
         self._active = False
         self._plan: Optional[Dict[str, Any]] = None
-        self._job: Optional[tasks.Task] = None
         self._models: List[Model] = []
         self._left_out: set = set()  # values of classes that the user has removed
         self.status = StatusLine(self.teachStatusLabel, iface)
@@ -68,6 +65,7 @@ class TeachPanel(QWidget, FORM):
         self.live = LiveControls(self, iface, self._live_request, self._drawn_layers)
         self.planner = Planner(self, self.tr("Looking at the labels"), self._prepare_plan)
         self.options = TeachOptions(self)
+        self.training = Training(self, iface, layers, self.model_chosen.emit)
         self._set_up_widgets()
         self._connect()
         self._labels_changed()
@@ -76,8 +74,7 @@ class TeachPanel(QWidget, FORM):
         """Stop everything; called before the panel is removed."""
         self.live.stop()
         self.planner.shut_down()
-        if self._job is not None:
-            self._job.forget()
+        self.training.shut_down()
         self.labels.close()
         shared.events.models_changed.disconnect(self.list_models)
 
@@ -89,12 +86,11 @@ class TeachPanel(QWidget, FORM):
 
     def train_or_stop(self) -> None:
         """Do what the button says."""
-        if self._job is not None:
-            self._job.cancel()
-            self.trainButton.setEnabled(False)
-            self.status.say(self.tr("Stopping; the best round so far is kept…"))
-            return
-        self._train()
+        if self.training.running:
+            self.training.stop()
+            self._refresh_train()
+        else:
+            self._train()
 
     def spec(self) -> Optional[Dict[str, Any]]:
         """Return the request as the tab stands, without labels; None if something is lacking.
@@ -125,8 +121,11 @@ class TeachPanel(QWidget, FORM):
         if kept < 0:
             kept = max(0, self.baseCombo.findData(embedded[0] if embedded else None))
         self.baseCombo.setCurrentIndex(kept)
+        base = self._base()
         if self.baseCombo.currentData() != before:
             self._base_chosen()
+        elif base is not None:
+            self._name_model(base)
 
     def create_labels(self) -> None:
         """Create layers for labels in the project's folder, or a temporary one; ready to draw."""
@@ -156,7 +155,7 @@ class TeachPanel(QWidget, FORM):
         self.baseModelsButton.clicked.connect(self.models_asked)
         self.baseCombo.activated.connect(self._base_chosen)
         self.layers.changed.connect(self._rasters_changed)
-        self.bands.changed.connect(self._plan_soon)
+        self.bands.changed.connect(self._changed)
         self.teachConfirmButton.clicked.connect(self.bands.confirm_suggestions)
         self.newLabelsButton.clicked.connect(self.create_labels)
         self.labels.changed.connect(self._labels_changed)
@@ -165,6 +164,11 @@ class TeachPanel(QWidget, FORM):
         self.classes.chosen.connect(self._class_chosen)
         self.options.changed.connect(self._plan_soon)
         self.live.kept.connect(self._keep)
+        self.training.said.connect(self.status.say)
+        self.training.progressed.connect(self.trainBar.setValue)
+        self.training.changed.connect(self._refresh_train)
+        self.training.trained.connect(self.modelNameEdit.clear)
+        self.training.failed.connect(self._show_error)
         self.trainButton.clicked.connect(self.train_or_stop)
         self.backend.ready.connect(self._plan_soon)
         self.backend.failed.connect(self._backend_failed)
@@ -181,8 +185,18 @@ class TeachPanel(QWidget, FORM):
         if base is not None:
             self.baseCombo.setToolTip(words.card_details(base))
             self.bands.show_model(base.bands)
-            self.modelNameEdit.setPlaceholderText(self.tr("{}, taught").format(base.title))
-        self._plan_soon()
+            self._name_model(base)
+        self._changed()
+
+    def _name_model(self, base: Model) -> None:
+        """Suggest a name that no model has yet."""
+        taken = {model.title for model in self._models}
+        stem = title = self.tr("{}, taught").format(base.title)
+        number = 1
+        while title in taken:
+            number += 1
+            title = f"{stem} {number}"
+        self.modelNameEdit.setPlaceholderText(title)
 
     def _rasters_changed(self) -> None:
         self.bands.keep_choices(self.layers.ticked_keys())
@@ -190,7 +204,7 @@ class TeachPanel(QWidget, FORM):
         if base is not None:  # what is shown is about other rasters
             self.bands.show_model(base.bands)
         self.teachConfirmButton.setVisible(False)
-        self._plan_soon()
+        self._changed()
 
     def _labels_changed(self) -> None:
         """Show the classes of other labels."""
@@ -202,9 +216,14 @@ class TeachPanel(QWidget, FORM):
         for button in (self.addClassButton, self.renameClassButton, self.colorClassButton,
                        self.removeClassButton):  # fmt: skip
             button.setVisible(bool(layers))
-        self._labels_drawn()
+        self._count()
+        self._changed()
 
     def _labels_drawn(self) -> None:
+        self._count()
+        self._plan_soon()
+
+    def _count(self) -> None:
         """Count again; classes that were not known before join the table."""
         layers, field = self.labels.layers(), self.labels.field()
         if field:
@@ -217,7 +236,6 @@ class TeachPanel(QWidget, FORM):
             self.classes.show_units(counts)
             if self.labels.are_ours():
                 self.classes.select(labels.drawn_class(layers))
-        self._plan_soon()
 
     def _classes_edited(self) -> None:
         layers, rows = self.labels.layers(), self.classes.classes()
@@ -228,11 +246,16 @@ class TeachPanel(QWidget, FORM):
             self.classes.show_units(counts)
         if self.labels.are_ours():
             labels.set_classes(layers, rows)
-        self._plan_soon()
+        self._changed()
 
     def _class_chosen(self, value: str) -> None:
         if self.labels.are_ours():
             labels.draw_class(self.labels.layers(), value)
+
+    def _changed(self, *_: Any) -> None:
+        """Something other than the labels is different: the preview does not see it by itself."""
+        self.live.renew()
+        self._plan_soon()
 
     def _plan_soon(self, *_: Any) -> None:
         self._plan = None
@@ -242,23 +265,21 @@ class TeachPanel(QWidget, FORM):
 
     def _prepare_plan(self):
         """Return what asks the backend for a plan; None, with words, if it cannot be asked."""
-        if self._job is not None:
-            return None
         spec = self.spec()
         if spec is None:
-            self.status.say(self.tr("Tick at least one raster layer."))
+            self._say(self.tr("Tick at least one raster layer."))
             return None
         if self.backend.status in NEEDS_BUTTON:
-            self.status.say(self.tr("First press the button of the backend above."))
+            self._say(self.tr("First press the button of the backend above."))
             return None
         if not self.labels.layers():
-            self.status.say(self.tr("Choose a layer of labels, or press “New label layer…”."))
+            self._say(self.tr("Choose a layer of labels, or press “New label layer…”."))
             return None
         if self.labels.field() and not any(
             labels.count_features(self.labels.layers(), self.labels.field()).values()
         ):
             self.classes.show_pixels({})
-            self.status.say(self.tr("Draw some labels of two or more classes on the map."))
+            self._say(self.tr("Draw some labels of two or more classes on the map."))
             return None
         if self.backend.status not in (Status.running, Status.stopped):
             return None  # it is on its way, and tells when it is ready
@@ -267,7 +288,7 @@ class TeachPanel(QWidget, FORM):
             return None
 
         def work(_task):
-            target = _scratch_file()
+            target = scratch_file()
             ready = {
                 **spec,
                 "inputs": self.layers.copied(spec["inputs"]),
@@ -287,8 +308,13 @@ class TeachPanel(QWidget, FORM):
         try:
             return labels.copy_labels(layers, field, self._wanted_classes())
         except LinkError as error:
-            self.status.say(words.problem(error.message, error.advice), "error")
+            self._say(words.problem(error.message, error.advice), "error")
             return None
+
+    def _say(self, text: str, kind: str = "") -> None:
+        """Say what the plan says; while a model is trained, that is what is told of."""
+        if not self.training.running:
+            self.status.say(text, kind)
 
     def _wanted_classes(self) -> labels.Classes:
         """Return the classes to learn; all that are found, if there are too many to list."""
@@ -307,83 +333,31 @@ class TeachPanel(QWidget, FORM):
             self.classes.show_units({row["value"]: row["units"] for row in plan["labels"]})
         self.classes.show_pixels({row["value"]: row["pixels"] for row in plan["labels"]})
         problems = plan["errors"] or plan["warnings"]
-        self.status.say(words.problems(problems), "error" if plan["errors"] else "warning")
+        self._say(words.problems(problems), "error" if plan["errors"] else "warning")
         self._refresh_train()
 
     def _refresh_train(self) -> None:
-        running = self._job is not None
+        running = self.training.running
         self.trainButton.setText(self.tr("Stop") if running else self.tr("Train"))
         ready = self._plan is not None and not self._plan["errors"]
-        self.trainButton.setEnabled(running or ready)
+        self.trainButton.setEnabled(ready if not running else not self.training.stopping)
         self.keepButton.setEnabled(not running)
         self.trainBar.setVisible(running)
 
     def _keep(self) -> None:
         """Make a model of what live mode shows."""
         self.options.choose_quick()
-        if self._job is None:
+        if not self.training.running:
             self._train()
 
     def _train(self) -> None:
-        spec = self.spec()
-        if spec is None or not self.labels.layers():
+        spec, layers = self.spec(), self.labels.layers()
+        if spec is None or not layers:
             return
         copies = self._copy_labels()
-        if copies is None:
-            return
-        target = _scratch_file()
-
-        def work(task):
-            ready = {
-                **spec,
-                "inputs": self.layers.copied(spec["inputs"]),
-                "labels": labels.write_copies(copies, target),
-            }
-            try:
-                job = shared.backend().run_job(ready, tasks.job_report(task), task.isCanceled)
-                return job["result"]
-            finally:
-                with suppress(OSError):
-                    target.unlink()
-
-        title = self.tr("Training {}").format(spec["title"])
-        task = tasks.Task(
-            title, work, self._job_done, self._job_failed, progress=self._show_progress
-        )
-        self._job = tasks.start(task)
-        self.trainBar.setValue(0)
-        self.status.say(self.tr("Starting…"))
-        self._refresh_train()
-
-    def _show_progress(self, share: float, stage: str, left: Optional[float]) -> None:
-        if not self.trainButton.isEnabled():
-            return  # it is being stopped
-        self.trainBar.setValue(int(share * 100))
-        stage = escape(stage)
-        self.status.say(f"{stage} · {words.duration(left)} {self.tr('left')}" if left else stage)
-
-    def _job_done(self, result: Optional[Dict[str, Any]]) -> None:
-        self._job = None
-        self._refresh_train()
-        if result is None:
-            self.status.say(self.tr("Stopped before there was anything to keep."))
-            return
-        message = teach_result.summary(result)
-        problems = words.problems(result["warnings"])
-        self.status.say("<br>".join(filter(None, [escape(message), problems])))
-        shared.events.models_changed.emit()
-        self.modelNameEdit.clear()
-        use = self.model_chosen.emit
-        # After QGIS has told that a task is complete, which would else hide it.
-        QTimer.singleShot(0, lambda: teach_result.announce(self.iface, result, use))
-
-    def _job_failed(self, error: LinkError) -> None:
-        self._job = None
-        self._refresh_train()
-        if error.code == "cancelled":
-            self.status.say(self.tr("Stopped before there was anything to keep."))
-            return
-        self._show_error(error)
+        if copies is not None:
+            below = layers[-1].id() if self.mapCheck.isChecked() else None
+            self.training.start(spec, copies, below)
 
     def _backend_failed(self, error: LinkError) -> None:
         self.status.say(words.problem(error.message, error.advice), "error", tip=error.details)
@@ -399,6 +373,7 @@ class TeachPanel(QWidget, FORM):
 
     def _live_request(self) -> Optional[Dict[str, Any]]:
         """Return what live mode asks for; None if something is lacking."""
+        self._count()  # what was just drawn may be the first of its class
         spec, layers = self.spec(), self.labels.layers()
         if spec is None or not layers or any(isinstance(row, tuple) for row in spec["inputs"]):
             return None
@@ -411,7 +386,3 @@ class TeachPanel(QWidget, FORM):
                 "classes": self._wanted_classes(),
             },
         }
-
-
-def _scratch_file() -> Path:
-    return settings.temporary_folder() / f"labels-{uuid.uuid4().hex[:8]}.gpkg"

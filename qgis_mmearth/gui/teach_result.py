@@ -1,8 +1,10 @@
 """Telling of a model that has been trained."""
 
+from html import escape
 from typing import Any, Callable, Dict
 
 from qgis.core import Qgis
+from qgis.gui import QgsMessageBarItem
 from qgis.PyQt.QtCore import QUrl
 from qgis.PyQt.QtGui import QDesktopServices
 from qgis.PyQt.QtWidgets import QPushButton
@@ -26,16 +28,19 @@ def summary(result: Dict[str, Any]) -> str:
     return text + "."
 
 
-def announce(iface, result: Dict[str, Any], use: Callable[[str], None]) -> None:
+def announce(iface, result: Dict[str, Any], use: Callable[[str], None]) -> QgsMessageBarItem:
     """Tell of the model in QGIS's message bar, where it stands until it is closed.
 
     Args:
         iface: QGIS's interface.
         result: a ``FinetuneResult`` of the backend.
         use: called with the model's identifier if the user wants to map with it.
+
+    Returns:
+        The message, which the bar deletes once it is closed.
     """
     bar = iface.messageBar()
-    item = bar.createMessage(summary(result))
+    item = bar.createMessage(escape(summary(result)))  # which the bar takes for rich text
     report, model_id = result["outputs"]["report"], result["model"]["id"]
     if report:
         button = QPushButton(tr("Open report"), item)
@@ -48,3 +53,4 @@ def announce(iface, result: Dict[str, Any], use: Callable[[str], None]) -> None:
     button.clicked.connect(lambda: use(model_id))
     item.layout().addWidget(button)
     bar.pushWidget(item, Qgis.MessageLevel.Success, 0)
+    return item

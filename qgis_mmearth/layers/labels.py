@@ -15,6 +15,7 @@ from qgis.core import (
     QgsCoordinateTransform,
     QgsCsException,
     QgsDefaultValue,
+    QgsEditFormConfig,
     QgsEditorWidgetSetup,
     QgsExpression,
     QgsFeatureRequest,
@@ -28,6 +29,8 @@ from qgis.core import (
     QgsProviderRegistry,
     QgsRasterLayer,
     QgsRendererCategory,
+    QgsSimpleLineSymbolLayer,
+    QgsSymbolLayer,
     QgsVectorLayer,
     QgsVectorLayerFeatureSource,
 )
@@ -51,6 +54,7 @@ Classes = List[Dict[str, str]]  # rows with value, title, color, as the backend'
 # Name of each layer and the geometry that it holds, from the bottom of the group to its top.
 _KINDS = (("polygons", ogr.wkbMultiPolygon), ("lines", ogr.wkbMultiLineString),
           ("points", ogr.wkbPoint))  # fmt: skip
+_TAKEN_FIELDS = ("fid", "geom")  # by every table of a GeoPackage
 _UNCHOSEN = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"  # of QGIS's value map, for no value
 
 
@@ -73,6 +77,8 @@ class LabelCopies(NamedTuple):
     """A clone of the label raster, if it is one."""
     crs: QgsCoordinateReferenceSystem
     classes: Classes
+    field: str
+    """Of the class in the copy: the layers' own, which the backend names in what it says."""
 
 
 def create_label_layers(
@@ -106,6 +112,9 @@ def create_label_layers(
         if not layer.isValid():
             raise LinkError(f"{path} could not be written.", "Check the free space on the disk.")
         layer.setCustomProperty(LABELS_PROPERTY, True)
+        form = layer.editFormConfig()  # the class is chosen beforehand
+        form.setSuppress(QgsEditFormConfig.FeatureFormSuppress.SuppressOn)
+        layer.setEditFormConfig(form)
         layers.append(layer)
     set_classes(layers, classes)
     _add_group(layers, path.stem)
@@ -153,13 +162,11 @@ def siblings(layer: QgsMapLayer) -> List[QgsVectorLayer]:
     if not layer.customProperty(LABELS_PROPERTY):
         return [layer]
     path = file_of(layer)
-    names = [name for name, _kind in _KINDS]
-    found = [
-        other
-        for other in QgsProject.instance().mapLayers().values()
-        if other.customProperty(LABELS_PROPERTY) and file_of(other) == path
-    ]
-    return sorted(found, key=lambda one: names.index(_parts(one).get("layerName")))
+    found = {}  # by name, as a layer that was duplicated labels nothing anew
+    for other in QgsProject.instance().mapLayers().values():
+        if other.customProperty(LABELS_PROPERTY) and file_of(other) == path:
+            found.setdefault(_parts(other).get("layerName"), other)
+    return [found[name] for name, _kind in _KINDS if name in found] or [layer]
 
 
 def file_of(layer: QgsVectorLayer) -> str:
@@ -229,7 +236,7 @@ def copy_labels(
     if classes is None:
         classes = classes_of(layers, field)
     if isinstance(layers[0], QgsRasterLayer):
-        return LabelCopies((), layers[0].clone(), layers[0].crs(), classes)
+        return LabelCopies((), layers[0].clone(), layers[0].crs(), classes, "")
     systems = [layer.crs() for layer in layers if layer.crs().isValid()]
     target = systems[0] if systems else QgsCoordinateReferenceSystem()
     context = QgsProject.instance().transformContext()
@@ -250,7 +257,8 @@ def copy_labels(
                 QgsCoordinateTransform(layer.crs(), target, context),
             )
         )
-    return LabelCopies(tuple(copies), None, target, classes)
+    name = FIELD if field.lower() in _TAKEN_FIELDS else field
+    return LabelCopies(tuple(copies), None, target, classes, name)
 
 
 def write_copies(labels: LabelCopies, target: Path) -> Dict[str, Any]:
@@ -271,7 +279,7 @@ def write_copies(labels: LabelCopies, target: Path) -> Dict[str, Any]:
         return {"path": path, "layer": None, "field": None, "classes": labels.classes}
     dataset = _new_file(target)
     table = dataset.CreateLayer("labels", _reference_system(labels.crs), ogr.wkbUnknown)
-    table.CreateField(ogr.FieldDefn(FIELD, ogr.OFTString))
+    table.CreateField(ogr.FieldDefn(labels.field, ogr.OFTString))
     taken: set = set()
     dataset.StartTransaction()
     for copy in labels.copies:
@@ -282,7 +290,7 @@ def write_copies(labels: LabelCopies, target: Path) -> Dict[str, Any]:
             if number > 0 and number not in taken:
                 feature.SetFID(number)
             if value is not None:
-                feature.SetField(FIELD, value)
+                feature.SetField(labels.field, value)
             if not geometry.isNull():
                 feature.SetGeometry(ogr.CreateGeometryFromWkb(bytes(geometry.asWkb())))
             if table.CreateFeature(feature) != ogr.OGRERR_NONE:
@@ -293,7 +301,12 @@ def write_copies(labels: LabelCopies, target: Path) -> Dict[str, Any]:
             taken.add(feature.GetFID())
     dataset.CommitTransaction()
     del table, dataset  # closes the file
-    return {"path": str(target), "layer": "labels", "field": FIELD, "classes": labels.classes}
+    return {
+        "path": str(target),
+        "layer": "labels",
+        "field": labels.field,
+        "classes": labels.classes,
+    }
 
 
 def write_labels(
@@ -355,19 +368,33 @@ def _add_group(layers: List[QgsVectorLayer], name: str) -> None:
         group.insertLayer(0, layer).setExpanded(layer is layers[0])
 
 
-def _symbol(layer: QgsVectorLayer, color: str) -> Union[QgsFillSymbol, QgsMarkerSymbol]:
+def _symbol(
+    layer: QgsVectorLayer, color: str
+) -> Union[QgsFillSymbol, QgsLineSymbol, QgsMarkerSymbol]:
     """Return how a class looks: its colour, with an outline that is seen on any picture."""
     shade = QColor(color)
     strong = ",".join(map(str, (shade.red(), shade.green(), shade.blue(), 255)))
     pale = ",".join(map(str, (shade.red(), shade.green(), shade.blue(), FILL_ALPHA)))
     kind = _parts(layer).get("layerName")
     if kind == "polygons":
-        look = {"color": pale, "outline_color": strong, "outline_width": "0.6"}
-        return QgsFillSymbol.createSimple(look)
+        symbol = QgsFillSymbol.createSimple({"color": pale, "outline_style": "no"})
+        symbol.appendSymbolLayer(_casing())
+        line = {"line_color": strong, "line_width": "0.6"}
+        symbol.appendSymbolLayer(QgsSimpleLineSymbolLayer.create(line))
+        return symbol
     if kind == "lines":
-        return QgsLineSymbol.createSimple({"color": strong, "width": "0.8"})
+        symbol = QgsLineSymbol.createSimple({"line_color": strong, "line_width": "0.6"})
+        symbol.insertSymbolLayer(0, _casing())
+        return symbol
     look = {"color": strong, "outline_color": "white", "size": "2.6"}
     return QgsMarkerSymbol.createSimple(look)
+
+
+def _casing() -> QgsSymbolLayer:
+    """Return what lies below a line, so that it is seen on a map of its own colour, too."""
+    casing = QgsSimpleLineSymbolLayer.create({"line_color": "white", "line_width": "1.2"})
+    casing.setLocked(True)  # the symbol's colour is that of the class
+    return casing
 
 
 def _keep_style(layer: QgsVectorLayer) -> None:

@@ -77,11 +77,26 @@ def open_output(name: str, path: str, title: str, result: Result) -> Optional[Qg
 
 
 def add_to_project(
-    layers: List[QgsMapLayer], group_name: str, project: Optional[QgsProject] = None
+    layers: List[QgsMapLayer],
+    group_name: str,
+    project: Optional[QgsProject] = None,
+    below: str = "",
 ) -> QgsLayerTreeGroup:
-    """Add layers, from bottom to top, to a new group at the top of the project."""
+    """Add layers, from bottom to top, to a new group.
+
+    Args:
+        layers: from ``open_results``.
+        group_name: of the new group.
+        project: QGIS's own if None.
+        below: identifier of a layer that is to stay in sight above the group; the group stands at
+            the top if there is none.
+    """
     project = project or QgsProject.instance()
-    group = project.layerTreeRoot().insertGroup(0, group_name)
+    root = project.layerTreeRoot()
+    above = root.findLayer(below)
+    while above is not None and above.parent() != root:
+        above = above.parent()
+    group = root.insertGroup(root.children().index(above) + 1 if above else 0, group_name)
     rasters = [layer for layer in layers if isinstance(layer, QgsRasterLayer)]
     for layer in layers:
         project.addMapLayer(layer, False)

@@ -25,15 +25,15 @@ from qgis.core import (
 )
 from qgis.PyQt.QtCore import QMetaObject, Qt
 
-from ... import paths, shared
+from ... import paths, shared, teaching
 from ...compat import SOURCE_RASTER, SOURCE_VECTOR
 from ...layers import labels
 from ...link.errors import LinkError
 from .base import RastersParameter
 from .model import BAND_HELP, ModelAlgorithm
 
-PROTOCOLS = ["quick", "adapter", "full"]
-LOSSES = ["cross-entropy", "dice", "focal", "lovasz", "boundary-cross-entropy"]
+PROTOCOLS = list(teaching.PROTOCOLS)
+LOSSES = list(teaching.LOSSES)
 
 
 class LabelsParameter(QgsProcessingParameterFeatureSource):

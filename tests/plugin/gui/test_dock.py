@@ -26,7 +26,13 @@ CHECKED, UNCHECKED = Qt.CheckState.Checked, Qt.CheckState.Unchecked
 
 
 @pytest.fixture
-def open_panel(iface, home):
+def panel_home(kept_home):
+    """Starting a backend takes longer than most of these tests."""
+    return kept_home
+
+
+@pytest.fixture
+def open_panel(iface, panel_home):
     """Return a function that opens the panel; it is closed at the end."""
     docks = []
 
@@ -335,6 +341,11 @@ def test_tree_mask_by_choice(open_panel, corner, wait):
 
 
 class TestBackendButton:
+    @pytest.fixture
+    def panel_home(self, home):
+        """One of its own: here the backend comes and goes."""
+        return home
+
     def test_not_installed(self, open_panel, corner, wait, monkeypatch):
         monkeypatch.delenv("MMEARTH_PYTHON")
         shared.forget_backend()

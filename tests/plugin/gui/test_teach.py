@@ -23,7 +23,7 @@ from qgis_mmearth.layers import labels
 
 
 @pytest.fixture
-def teach(iface, home, small_scene):
+def teach(iface, kept_home, small_scene):
     """The tab, shown, with a small scene."""
     layer = QgsRasterLayer(str(small_scene), "Corner")
     QgsProject.instance().addMapLayer(layer)
@@ -34,8 +34,11 @@ def teach(iface, home, small_scene):
     dock.tabs.setCurrentWidget(dock.teachTab)
     dock.teach.dock = dock
     yield dock.teach
-    iface.messageBar().clearWidgets()
     dock.shut_down()
+    # A button that nobody hears any more goes, too.
+    shown = iface.messageBar().items()
+    assert not [item for item in shown if item.findChild(QPushButton, "useModelButton")]
+    iface.messageBar().clearWidgets()
     iface.mainWindow().removeDockWidget(dock)
     dock.deleteLater()
     QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
@@ -80,8 +83,8 @@ def test_object_names(teach):
         assert dock.findChild(QWidget, name) is not None, name
 
 
-def test_from_the_first_polygon_to_a_model(iface, teach, wait, home):
-    """New label layer (1), draw, Train (2), Use it (3): the map can be run."""
+def test_from_the_first_polygon_to_a_map(iface, teach, wait):
+    """New label layer (1), draw, Train (2): the map is there; Use it (3): others can be run."""
     teach.newLabelsButton.click()
     polygons = teach.labels.layers()[0]
     assert iface.activeLayer() is polygons and polygons.isEditable()
@@ -92,17 +95,20 @@ def test_from_the_first_polygon_to_a_model(iface, teach, wait, home):
     wait(ready(teach))
     assert column(teach, 2)[:3] == ["6", "6", "–"]
     assert int(column(teach, 3)[0].replace(",", "")) == 6 * 36
-    teach.modelNameEdit.setText("My corner")
+    teach.modelNameEdit.setText("My <corner>")
     before = QApplication.topLevelWidgets()
     teach.trainButton.click()
     assert teach.trainButton.text() == "Stop"
-    wait(lambda: teach._job is None)
+    draw(polygons, "1", [(150, 150)])  # what is drawn meanwhile is for the next one
+    wait(lambda: not teach.training.running)
     said = words(teach.teachStatusLabel)
-    assert re.search(r"My corner is ready: \d+ % right .* \(random forest \d+ %\)", said), said
+    assert re.search(r"My &lt;corner&gt; is ready: \d+ % right .* \(random forest \d+ %\)", said), (
+        said
+    )
     assert polygons.isModified()  # the layer is as it was
     assert not [w for w in QApplication.topLevelWidgets() if w.isModal() and w not in before]
-    (tuned,) = [model for model in shared.models() if model.title == "My corner"]
-    wait(lambda: "My corner is ready" in iface.messageBar().currentItem().text())
+    (tuned,) = [model for model in shared.models() if model.title == "My <corner>"]
+    wait(lambda: "My &lt;corner&gt; is ready" in iface.messageBar().currentItem().text())
     item = iface.messageBar().currentItem()
     assert item.findChild(QPushButton, "openReportButton") is not None
     assert list(tuned.folder.glob("*.html"))
@@ -112,6 +118,122 @@ def test_from_the_first_polygon_to_a_model(iface, teach, wait, home):
     assert dock.modelCombo.currentData().startswith(tuned.id + "/")
     wait(dock.runButton.isEnabled)
     assert teach.baseCombo.findData(tuned.id) >= 0
+    # The map lies below the labels, in their colours.
+    top = QgsProject.instance().layerTreeRoot().children()
+    assert [node.name() for node in top][::2] == ["Labels", "Corner"]
+    (mapped,) = [node.layer() for node in top[1].findLayers() if node.itemVisibilityChecked()]
+    legend = {row.label: row.color.name() for row in mapped.renderer().classes()}
+    named = {row["title"]: row["color"] for row in teach.classes.classes()}
+    assert legend == {title: named[title] for title in ("Water", "Trees")}
+    assert mapped.extent() == QgsProject.instance().mapLayersByName("Corner")[0].extent()
+    dock.tabs.setCurrentWidget(dock.teachTab)
+    wait(ready(teach))
+    assert column(teach, 2)[0] == "7"
+
+
+def test_stop_keeps_the_best_round(teach, wait):
+    teach.newLabelsButton.click()
+    polygons = teach.labels.layers()[0]
+    draw(polygons, "1", grid(10, 2))
+    draw(polygons, "2", grid(80, 2))
+    teach.adapterRadio.setChecked(True)
+    teach.validationSpin.setValue(0)
+    teach.modelNameEdit.setText("Stopped")
+    wait(ready(teach))
+    teach.trainButton.click()
+    wait(lambda: "Epoch 1" in words(teach.teachStatusLabel))
+    teach.trainButton.click()
+    assert not teach.trainButton.isEnabled() and "is kept" in words(teach.teachStatusLabel)
+    wait(lambda: not teach.training.running)
+    assert "Stopped is ready" in words(teach.teachStatusLabel)
+    assert [model.title for model in shared.models()][:1] == ["Stopped"]
+    assert len(QgsProject.instance().mapLayers()) == 4  # no map of it
+    assert teach.trainButton.text() == "Train" and teach.trainButton.isEnabled()
+
+
+class TestLive:
+    @pytest.fixture
+    def live(self, iface, teach, wait):
+        """The tab with labels of two classes and a first preview."""
+        iface.mapCanvas().setExtent(QgsProject.instance().mapLayersByName("Corner")[0].extent())
+        teach.newLabelsButton.click()
+        draw(teach.labels.layers()[0], "1", [(10, 10)])
+        draw(teach.labels.layers()[0], "2", [(80, 10)])
+        teach.liveCheck.click()
+        wait(lambda: "up to date" in words(teach.liveLabel))
+        yield teach
+        teach.live.stop()
+
+    def renewed(self, live, wait, change):
+        """Return the colours of the classes in the preview after a change."""
+        canvas = live.iface.mapCanvas()
+        own = set(QgsProject.instance().mapLayers())
+
+        def overlay():
+            return next((layer for layer in canvas.layers() if layer.id() not in own), None)
+
+        before = overlay().id()
+        change()
+        wait(lambda: overlay() is not None and overlay().id() != before)
+        return [row.color.name() for row in overlay().renderer().classes()[1:4]]
+
+    def test_it_follows_what_is_drawn_and_set(self, live, wait):
+        polygons = live.labels.layers()[0]
+
+        def first_of_its_class():
+            draw(polygons, "4", [(150, 100)])
+
+        water, _, third = self.renewed(live, wait, first_of_its_class)
+        assert third == live.classes.classes()[3]["color"]
+
+        def recolor():
+            live.classTable.selectRow(1)
+            live.classes.recolor("#123456")
+
+        assert self.renewed(live, wait, recolor) == [water, "#123456", third]
+        live.showCombo.setCurrentIndex(1)
+        assert not [
+            row.name() for row in live.iface.mapCanvas().layers() if row.name() == "classes"
+        ]
+
+    def test_each_place_to_label_is_another(self, live, wait):
+        canvas, seen = live.iface.mapCanvas(), []
+        for _ in range(3):
+            wait(live.nextButton.isEnabled)
+            live.nextButton.click()
+            seen.append(canvas.center())
+            wait(lambda: live.live._live._timer.isActive() or live.live._live._task)
+            wait(lambda: not (live.live._live._timer.isActive() or live.live._live._task))
+        assert min(one.distance(other) for one in seen for other in seen if one != other) > 100
+        assert len({point.asWkt() for point in seen}) == 3
+
+    def test_no_map_of_labels_that_are_gone(self, live, wait):
+        live.newLabelsButton.click()
+        wait(lambda: "Draw some labels" in words(live.liveLabel))
+        names = {layer.name() for layer in live.iface.mapCanvas().layers()}
+        assert live.live.is_on and "classes" not in names
+        draw(live.labels.layers()[0], "1", [(10, 10)])
+        draw(live.labels.layers()[0], "4", [(80, 10)])
+        wait(lambda: live.iface.mapCanvas().layers()[3].name() == "classes")
+
+    def test_why_it_ended_is_seen(self, live, wait):
+        live.dock.layersWidget.item(0).setCheckState(Qt.CheckState.Unchecked)
+        wait(lambda: not live.liveCheck.isChecked())
+        assert "Choose rasters" in words(live.liveLabel) and live.liveLabel.isVisibleTo(live)
+        assert not live.keepButton.isVisibleTo(live)
+
+    def test_keep_makes_a_model(self, live, wait):
+        draw(live.labels.layers()[0], "1", grid(10)[1:3])
+        draw(live.labels.layers()[0], "2", grid(80)[1:3])
+        live.mapCheck.setChecked(False)
+        live.fullRadio.setChecked(True)
+        name = live.modelNameEdit.placeholderText()
+        live.keepButton.click()
+        wait(lambda: not live.training.running)
+        assert words(live.teachStatusLabel).startswith(f"{name} is ready")
+        assert [model.title for model in shared.models()][:1] == [name]
+        assert live.quickRadio.isChecked() and live.live.is_on
+        assert live.modelNameEdit.placeholderText() == f"{name} 2"  # the next is told from it
 
 
 class TestCounts:
@@ -159,6 +281,19 @@ class TestClasses:
         rows = labels.classes_of([again], "class")
         assert "Water" not in [row["title"] for row in rows]
         assert rows[-1] == {"value": "10", "title": "Rice field", "color": "#123456"}
+
+    def test_what_the_table_shows_is_drawn(self, teach):
+        teach.newLabelsButton.click()
+        layers = teach.labels.layers()
+        teach.classes.show_classes(
+            [{"value": f"class-{n}", "title": f"Class {n}", "color": "#000000"} for n in (1, 2, 3)]
+        )
+        teach.classTable.selectRow(1)
+        teach.classTable.item(1, 1).setText("Rice field")
+        assert teach.classes.classes()[1]["value"] == labels.drawn_class(layers) == "rice_field"
+        teach.removeClassButton.click()
+        assert titles(teach) == ["Class 1", "Class 3"] and teach.classTable.currentRow() == 1
+        assert labels.drawn_class(layers) == "class-3"
 
     def test_names_that_are_taken_are_not(self, teach):
         teach.newLabelsButton.click()

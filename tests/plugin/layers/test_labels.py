@@ -8,6 +8,7 @@ from osgeo import gdal, ogr
 from qgis.core import (
     QgsCategorizedSymbolRenderer,
     QgsCoordinateReferenceSystem,
+    QgsEditFormConfig,
     QgsFeature,
     QgsFillSymbol,
     QgsGeometry,
@@ -122,6 +123,23 @@ class TestCreate:
         labels.create_label_layers(tmp_path / "Other.gpkg", CLASSES, UTM)
         assert labels.siblings(layers[2]) == layers
 
+    def test_a_duplicated_layer_labels_nothing_anew(self, layers):
+        draw(layers[1], QgsGeometry.fromWkt("LineString (0 0, 5 5)"), "forest")
+        layers[1].commitChanges()
+        QgsProject.instance().addMapLayer(layers[1].clone())
+        found = labels.siblings(layers[0])
+        assert len(found) == 3 and labels.count_features(found, "class") == {"forest": 1}
+
+    def test_each_layer_alone_tells_the_classes(self, layers):
+        for layer in layers:
+            again = QgsVectorLayer(layer.source(), "again", "ogr")
+            assert labels.classes_of([again], "class") == CLASSES
+
+    def test_no_form_comes_between_two_labels(self, layers):
+        off = QgsEditFormConfig.FeatureFormSuppress.SuppressOn
+        again = QgsVectorLayer(layers[0].source(), "again", "ogr")
+        assert {layer.editFormConfig().suppress() for layer in (*layers, again)} == {off}
+
 
 class TestWrite:
     def test_polygons_lines_and_points_with_unsaved_edits(self, layers, tmp_path):
@@ -160,6 +178,14 @@ class TestWrite:
         assert point.GetX() == pytest.approx(500000, abs=0.1)  # of the zone's central meridian
         assert point.GetY() == pytest.approx(1437206, abs=100)
         assert wgs.crs() == WGS
+
+    @pytest.mark.parametrize(("own", "copied"), [("kind", "kind"), ("fid", "class")])
+    def test_the_field_keeps_its_name(self, tmp_path, own, copied):
+        """The backend names it where values are missing."""
+        layer = memory(f"Polygon?field={own}:string", ["a", None])
+        source = labels.write_labels([layer], own, tmp_path / "copy.gpkg")
+        assert source["field"] == copied
+        assert [value for _, value, _ in written(source)] == ["a", None]
 
     def test_only_what_a_filter_shows(self, tmp_path):
         layer = memory("Polygon?crs=EPSG:4326&field=class:string", ["a", "b", "a"])

@@ -90,6 +90,17 @@ def test_group_on_top_with_the_map_shown(result, scene_layer):
     ]
 
 
+def test_group_below_what_stays_in_sight(scene_layer):
+    root = QgsProject.instance().layerTreeRoot()
+    drawn = QgsVectorLayer("Polygon", "Drawn", "memory")
+    QgsProject.instance().addMapLayer(drawn, False)
+    root.insertGroup(0, "Labels").addGroup("Of today").addLayer(drawn)
+    results.add_to_project([], "Map", below=drawn.id())
+    assert [node.name() for node in root.children()] == ["Labels", "Map", "Thailand"]
+    results.add_to_project([], "Other", below="gone")
+    assert [node.name() for node in root.children()] == ["Other", "Labels", "Map", "Thailand"]
+
+
 def test_file_names_are_never_taken_twice(tmp_path):
     first = results.output_paths(tmp_path, "scene_landcover", EVERYTHING)
     assert len(set(first.values())) == len(EVERYTHING)

@@ -2,7 +2,7 @@
 
 import threading
 
-from qgis.core import QgsApplication, QgsTask
+from qgis.core import QgsApplication, QgsTask, QgsTaskManager
 
 from qgis_mmearth import tasks
 from qgis_mmearth.link.errors import LinkError
@@ -79,3 +79,17 @@ def test_forgetting_a_task_that_is_over_does_nothing(wait):
     task = tasks.start(outcome.task(lambda task: 1))
     wait(lambda: outcome.done and not QgsApplication.taskManager().tasks(), 10)
     task.forget()
+
+
+def test_qgis_does_not_see_hidden_tasks(wait):
+    """Before QGIS 3.26 it tells of every task that has taken 5 s."""
+    seen, outcome = [], Outcome()
+    manager = QgsApplication.taskManager()
+    manager.statusChanged.connect(seen.append)
+    manager.taskAdded.connect(seen.append)
+    for _ in range(2):
+        tasks.start(tasks.Task("T", lambda _: 1, outcome.done.append, print, hidden=True))
+    wait(lambda: len(outcome.done) == 2, 10)
+    manager.statusChanged.disconnect(seen.append)
+    manager.taskAdded.disconnect(seen.append)
+    assert seen == [] and len(manager.findChildren(QgsTaskManager)) == 1

@@ -57,7 +57,6 @@ def tested_forests(
     seed: int = 0,
     trees: int = TREES,
     threads: int = 1,
-    watch: Callable[[float], None] = lambda share: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> NDArray[np.float32]:
     """Classify each pixel by a forest of its split.
@@ -71,7 +70,6 @@ def tested_forests(
         seed: of the trees.
         trees: number of trees of each forest.
         threads: forests that are grown side by side.
-        watch: called with the share that is done.
         cancelled: asked before each forest.
 
     Returns:
@@ -91,7 +89,6 @@ def tested_forests(
 
     with ThreadPoolExecutor(threads, "forests") as pool:
         grown = pool.map(grow, learned, tested)
-        for number, (others, found) in enumerate(zip(tested, grown, strict=True)):
+        for others, found in zip(tested, grown, strict=True):
             result[others] = found
-            watch((number + 1) / len(learned))
     return result

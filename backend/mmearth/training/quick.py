@@ -7,6 +7,7 @@ trained as the one that is kept.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,7 +35,7 @@ from mmearth.training.task import CurvePoint, Task, Tested, Trained, Watch
 MOST_FOLDS = 10
 SHARES = (0.25, 0.5, 1.0)  # of the units, for the learning curve; the last is the test proper
 CURVE_TREES = TREES // 2  # of the forests beside its earlier points; they take longer than all else
-# Of the progress: running the network, and training heads; then come the forests.
+# Of the progress: running the network, and training heads; forests may take the rest.
 SAMPLES_SHARE, HEADS_SHARE = 0.7, 0.15
 
 
@@ -72,7 +73,14 @@ def train(task: Task, watch: Watch) -> Trained:
     splits = _splits(labels, task.validation, task.seed)
 
     heads_end = SAMPLES_SHARE + HEADS_SHARE
-    head, *others = _heads(task, samples, plan, splits, watch.part(SAMPLES_SHARE, heads_end))
+    # Forests keep one core busy, and heads not even that: side by side they take half the time.
+    with ThreadPoolExecutor(1, "forests") as beside:
+        growing = beside.submit(_forests, task, samples, splits, watch) if splits else None
+        head, *others = _heads(task, samples, plan, splits, watch.part(SAMPLES_SHARE, heads_end))
+        if growing:
+            watch.report(heads_end, "Comparing with a random forest", None)
+        forests = growing.result() if growing else []
+    watch.check()
     options = {
         "base": {**config.model_dump(mode="json"), "classes": classes},
         "widths": list(plan.widths),
@@ -90,10 +98,8 @@ def train(task: Task, watch: Watch) -> Trained:
             "folds": len(splits.tested) if splits else 0,
         },
     )
-    if splits is None:
-        watch.report(1.0, "Trained", None)
-        return trained
-    return _test(task, trained, samples, splits, others, watch.part(heads_end, 1))
+    watch.report(1.0, "Trained", None)
+    return _tested(trained, samples, splits, others, forests) if splits else trained
 
 
 def _samples(task: Task, base: nn.Module, plan: Design, labels: Labels, watch: Watch) -> Samples:
@@ -179,58 +185,51 @@ def _scores(
     return scores
 
 
-def _test(
-    task: Task,
+def _tested(
     trained: Trained,
     samples: Samples,
     splits: _Splits,
     heads: list[Head],
-    watch: Watch,
+    forests: list[NDArray[np.float32]],
 ) -> Trained:
     """Add what is known of a trained head by those that were trained on its splits."""
     labels, folds = samples.labels, len(splits.tested)
     count, truth, units = len(labels.names), labels.classes, labels.units
     curve = []
-    for number, learned in enumerate(splits.learned):
-        turn = watch.part(number / len(SHARES), (number + 1) / len(SHARES))
+    for number, (learned, forest) in enumerate(zip(splits.learned, forests, strict=True)):
         some = heads[number * folds : (number + 1) * folds]
         scores = _scores(samples.columns, some, splits.tested, count)
-        trees = TREES if number + 1 == len(SHARES) else CURVE_TREES
-        forests = _forests(task, samples, learned, splits.tested, trees, turn)
         point = CurvePoint(
             units=float(np.mean([np.unique(units[part]).size for part in learned])),
             accuracy=float((scores.argmax(axis=1) == truth).mean()),
-            baseline=float((forests.argmax(axis=1) == truth).mean()),
+            baseline=float((forest.argmax(axis=1) == truth).mean()),
         )
         curve.append(point)
     probabilities, temperature = calibrated(scores, truth, units, splits.tested.argmax(axis=0))
     return replace(
         trained,
         tested=Tested(truth, probabilities, units),
-        baseline=Tested(truth, forests, units),
+        baseline=Tested(truth, forest, units),
         curve=tuple(curve),
         temperature=temperature,
     )
 
 
 def _forests(
-    task: Task,
-    samples: Samples,
-    learned: NDArray[np.bool_],
-    tested: NDArray[np.bool_],
-    trees: int,
-    watch: Watch,
-) -> NDArray[np.float32]:
-    """Return what a random forest of each split says of its tested pixels. (n, K)."""
-    return tested_forests(
-        samples.reflectance,
-        samples.labels.classes,
-        len(samples.labels.names),
-        learned,
-        tested,
-        seed=task.seed,
-        trees=trees,
-        threads=task.settings.cpu_threads,
-        watch=lambda share: watch.report(share, "Comparing with a random forest", None),
-        cancelled=watch.cancelled,
-    )
+    task: Task, samples: Samples, splits: _Splits, watch: Watch
+) -> list[NDArray[np.float32]]:
+    """Return what random forests say of the tested pixels, for each of ``SHARES``. (n, K) each."""
+    return [
+        tested_forests(
+            samples.reflectance,
+            samples.labels.classes,
+            len(samples.labels.names),
+            learned,
+            splits.tested,
+            seed=task.seed,
+            trees=TREES if number + 1 == len(SHARES) else CURVE_TREES,
+            threads=task.settings.cpu_threads,
+            cancelled=watch.cancelled,
+        )
+        for number, learned in enumerate(splits.learned)
+    ]

@@ -14,7 +14,7 @@ from qgis.core import QgsMapLayer, QgsProject, QgsRasterLayer, QgsVectorLayer
 from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 
 from .. import settings, shared, tasks
-from ..layers import labels, style
+from ..layers import label_copies, style
 from ..link.errors import LinkError
 from . import words
 
@@ -173,11 +173,11 @@ class LiveMode(QObject):
             return
         self._ask({**wanted, "kind": "preview", "extent": self._extent()}, drawn)
 
-    def _drawn(self, source: Dict[str, Any]) -> Optional[labels.LabelCopies]:
+    def _drawn(self, source: Dict[str, Any]) -> Optional[label_copies.LabelCopies]:
         """Take the labels as they stand; None if no layer is watched."""
         if not self._watched:
             return None
-        return labels.copy_labels(self._watched, source["field"], source["classes"])
+        return label_copies.copy_labels(self._watched, source["field"], source["classes"])
 
     def _extent(self) -> Dict[str, Any]:
         view = self._canvas.mapSettings()
@@ -187,7 +187,7 @@ class LiveMode(QObject):
         bounds = [box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum()]
         return {"bounds": bounds, "crs": crs.authid() or crs.toWkt()}
 
-    def _ask(self, spec: Dict[str, Any], drawn: Optional[labels.LabelCopies]) -> None:
+    def _ask(self, spec: Dict[str, Any], drawn: Optional[label_copies.LabelCopies]) -> None:
         self._number += 1
         outputs = {kind: str(self._folder / f"{kind}-{self._number}.tif") for kind in KINDS}
         copy = self._folder / f"labels-{self._number}.gpkg"
@@ -199,7 +199,7 @@ class LiveMode(QObject):
             shared.backend().client(lambda: self._folder != folder)
             ready = {**spec, "outputs": outputs}
             if drawn is not None:
-                ready["labels"] = labels.write_copies(drawn, copy)
+                ready["labels"] = label_copies.write_copies(drawn, copy)
 
             def report(state):
                 if state["state"] == "queued":

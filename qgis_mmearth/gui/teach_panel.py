@@ -9,7 +9,7 @@ from qgis.PyQt.QtCore import pyqtSignal
 from qgis.PyQt.QtWidgets import QWidget
 
 from .. import paths, shared
-from ..layers import labels
+from ..layers import label_copies, labels
 from ..link.catalog import Model
 from ..link.errors import LinkError
 from . import words
@@ -292,7 +292,7 @@ class TeachPanel(QWidget, FORM):
             ready = {
                 **spec,
                 "inputs": self.layers.copied(spec["inputs"]),
-                "labels": labels.write_copies(copies, target),
+                "labels": label_copies.write_copies(copies, target),
             }
             try:
                 return shared.backend().client().plan(ready), rasters
@@ -302,11 +302,11 @@ class TeachPanel(QWidget, FORM):
 
         return work
 
-    def _copy_labels(self) -> Optional[labels.LabelCopies]:
+    def _copy_labels(self) -> Optional[label_copies.LabelCopies]:
         """Take the labels as they stand; None, with words, if they cannot be."""
         layers, field = self.labels.layers(), self.labels.field()
         try:
-            return labels.copy_labels(layers, field, self._wanted_classes())
+            return label_copies.copy_labels(layers, field, self._wanted_classes())
         except LinkError as error:
             self._say(words.problem(error.message, error.advice), "error")
             return None

@@ -11,7 +11,7 @@ from qgis.PyQt import sip
 from qgis.PyQt.QtCore import QObject, QTimer, pyqtSignal
 
 from .. import settings, shared, tasks
-from ..layers import labels, results
+from ..layers import label_copies, results
 from ..link.errors import LinkError
 from . import map_files, teach_result, words
 from .layer_list import LayerList
@@ -65,7 +65,7 @@ class Training(QObject):
         """True from ``stop`` until it is over."""
         return self._task is not None and self._task.isCanceled()
 
-    def start(self, spec: Spec, copies: labels.LabelCopies, below: Optional[str]) -> None:
+    def start(self, spec: Spec, copies: label_copies.LabelCopies, below: Optional[str]) -> None:
         """Train a model.
 
         Args:
@@ -80,7 +80,7 @@ class Training(QObject):
             ready = {**spec, "inputs": self._layers.copied(spec["inputs"])}
             try:
                 job = shared.backend().run_job(
-                    {**ready, "labels": labels.write_copies(copies, target)},
+                    {**ready, "labels": label_copies.write_copies(copies, target)},
                     tasks.job_report(task),
                     task.isCanceled,
                 )

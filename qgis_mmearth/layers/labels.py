@@ -1,26 +1,19 @@
-"""Layers that labels are drawn in, and the way of labels to the backend.
-
-Labels go by reference like everything else: the features of the layers, as they stand and with
-edits that are not saved yet, are copied to a file that the backend reads.
-"""
+"""Layers that labels are drawn in, and the classes of layers that hold labels."""
 
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 from osgeo import ogr, osr
 from qgis.core import (
     NULL,
     QgsCategorizedSymbolRenderer,
     QgsCoordinateReferenceSystem,
-    QgsCoordinateTransform,
-    QgsCsException,
     QgsDefaultValue,
     QgsEditFormConfig,
     QgsEditorWidgetSetup,
     QgsExpression,
     QgsFeatureRequest,
     QgsFillSymbol,
-    QgsGeometry,
     QgsLineSymbol,
     QgsMapLayer,
     QgsMarkerSymbol,
@@ -32,12 +25,10 @@ from qgis.core import (
     QgsSimpleLineSymbolLayer,
     QgsSymbolLayer,
     QgsVectorLayer,
-    QgsVectorLayerFeatureSource,
 )
 from qgis.PyQt.QtGui import QColor
 
 from ..link.errors import LinkError
-from . import stack
 
 FIELD = "class"
 LABELS_PROPERTY = "mmearth/labels"  # set on layers made here
@@ -54,31 +45,7 @@ Classes = List[Dict[str, str]]  # rows with value, title, color, as the backend'
 # Name of each layer and the geometry that it holds, from the bottom of the group to its top.
 _KINDS = (("polygons", ogr.wkbMultiPolygon), ("lines", ogr.wkbMultiLineString),
           ("points", ogr.wkbPoint))  # fmt: skip
-_TAKEN_FIELDS = ("fid", "geom")  # by every table of a GeoPackage
 _UNCHOSEN = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"  # of QGIS's value map, for no value
-
-
-class _Copy(NamedTuple):
-    """A layer as it stands, to be read in any thread."""
-
-    source: QgsVectorLayerFeatureSource
-    index: int
-    """Of the class field."""
-    name: str
-    transform: QgsCoordinateTransform
-
-
-class LabelCopies(NamedTuple):
-    """Labels as they stand, to be written in any thread."""
-
-    copies: Tuple[_Copy, ...]
-    """Of vector layers."""
-    raster: Optional[QgsRasterLayer]
-    """A clone of the label raster, if it is one."""
-    crs: QgsCoordinateReferenceSystem
-    classes: Classes
-    field: str
-    """Of the class in the copy: the layers' own, which the backend names in what it says."""
 
 
 def create_label_layers(
@@ -101,9 +68,9 @@ def create_label_layers(
     """
     if path.exists():
         raise LinkError(f"{path.name} is there already.", "Choose another name.")
-    dataset = _new_file(path)
+    dataset = new_file(path)
     for name, kind in _KINDS:
-        table = dataset.CreateLayer(name, _reference_system(crs), kind)
+        table = dataset.CreateLayer(name, reference_system(crs), kind)
         table.CreateField(ogr.FieldDefn(FIELD, ogr.OFTString))
     del table, dataset  # closes the file
     layers = []
@@ -183,7 +150,7 @@ def count_features(layers: List[QgsVectorLayer], field: str) -> Dict[str, int]:
             continue
         request = QgsFeatureRequest().setFlags(QgsFeatureRequest.Flag.NoGeometry)
         for feature in layer.getFeatures(request.setSubsetOfAttributes([index])):
-            value = _text(feature.attribute(index))
+            value = class_text(feature.attribute(index))
             if value is not None:
                 counts[value] = counts.get(value, 0) + 1
     return counts
@@ -220,126 +187,12 @@ def free_color(classes: Classes) -> str:
     return next(free, PALETTE[len(classes) % len(PALETTE)])
 
 
-def copy_labels(
-    layers: List[QgsMapLayer], field: Optional[str], classes: Optional[Classes] = None
-) -> LabelCopies:
-    """Take from layers what ``write_copies`` needs; in the main thread, and quick.
-
-    Args:
-        layers: vector layers with the field, or one label raster.
-        field: holds the class; None for a label raster.
-        classes: to learn; those of ``classes_of`` if None.
+def new_file(path: Path) -> ogr.DataSource:
+    """Begin a GeoPackage.
 
     Raises:
-        LinkError: if a layer lacks the field.
+        LinkError: if it cannot be written.
     """
-    if classes is None:
-        classes = classes_of(layers, field)
-    if isinstance(layers[0], QgsRasterLayer):
-        return LabelCopies((), layers[0].clone(), layers[0].crs(), classes, "")
-    systems = [layer.crs() for layer in layers if layer.crs().isValid()]
-    target = systems[0] if systems else QgsCoordinateReferenceSystem()
-    context = QgsProject.instance().transformContext()
-    copies = []
-    for layer in layers:
-        index = layer.fields().lookupField(field)
-        if index < 0:
-            known = ", ".join(layer.fields().names()) or "none"
-            raise LinkError(
-                f"{layer.name()} has no field {field}; it has {known}.",
-                "Choose the field that holds the class of each feature.",
-            )
-        copies.append(
-            _Copy(
-                QgsVectorLayerFeatureSource(layer),
-                index,
-                layer.name(),
-                QgsCoordinateTransform(layer.crs(), target, context),
-            )
-        )
-    name = FIELD if field.lower() in _TAKEN_FIELDS else field
-    return LabelCopies(tuple(copies), None, target, classes, name)
-
-
-def write_copies(labels: LabelCopies, target: Path) -> Dict[str, Any]:
-    """Write what ``copy_labels`` took; in any thread.
-
-    Args:
-        labels: from ``copy_labels``.
-        target: of the new GeoPackage; a label raster that is a file already stays where it is.
-
-    Returns:
-        A ``LabelSource`` of the backend's interface.
-
-    Raises:
-        LinkError: if a layer cannot be copied.
-    """
-    if labels.raster is not None:
-        path = stack.reference(labels.raster, target.parent)["path"]
-        return {"path": path, "layer": None, "field": None, "classes": labels.classes}
-    dataset = _new_file(target)
-    table = dataset.CreateLayer("labels", _reference_system(labels.crs), ogr.wkbUnknown)
-    table.CreateField(ogr.FieldDefn(labels.field, ogr.OFTString))
-    taken: set = set()
-    dataset.StartTransaction()
-    for copy in labels.copies:
-        # What the backend says of a feature by its number is to be found in the user's layer, so
-        # those that are not saved yet, whose numbers are below 0, take what is left.
-        for number, geometry, value in sorted(_features(copy), key=lambda row: row[0] <= 0):
-            feature = ogr.Feature(table.GetLayerDefn())
-            if number > 0 and number not in taken:
-                feature.SetFID(number)
-            if value is not None:
-                feature.SetField(labels.field, value)
-            if not geometry.isNull():
-                feature.SetGeometry(ogr.CreateGeometryFromWkb(bytes(geometry.asWkb())))
-            if table.CreateFeature(feature) != ogr.OGRERR_NONE:
-                raise LinkError(
-                    f"The labels could not be copied to {target}.",
-                    "Check the free space on the disk.",
-                )
-            taken.add(feature.GetFID())
-    dataset.CommitTransaction()
-    del table, dataset  # closes the file
-    return {
-        "path": str(target),
-        "layer": "labels",
-        "field": labels.field,
-        "classes": labels.classes,
-    }
-
-
-def write_labels(
-    layers: List[QgsMapLayer],
-    field: Optional[str],
-    target: Path,
-    classes: Optional[Classes] = None,
-) -> Dict[str, Any]:
-    """Copy the labels of layers to a file, and leave the layers as they are.
-
-    Everything at once, in the thread of the layers; see ``copy_labels`` and ``write_copies``.
-    """
-    return write_copies(copy_labels(layers, field, classes), target)
-
-
-def _features(copy: _Copy) -> Iterator[Tuple[int, QgsGeometry, Optional[str]]]:
-    """Yield number, geometry in the target's coordinates and class."""
-    request = QgsFeatureRequest().setSubsetOfAttributes([copy.index])
-    for feature in copy.source.getFeatures(request):
-        geometry = feature.geometry()
-        try:
-            geometry.transform(copy.transform)
-        except QgsCsException as error:
-            raise LinkError(
-                f"Feature {feature.id()} of {copy.name} lies where the coordinates cannot be "
-                f"expressed in {copy.transform.destinationCrs().userFriendlyIdentifier()}.",
-                "Move it, or correct the coordinate system of the layer.",
-                details=str(error),
-            ) from error
-        yield feature.id(), geometry, _text(feature.attribute(copy.index))
-
-
-def _new_file(path: Path) -> ogr.DataSource:
     try:
         dataset = ogr.GetDriverByName("GPKG").CreateDataSource(str(path))
     except RuntimeError:  # if another plugin has switched on GDAL's exceptions
@@ -352,7 +205,8 @@ def _new_file(path: Path) -> ogr.DataSource:
     return dataset
 
 
-def _reference_system(crs: QgsCoordinateReferenceSystem) -> Optional[osr.SpatialReference]:
+def reference_system(crs: QgsCoordinateReferenceSystem) -> Optional[osr.SpatialReference]:
+    """Return GDAL's own of a coordinate system; None if it is not valid."""
     if not crs.isValid():
         return None
     system = osr.SpatialReference()
@@ -410,7 +264,7 @@ def _parts(layer: QgsMapLayer) -> Dict[str, Any]:
     return QgsProviderRegistry.instance().decodeUri(layer.providerType(), layer.source())
 
 
-def _text(value: Any) -> Optional[str]:
+def class_text(value: Any) -> Optional[str]:
     """Return a class as the backend writes it; None for an empty value."""
     if value is None or value == NULL:
         return None
@@ -429,8 +283,8 @@ def _widget_rows(layer: QgsVectorLayer, field: str) -> Iterator[Tuple[str, str, 
         entries = [entries]
     for entry in entries:
         for title, value in entry.items():
-            if value != _UNCHOSEN and _text(value) is not None:
-                yield _text(value), str(title), ""
+            if value != _UNCHOSEN and class_text(value) is not None:
+                yield class_text(value), str(title), ""
 
 
 def _category_rows(layer: QgsVectorLayer, field: str) -> Iterator[Tuple[str, str, str]]:
@@ -440,8 +294,8 @@ def _category_rows(layer: QgsVectorLayer, field: str) -> Iterator[Tuple[str, str
             for category in renderer.categories():
                 values = category.value()
                 for value in values if isinstance(values, list) else [values]:
-                    if _text(value) is not None:
-                        yield _text(value), category.label(), category.symbol().color().name()
+                    if class_text(value) is not None:
+                        yield class_text(value), category.label(), category.symbol().color().name()
 
 
 def _palette_rows(layer: QgsRasterLayer) -> Iterator[Tuple[str, str, str]]:
@@ -449,4 +303,4 @@ def _palette_rows(layer: QgsRasterLayer) -> Iterator[Tuple[str, str, str]]:
     if isinstance(renderer, QgsPalettedRasterRenderer):
         for entry in renderer.classes():
             if entry.value != 0:  # 0 is unlabelled
-                yield _text(float(entry.value)), entry.label, entry.color.name()
+                yield class_text(float(entry.value)), entry.label, entry.color.name()

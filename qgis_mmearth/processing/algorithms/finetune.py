@@ -27,7 +27,7 @@ from qgis.PyQt.QtCore import QMetaObject, Qt
 
 from ... import paths, shared, teaching
 from ...compat import SOURCE_RASTER, SOURCE_VECTOR
-from ...layers import labels
+from ...layers import label_copies, labels
 from ...link.errors import LinkError
 from .base import RastersParameter
 from .model import BAND_HELP, ModelAlgorithm
@@ -205,7 +205,7 @@ class FinetuneAlgorithm(ModelAlgorithm):
         target = scratch / f"labels-{uuid.uuid4().hex[:8]}.gpkg"
         return {
             **super().spec(parameters, context, scratch),
-            "labels": labels.write_copies(self._labels, target),
+            "labels": label_copies.write_copies(self._labels, target),
         }
 
     def request(self, parameters, context):
@@ -276,7 +276,7 @@ class FinetuneAlgorithm(ModelAlgorithm):
             name, title, options=options, usesStaticStrings=True, defaultValue=options[0]
         )
 
-    def _take_labels(self, parameters, context) -> labels.LabelCopies:
+    def _take_labels(self, parameters, context) -> label_copies.LabelCopies:
         """Take the labels as they stand.
 
         Raises:
@@ -285,7 +285,7 @@ class FinetuneAlgorithm(ModelAlgorithm):
         value = parameters.get(self.LABELS)
         layer = _layer_of(value, context)
         if not isinstance(layer, QgsVectorLayer):
-            return labels.copy_labels([layer], None)
+            return label_copies.copy_labels([layer], None)
         field = self.parameterAsString(parameters, self.FIELD, context)
         layers = [part for part in _parts(layer, value) if part.fields().lookupField(field) >= 0]
         if not layers:
@@ -299,7 +299,7 @@ class FinetuneAlgorithm(ModelAlgorithm):
         classes = labels.classes_of(layers, field)
         if _only_selected(value):
             layers = [_selected(layer)]
-        return labels.copy_labels(layers, field, _drawn(classes, layers, field))
+        return label_copies.copy_labels(layers, field, _drawn(classes, layers, field))
 
 
 def _layer_of(value, context) -> QgsMapLayer:

@@ -22,7 +22,7 @@ from qgis.core import (
 )
 from qgis.PyQt.QtGui import QColor
 
-from qgis_mmearth.layers import labels
+from qgis_mmearth.layers import label_copies, labels
 from qgis_mmearth.link.errors import LinkError
 
 UTM = QgsCoordinateReferenceSystem("EPSG:32648")
@@ -31,6 +31,10 @@ CLASSES = [
     {"value": "forest", "title": "Dense forest", "color": "#117733"},
     {"value": "it's", "title": "Quoted", "color": "#ddcc77"},
 ]
+
+
+def write_labels(layers, field, target, classes=None):
+    return label_copies.write_copies(label_copies.copy_labels(layers, field, classes), target)
 
 
 def square(x=0.0, y=0.0, size=10.0):
@@ -148,7 +152,7 @@ class TestWrite:
         draw(layers[0], square(20), "it's")
         draw(layers[1], QgsGeometry.fromPolylineXY([QgsPointXY(0, 0), QgsPointXY(5, 5)]), "forest")
         draw(layers[2], QgsGeometry.fromPointXY(QgsPointXY(1, 1)), "forest")
-        source = labels.write_labels(layers, "class", tmp_path / "out.gpkg")
+        source = write_labels(layers, "class", tmp_path / "out.gpkg")
         rows = written(source)
         assert [row[1] for row in rows] == ["forest", "it's", "forest", "forest"]
         kinds = ["POLYGON", "POLYGON", "LINESTRING", "POINT"]
@@ -163,14 +167,14 @@ class TestWrite:
         first, second = sorted(feature.id() for feature in layers[0].getFeatures())
         layers[0].deleteFeature(first)
         layers[0].changeGeometry(second, square(100))
-        ((number, _, shape),) = written(labels.write_labels(layers, "class", tmp_path / "o.gpkg"))
+        ((number, _, shape),) = written(write_labels(layers, "class", tmp_path / "o.gpkg"))
         assert number == second and "100 0" in shape
 
     def test_each_layers_own_coordinates(self, tmp_path):
         utm = memory("Polygon?crs=EPSG:32648&field=class:string", ["a"], square(500000, 1500000))
         wgs = memory("Point?crs=EPSG:4326&field=class:string", ["a"],
                      QgsGeometry.fromPointXY(QgsPointXY(105.0, 13.0)))  # fmt: skip
-        source = labels.write_labels([utm, wgs], "class", tmp_path / "out.gpkg")
+        source = write_labels([utm, wgs], "class", tmp_path / "out.gpkg")
         dataset = ogr.Open(source["path"])
         assert dataset.GetLayer(0).GetSpatialRef().GetAuthorityCode(None) == "32648"
         features = list(dataset.GetLayer(0))  # own their geometries
@@ -183,31 +187,31 @@ class TestWrite:
     def test_the_field_keeps_its_name(self, tmp_path, own, copied):
         """The backend names it where values are missing."""
         layer = memory(f"Polygon?field={own}:string", ["a", None])
-        source = labels.write_labels([layer], own, tmp_path / "copy.gpkg")
+        source = write_labels([layer], own, tmp_path / "copy.gpkg")
         assert source["field"] == copied
         assert [value for _, value, _ in written(source)] == ["a", None]
 
     def test_only_what_a_filter_shows(self, tmp_path):
         layer = memory("Polygon?crs=EPSG:4326&field=class:string", ["a", "b", "a"])
         layer.setSubsetString("\"class\" = 'b'")
-        rows = written(labels.write_labels([layer], "class", tmp_path / "out.gpkg"))
+        rows = written(write_labels([layer], "class", tmp_path / "out.gpkg"))
         assert [row[1] for row in rows] == ["b"]
         assert labels.count_features([layer], "class") == {"b": 1}
 
     def test_numbers_and_empty_values(self, tmp_path):
         layer = memory("Polygon?crs=EPSG:4326&field=code:double", [3.0, None, 1.5])
-        source = labels.write_labels([layer], "code", tmp_path / "out.gpkg")
+        source = write_labels([layer], "code", tmp_path / "out.gpkg")
         assert [row[1] for row in written(source)] == ["3", None, "1.5"]
         assert [row["value"] for row in source["classes"]] == ["1.5", "3"]
         assert len({row["color"] for row in source["classes"]}) == 2
 
     def test_written_in_another_thread(self, layers, tmp_path):
         draw(layers[0], square(), "forest")
-        copies = labels.copy_labels(layers, "class")
+        copies = label_copies.copy_labels(layers, "class")
         layers[0].rollBack()  # what was taken stays as it was
         found = []
         thread = threading.Thread(
-            target=lambda: found.append(labels.write_copies(copies, tmp_path / "out.gpkg"))
+            target=lambda: found.append(label_copies.write_copies(copies, tmp_path / "out.gpkg"))
         )
         thread.start()
         thread.join()
@@ -215,10 +219,10 @@ class TestWrite:
 
     def test_a_field_that_is_not_there(self, layers, tmp_path):
         with pytest.raises(LinkError, match="has no field kind; it has fid, class"):
-            labels.write_labels(layers, "kind", tmp_path / "out.gpkg")
+            write_labels(layers, "kind", tmp_path / "out.gpkg")
 
     def test_chosen_classes(self, layers, tmp_path):
-        source = labels.write_labels(layers, "class", tmp_path / "out.gpkg", CLASSES[:1])
+        source = write_labels(layers, "class", tmp_path / "out.gpkg", CLASSES[:1])
         assert source["classes"] == CLASSES[:1]
 
 
@@ -244,7 +248,7 @@ class TestClasses:
             QgsPalettedRasterRenderer.Class(2, QColor("#00ff00"), "Trees"),
         ]
         layer.setRenderer(QgsPalettedRasterRenderer(layer.dataProvider(), 1, entries))
-        source = labels.write_labels([layer], None, tmp_path / "unused.gpkg")
+        source = write_labels([layer], None, tmp_path / "unused.gpkg")
         assert source == {
             "path": str(path),
             "layer": None,

@@ -1,8 +1,8 @@
 """Borders of a forest map: boundary-weighted loss and detail-preserving stem, with and without.
 
 Dense labels of the Brazilian Amazon (Bragagnolo et al.), split by tile; both see the same crops
-in the same order for as many steps. ``--data`` names the folder that holds ``amazon_rgb``. About half
-an hour on a processor.
+in the same order for as many steps. ``--data`` names the folder that holds ``amazon_rgb``. About
+half an hour on a processor.
 """
 
 from __future__ import annotations

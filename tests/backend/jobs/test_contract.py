@@ -80,16 +80,10 @@ def install(_scene, folder) -> api.InstallSpec:
 
 
 def preview(scene, folder) -> api.PreviewSpec:
-    drawn = scene.with_name("drawn.gpkg")
-    squares = [shapely.box(x, 5_399_300, x + 100, 5_399_400) for x in (600_500, 600_900)]
-    pyogrio.raw.write(
-        drawn, shapely.to_wkb(squares), field_data=[np.array(["a", "b"], object)],
-        fields=["class"], geometry_type="Polygon", crs="EPSG:32632",
-    )  # fmt: skip
     return api.PreviewSpec(
         inputs=[api.RasterInput(path=str(scene))],
         model="tiny",
-        labels=api.LabelSource(path=str(drawn), field="class"),
+        labels=drawn(scene),
         outputs=api.PreviewOutputs(classes=str(folder / "classes.tif")),
     )
 

@@ -16,7 +16,7 @@ from mmearth.models.encoders.pyramid import FULL, deepest
 from mmearth.models.encoders.vit import ViTEncoder
 from mmearth.models.registry import build_network, register_encoder
 from mmearth.models.smp import smp
-from mmearth.training.design import HYPERCOLUMN, load_base
+from mmearth.training.design import HYPERCOLUMN, load_base, load_whole
 
 SCENE = "-scene"  # ends the names of encoders whose maps have no even strides
 ENCODERS_ONLY = {"features", "scene"}  # decoders that give no map
@@ -28,8 +28,8 @@ def build_base(
     """Build a network for new classes on a base.
 
     A base that maps keeps its encoder and decoder, and of its head the rows of classes that have
-    the name or title of a new one. An encoder gets a U-Net decoder; a vision transformer learned
-    upsampling of its tokens.
+    the name or title of a new one. One with a head on hypercolumns keeps that if it knows them all.
+    An encoder gets a U-Net decoder; a vision transformer learned upsampling of its tokens.
 
     Args:
         card: of the base.
@@ -49,7 +49,13 @@ def build_base(
             "Choose a model or an encoder with weights of its own.",
         )
     bands = len(card.bands)
-    old, old_config = (None, _config(card)) if from_scratch else load_base(card)[:2]
+    old: nn.Module | None
+    if from_scratch:
+        old, old_config = None, _config(card)
+    elif knows(card, names):
+        old, old_config = load_whole(card), card.network
+    else:
+        old, old_config = load_base(card)[:2]
     maps = old_config.decoder not in ENCODERS_ONLY
     config = old_config if maps else _with_decoder(old_config)
     torch.manual_seed(seed)
@@ -62,6 +68,11 @@ def build_base(
         _load_encoder(network, old)
     cost = multiply_adds_per_pixel(network, bands, max(64, 2 * card.stride))
     return config.model_copy(update={"multiply_adds_per_pixel": max(1.0, cost)}), network
+
+
+def knows(card: ModelCard, names: Sequence[str]) -> bool:
+    """Tell whether all of the classes are, by name or title, among those of a base."""
+    return {name.casefold() for name in names} <= set(_rows(card))
 
 
 def head_name(network: nn.Module) -> str:
@@ -103,10 +114,15 @@ def _load_all_but_head(network: nn.Module, old: nn.Module) -> None:
     network.load_state_dict({**old.state_dict(), **kept})
 
 
+def _rows(card: ModelCard) -> dict[str, int]:
+    """Return the place of each class in a base's result, by name and by title."""
+    return {name.casefold(): place for place, row in enumerate(card.classes)
+            for name in (row.name, row.title)}  # fmt: skip
+
+
 def _copy_rows(network: nn.Module, old: nn.Module, card: ModelCard, names: Sequence[str]) -> None:
     """Give classes that the base knows their rows of its head."""
-    known = {name.casefold(): place for place, row in enumerate(card.classes)
-             for name in (row.name, row.title)}  # fmt: skip
+    known = _rows(card)
     new_head, old_head = (part.get_submodule(head_name(part)) for part in (network, old))
     with torch.no_grad():
         for number, name in enumerate(names):

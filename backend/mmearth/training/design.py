@@ -66,11 +66,8 @@ def design(base: nn.Module, bands: int, stride: int) -> Design:
     return Design(chosen, widths, (Member(widths[0]), Member(sum(widths), DROPOUT)))
 
 
-def load_base(card: ModelCard) -> tuple[nn.Module, NetworkConfig, int]:
-    """Build what a head can be built on, with its weights; of a head, what that one is built on.
-
-    Returns:
-        The network in evaluation mode, how it is built, and its number of classes.
+def load_whole(card: ModelCard) -> nn.Module:
+    """Build a model's network, with its weights, in evaluation mode.
 
     Raises:
         ModelError: if the weights are missing or damaged, or do not fit; if the model shows nothing
@@ -81,7 +78,20 @@ def load_base(card: ModelCard) -> tuple[nn.Module, NetworkConfig, int]:
         raise nothing_to_build_on()
     module = build_network(card.network, in_channels=len(card.bands), classes=card.output_count)
     load_weights(module, card)
+    return module.eval()
+
+
+def load_base(card: ModelCard) -> tuple[nn.Module, NetworkConfig, int]:
+    """Build what a head can be built on, with its weights; of a head, what that one is built on.
+
+    Returns:
+        The network in evaluation mode, how it is built, and its number of classes.
+
+    Raises:
+        ModelError: as of ``load_whole``.
+    """
+    module = load_whole(card)
     if card.network.decoder != HYPERCOLUMN:
-        return module.eval(), card.network, card.output_count
+        return module, card.network, card.output_count
     base: nn.Module = module.base  # type: ignore[assignment]
-    return base.eval(), *base_of(card.network)
+    return base, *base_of(card.network)

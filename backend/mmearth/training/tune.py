@@ -2,6 +2,10 @@
 
 Labels are split by place: one part is tested on and never learned from, another one decides which
 epoch is kept, and from the rest the network learns.
+
+A base that knows none or some of the classes gets the head of Quick first, and everything is tuned
+from there: a head drawn at random would spoil what the base knows before it has learned anything
+(linear probing, then fine-tuning; Kumar et al. 2022, arXiv:2202.10054).
 """
 
 from __future__ import annotations
@@ -18,13 +22,18 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mmearth.errors import ModelError
+from mmearth.models.card import NetworkConfig
+from mmearth.models.levels import decodes
 from mmearth.models.network import Normaliser, choose_device, memory_explained
+from mmearth.models.registry import build_network
 from mmearth.sensors import load_sensor
+from mmearth.training import quick
 from mmearth.training.adapters import add_adapters, layer_speeds, merge_adapters
 from mmearth.training.baseline import forest_probabilities
-from mmearth.training.bases import build_base
+from mmearth.training.bases import build_base, knows
 from mmearth.training.calibration import calibrated
 from mmearth.training.crops import Crops, Mosaic, read_around
+from mmearth.training.design import load_base
 from mmearth.training.labels import Labels, require_classes, require_data, without_data
 from mmearth.training.labels.base import warning
 from mmearth.training.loop import Lessons, Outcome, Recipe, fit
@@ -45,6 +54,7 @@ STEPS = 12
 # For testing, once the user has cancelled: what is kept has to be saved before time is up, see
 # ``FinetuneSpec.cancel_seconds``.
 TESTING_SECONDS = 45.0
+READING, LEARNING, TESTING = 0.05, 0.1, 0.9  # where each begins in the progress
 
 # Highest learning rate, and epochs, by protocol.
 RECIPES = {"adapter": (2e-3, 20), "full": (1e-3, 20), "scratch": (2e-3, 40)}
@@ -76,14 +86,12 @@ def train(task: Task, watch: Watch) -> Trained:
         )
     watch.report(0.0, "Building the network", None)
     split = split_labels(task.labels, task.validation)
-    config, network = build_base(
-        task.card, task.labels.names, from_scratch=task.from_scratch, seed=task.seed
-    )
+    config, network = _begin(task, split.learned, watch.part(0.0, READING))
     device = choose_device(task.settings)
     recipe = _recipe(task, config.multiply_adds_per_pixel, device)
     speeds = _prepare(task, network, recipe)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    reading = watch.part(0.0, 0.05)
+    reading = watch.part(READING, LEARNING)
     mosaic, anchors, empty = read_around(
         task.stack,
         _joined(split.learned, split.held),
@@ -93,7 +101,7 @@ def train(task: Task, watch: Watch) -> Trained:
         cancelled=watch.cancelled,
     )
     lessons = _lessons(task, split, mosaic, anchors, recipe, loss)
-    outcome = fit(network, speeds, lessons, recipe, task.folder, watch.part(0.05, 0.9))
+    outcome = fit(network, speeds, lessons, recipe, task.folder, watch.part(LEARNING, TESTING))
     merge_adapters(network)
     trained = Trained(
         network=config,
@@ -104,7 +112,19 @@ def train(task: Task, watch: Watch) -> Trained:
     )
     if not split.tested.rows.size:
         return trained
-    return _test(task, trained, network, split, watch.part(0.9, 1.0))
+    return _test(task, trained, network, split, watch.part(TESTING, 1.0))
+
+
+def _begin(task: Task, learned: Labels, watch: Watch) -> tuple[NetworkConfig, nn.Module]:
+    """Return how the network is built, and the network as training begins with it."""
+    names = task.labels.names
+    new = not (task.from_scratch or knows(task.card, names))
+    if not (new and decodes(load_base(task.card)[0])):
+        return build_base(task.card, names, from_scratch=task.from_scratch, seed=task.seed)
+    probe = quick.train(replace(task, labels=learned, validation=0.0), watch)
+    network = build_network(probe.network, in_channels=len(task.card.bands), classes=len(names))
+    network.load_state_dict(dict(probe.state))
+    return probe.network, network.eval()
 
 
 def split_labels(labels: Labels, validation: float) -> Split:
@@ -188,6 +208,7 @@ def _prepare(task: Task, network: nn.Module, recipe: Recipe) -> dict[str, float]
     """Freeze what does not learn, and return how fast the rest does; see ``layer_speeds``."""
     encoder: nn.Module = network.encoder  # type: ignore[assignment]
     if task.protocol == "adapter":
+        torch.manual_seed(task.seed)
         add_adapters(encoder)
     elif not task.from_scratch:
         image = torch.zeros(1, len(task.card.bands), recipe.crop, recipe.crop)

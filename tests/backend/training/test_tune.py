@@ -93,14 +93,27 @@ class TestTraining:
         assert np.isfinite(trained.history[0].loss)
 
     def test_full_changes_all_and_adapter_leaves_statistics(self, task, tmp_path) -> None:
-        base = build_base(task.card, task.labels.names, from_scratch=False, seed=0)[1]
-        before = base.state_dict()
+        """Of new classes, the head is at first that of Quick, and all is tuned from there."""
+        learned = tune.split_labels(task.labels, task.validation).learned
+        quick = changed(task, tmp_path, protocol="quick", validation=0, labels=learned)
+        before = train(quick, Watch()).state
         for protocol in ("full", "adapter"):
             now = train(changed(task, tmp_path / protocol, protocol=protocol), Watch()).state
             assert set(now) == set(before)
             kept = {name for name in before if torch.equal(now[name], before[name])}
-            assert {name for name in before if "running" in name} <= kept
-            assert not {name for name in before if name.endswith("weight")} & kept
+            assert {name for name in before if "running" in name} | {"mean", "scale"} <= kept
+            weights = {name for name in before if name.endswith("weight")} & kept
+            assert weights == {"base.segmentation_head.0.weight"}  # which goes unused
+            torch.testing.assert_close(
+                now["first.weight"], before["first.weight"], atol=0.05, rtol=0
+            )
+
+    @pytest.mark.parametrize("protocol", ["adapter", "full"])
+    def test_a_head_that_knows_the_classes_is_tuned_itself(self, task, tmp_path, protocol) -> None:
+        labels = dataclasses.replace(task.labels, names=("Water", "trees"))
+        trained = train(changed(task, tmp_path, labels=labels, protocol=protocol), Watch())
+        assert trained.network.decoder == "unet"
+        assert trained.state["segmentation_head.0.bias"].shape == (2,)
 
     def test_from_scratch(self, task) -> None:
         trained = train(dataclasses.replace(task, from_scratch=True, epochs=1), Watch())

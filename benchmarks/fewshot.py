@@ -35,7 +35,6 @@ from mmearth.jobs.prepare import Prepared, prepare
 from mmearth.models.decoders.hypercolumn import Hypercolumn
 from mmearth.models.network import Normaliser
 from mmearth.models.registry import build_network
-from mmearth.raster.stack import RasterStack
 from mmearth.settings import Settings
 from mmearth.training.baseline import forest_probabilities
 from mmearth.training.labels import Labels
@@ -225,7 +224,7 @@ def _world(places: list[Place], path: Path, settings: Settings) -> World:
     _write(path, image, places[0].names)
     spec = SegmentSpec(inputs=[RasterInput(path=str(path))], model=MODEL)
     prepared = prepare(spec, settings)
-    with RasterStack(prepared.bands, prepared.grid) as stack:
+    with prepared.stack() as stack:
         reflectance, valid = stack.read_rows(0, bottom)
     groups = np.array([place.group for place in places])
     return World(prepared, reflectance, valid, truth, number, cells, groups)
@@ -312,7 +311,7 @@ def _map(
         return found.argmax(axis=1)
     protocol, from_scratch = how
     ready = world.prepared
-    stack = RasterStack(ready.bands, ready.grid)
+    stack = ready.stack()
     task = Task(
         ready.card, stack, ready.layout, labels, settings, protocol,
         scratch / f"{protocol} {seed} {labels.units.size} {from_scratch}",

@@ -31,6 +31,7 @@ def write_product(
     offset: int | None,
     quantification: int = 10_000,
     values: dict[str, int] | None = None,
+    classified: bool = False,
 ) -> Path:
     """Write a product whose bands are constant but for an empty first column.
 
@@ -40,6 +41,7 @@ def write_product(
         offset: stated in the metadata for all bands; None states none.
         quantification: stated in the metadata.
         values: stored number of each band; 3000 if not named.
+        classified: whether it holds a scene classification: 8 (cloud) but for an empty first 60 m.
 
     Returns:
         The ``.SAFE`` folder.
@@ -61,19 +63,23 @@ def write_product(
             path = part / f"{TILE}_{TIME}_{band}{suffix}"
             _write_image(path.with_suffix(".jp2"), size, (values or {}).get(band, 3000))
             names.append(path.relative_to(safe).as_posix())
+    for size in (20, 60) if classified else ():
+        path = granule / f"R{size}m" / f"{TILE}_{TIME}_SCL_{size}m"
+        _write_image(path.with_suffix(".jp2"), size, 8, "uint8")
+        names.append(path.relative_to(safe).as_posix())
     (safe / f"MTD_MSIL{level}.xml").write_text(
         _metadata(level, names, offset, quantification), "utf-8"
     )
     return safe
 
 
-def _write_image(path: Path, size: int, value: int) -> None:
+def _write_image(path: Path, size: int, value: int, dtype: str = "uint16") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     side = SIDE_M // size
-    pixels = np.full((1, side, side), value, np.uint16)
+    pixels = np.full((1, side, side), value, dtype)
     pixels[:, :, : max(1, 60 // size)] = 0
     with rasterio.open(
-        path, "w", driver="JP2OpenJPEG", dtype="uint16", count=1, width=side, height=side,
+        path, "w", driver="JP2OpenJPEG", dtype=dtype, count=1, width=side, height=side,
         crs=CRS.from_epsg(32632), transform=from_origin(600_000, 5_400_000, size, size),
         QUALITY="100", REVERSIBLE="YES",
     ) as dataset:  # fmt: skip

@@ -46,9 +46,11 @@ from mmearth.api.rasters import (
     Extent,
     GridInfo,
     MappingSpec,
+    MaskInput,
     MatchState,
     Radiometry,
     RasterInput,
+    Scene,
     SourceBand,
 )
 from mmearth.api.segment import ClassArea, SegmentOutputs, SegmentResult, SegmentSpec
@@ -84,6 +86,7 @@ __all__ = [
     "LabelCount",
     "LabelSource",
     "MappingSpec",
+    "MaskInput",
     "MatchState",
     "ModelInfo",
     "ModelList",
@@ -98,6 +101,7 @@ __all__ = [
     "Radiometry",
     "RasterInput",
     "Request",
+    "Scene",
     "Schema",
     "SegmentOutputs",
     "SegmentResult",

@@ -44,7 +44,10 @@ class EmbedResult(Schema):
     explained: list[float] = Field(
         default_factory=list, description="Share of variance of each component that is shown."
     )
-    nodata_pixels: int
+    nodata_pixels: int = Field(description="Without data in a band.")
+    masked_pixels: int = Field(
+        0, description="Without features, and touched by a mask of clouds or bad pixels."
+    )
     grid: GridInfo
     model: str
     model_title: str

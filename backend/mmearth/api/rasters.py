@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mmearth.api.base import Request, Schema
 
@@ -33,6 +34,41 @@ class Extent(Request):
         description="xmin, ymin, xmax, ymax in units of the CRS."
     )
     crs: str = Field(description="Authority code such as EPSG:32632, or WKT.")
+
+
+class MaskInput(Request):
+    """A raster that says which pixels to leave out: clouds, shadows, or whatever its user drew.
+
+    Of ``values``, ``above`` and ``bits`` one is given, or none: a scene classification of
+    Sentinel-2 then leaves out its clouds, shadows and defective pixels, and any other raster
+    whatever is not 0.
+    """
+
+    path: str = Field(min_length=1, description="File or GDAL dataset name.")
+    label: str = Field("", description="The name that its user knows it by, for messages.")
+    band: int | None = Field(
+        None, ge=1, description="From 1. If empty: the band named SCL, or the first."
+    )
+    values: list[int] | None = Field(
+        None, min_length=1, description="Pixels that hold one of these are left out."
+    )
+    above: float | None = Field(
+        None, description="Pixels with more are left out, such as a probability of clouds."
+    )
+    bits: list[int] | None = Field(
+        None,
+        min_length=1,
+        description="Pixels with one of these bits set are left out, counted from 0 for the "
+        "lowest, as quality bands of Landsat and HLS describe them.",
+    )
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> MaskInput:
+        if sum(rule is not None for rule in (self.values, self.above, self.bits)) > 1:
+            raise ValueError("give only one of values, above and bits")
+        if self.bits and not all(0 <= bit < 32 for bit in self.bits):
+            raise ValueError("bits are counted from 0 to 31")
+        return self
 
 
 class Radiometry(Request):
@@ -98,15 +134,30 @@ class GridInfo(Schema):
     pixel_m: float = Field(description="Ground size of a pixel in metres at the centre.")
 
 
-class MappingSpec(Request):
+class Scene(Request):
+    """Rasters of one date, what their numbers mean, and which of their pixels to leave out."""
+
+    inputs: list[RasterInput] = Field(description="Rasters; the finest one sets the grid.")
+    bands: list[BandChoice] = Field(default_factory=list)
+    radiometry: Radiometry | None = None
+    masks: list[MaskInput] = Field(
+        default_factory=list,
+        description="A pixel is left out if one of them says so. They take the place of a scene "
+        "classification that is found by itself.",
+    )
+    scene_classification: Literal["use", "ignore"] = Field(
+        "use",
+        description="Whether a band named SCL of the rasters, or that of a Sentinel-2 product, "
+        "leaves out clouds, shadows and defective pixels if no mask is named.",
+    )
+
+
+class MappingSpec(Scene):
     """What all jobs need that run a model over rasters."""
 
     kind: str
-    inputs: list[RasterInput] = Field(description="Rasters; the finest one sets the grid.")
     model: str = Field(description="Identifier of an installed model.")
     extent: Extent | None = Field(
         None, description="Area to map; all that the rasters share if empty."
     )
-    bands: list[BandChoice] = Field(default_factory=list)
-    radiometry: Radiometry | None = None
     tile_size: int | None = Field(None, description="Pixels; the model's own size if empty.")

@@ -53,7 +53,8 @@ class SegmentResult(Schema):
     kind: Literal["segment"] = "segment"
     outputs: SegmentOutputs
     classes: list[ClassArea]
-    nodata_pixels: int
+    nodata_pixels: int = Field(description="Without data in a band.")
+    masked_pixels: int = Field(0, description="Left out by a mask of clouds or bad pixels.")
     grid: GridInfo
     model: str
     model_title: str

@@ -28,6 +28,8 @@ _OPTIONS = {
     "bounds": "--extent",
     "index": "--band",
     "stride": "--stride",
+    "band": "--mask-band",
+    "bits": "--mask-bits",
     "validation": "--validation",
     "epochs": "--epochs",
     "seed": "--seed",

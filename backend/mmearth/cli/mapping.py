@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mmearth.api import BandChoice, Extent, JobSpec, Plan, Radiometry, RasterInput
+from mmearth.api import BandChoice, Extent, JobSpec, MaskInput, Plan, Radiometry, RasterInput
 from mmearth.cli.progress import EXIT_ERROR, follow, print_warnings
 from mmearth.errors import InputError
 from mmearth.jobs.registry import plan_job, run_job
@@ -15,9 +15,15 @@ from mmearth.settings import Settings
 
 
 def add_mapping_options(parser: argparse.ArgumentParser) -> None:
-    """Add rasters, model, area, bands, radiometry and tile size."""
+    """Add rasters, model, area, bands, radiometry, mask and tile size."""
     parser.add_argument("inputs", nargs="+", metavar="RASTER", help="file or .SAFE folder")
     parser.add_argument("--model", required=True, help="identifier, see 'mmearth models'")
+    parser.add_argument("--mask", metavar="RASTER", help="leave out clouds and bad pixels by it")
+    add_scene_options(parser)
+
+
+def add_scene_options(parser: argparse.ArgumentParser) -> None:
+    """Add area, bands, radiometry, what a mask means, and tile size."""
     parser.add_argument(
         "--extent",
         nargs=5,
@@ -35,6 +41,21 @@ def add_mapping_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--offset", type=float, help="without --scale: in place of the offset that the file states"
     )
+    parser.add_argument("--mask-band", type=int, metavar="BAND", help="of the mask, from 1")
+    rules = parser.add_mutually_exclusive_group()
+    rules.add_argument(
+        "--mask-values", type=int, nargs="+", metavar="VALUE", help="leave out pixels of these; "
+        "default: clouds, shadows and defects of a band named SCL, of others all but 0",
+    )  # fmt: skip
+    rules.add_argument(
+        "--mask-above", type=float, metavar="VALUE", help="leave out pixels with more"
+    )
+    rules.add_argument(
+        "--mask-bits", type=int, nargs="+", metavar="BIT", help="leave out pixels with one of them"
+    )
+    parser.add_argument(
+        "--keep-clouds", action="store_true", help="do not look for a scene classification (SCL)"
+    )
     parser.add_argument("--tile", type=int, help="tile size in pixels; default: the model's")
     parser.add_argument("--plan", action="store_true", help="only say what would be done")
 
@@ -45,17 +66,56 @@ def mapping_fields(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         InputError: if an option has a value that it may not have.
     """
-    extent = None
-    if options.extent:
-        *bounds, crs = options.extent
-        extent = Extent(bounds=tuple(_number(text, "--extent") for text in bounds), crs=crs)
     return {
-        "inputs": [RasterInput(path=path) for path in options.inputs],
+        **scene_fields(options, options.inputs, options.mask),
         "model": options.model,
-        "extent": extent,
+        "extent": extent_of(options),
+        "tile_size": options.tile,
+    }
+
+
+def extent_of(options: argparse.Namespace) -> Extent | None:
+    """Return the area to map; None for all of it.
+
+    Raises:
+        InputError: if a bound is no number.
+    """
+    if not options.extent:
+        return None
+    *bounds, crs = options.extent
+    return Extent(bounds=tuple(_number(text, "--extent") for text in bounds), crs=crs)
+
+
+def scene_fields(
+    options: argparse.Namespace, rasters: list[str], mask: str | None
+) -> dict[str, Any]:
+    """Return the fields of ``Scene`` that the options give.
+
+    Args:
+        options: of the command.
+        rasters: of the scene.
+        mask: of the scene, if any.
+
+    Raises:
+        InputError: if an option has a value that it may not have.
+    """
+    masks = []
+    if mask:
+        masks = [
+            MaskInput(
+                path=mask,
+                band=options.mask_band,
+                values=options.mask_values,
+                above=options.mask_above,
+                bits=options.mask_bits,
+            )
+        ]
+    return {
+        "inputs": [RasterInput(path=path) for path in rasters],
         "bands": [_band(text) for text in options.band],
         "radiometry": _radiometry(options),
-        "tile_size": options.tile,
+        "masks": masks,
+        "scene_classification": "ignore" if options.keep_clouds else "use",
     }
 
 

@@ -113,14 +113,14 @@ def compute_rows(
                 computed += len(batch.columns)
             progress(number * per_row + batch.seen)
             if batch.valid is not None and batch.valid.shape[0]:
-                yield from blend.finish(number, _in_cells(batch.valid, cell), computed)
+                yield from blend.finish(number, in_cells(batch.valid, cell), computed)
                 computed = 0
 
 
 _Results = Generator[tuple[Batch, torch.Tensor | None], None, None]
 
 
-def _in_cells(valid: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+def in_cells(valid: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
     """Return which cells hold a valid pixel; the last ones may reach beyond the scene."""
     if side == 1:
         return valid

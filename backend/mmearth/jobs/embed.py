@@ -13,8 +13,8 @@ from rasterio.windows import Window
 from mmearth.api import EmbedOutputs, EmbedResult, EmbedSpec, Plan, Problem
 from mmearth.errors import EmptyAreaError, MMEarthError, ModelError
 from mmearth.files import check_space
-from mmearth.inference.predict import Computation, compute_rows
-from mmearth.jobs import mapping
+from mmearth.inference.predict import Computation, compute_rows, in_cells
+from mmearth.jobs import areas, mapping
 from mmearth.jobs import prepare as preparing
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.prepare import Prepared, prepare, remember_speed
@@ -27,8 +27,8 @@ from mmearth.raster import write
 from mmearth.raster.components import Components, find_components
 from mmearth.raster.features import read_features
 from mmearth.raster.grid import Grid
+from mmearth.raster.mask import MaskReader
 from mmearth.raster.source import open_raster
-from mmearth.raster.stack import RasterStack
 from mmearth.settings import Settings
 
 __all__ = ["plan", "run"]
@@ -87,13 +87,11 @@ def run(spec: EmbedSpec, context: JobContext) -> EmbedResult:
             write.create_working(work.path("features"), grid, layers["features"])
         _compute(ready, network, grid, work, context)
         context.report(MAPPING_SHARE, "Looking at the features", None)
-        empty = _count_empty(work.path("features"), context)
-        if empty == grid.width * grid.height:
+        try:
+            lacking = _count_empty(ready, network.cell, work.path("features"), context)
+        except EmptyAreaError:
             work.remove()
-            raise EmptyAreaError(
-                "There is no data in the chosen area: each pixel lacks at least one band.",
-                "Choose an area that all rasters cover.",
-            )
+            raise
         components = None
         if "view" in targets:
             components = _view(grid, layers, work, context)
@@ -108,7 +106,8 @@ def run(spec: EmbedSpec, context: JobContext) -> EmbedResult:
         outputs=EmbedOutputs(**{name: str(path) for name, path in targets.items()}),
         features=network.channels,
         explained=list(components.explained) if components else [],
-        nodata_pixels=empty,
+        nodata_pixels=lacking.empty_pixels,
+        masked_pixels=lacking.masked_pixels,
         grid=grid.info(),
         model=ready.card.id,
         model_title=ready.card.title,
@@ -156,7 +155,7 @@ def _compute(
     clock = mapping.Clock(context, ready.layout, work.rows_done * network.cell, MAPPING_SHARE)
     computed = 0
     for band in compute_rows(
-        RasterStack(ready.bands, ready.grid),
+        ready.stack(),
         Computation(network.features, network.channels, network.device, network.cell),
         ready.layout,
         network.workload(ready.layout.rows.tile),
@@ -173,16 +172,30 @@ def _compute(
         remember_speed(ready, computed, clock.seconds, context.settings)
 
 
-def _count_empty(features: Path, context: JobContext) -> int:
-    """Return how many pixels have no data, which is so in all bands or none."""
-    empty = 0
-    with open_raster(str(features)) as dataset:
+def _count_empty(ready: Prepared, cell: int, features: Path, context: JobContext) -> areas.Areas:
+    """Count the pixels without features, which is so in all bands or none.
+
+    Raises:
+        EmptyAreaError: if none has any.
+    """
+    empty = masked = 0
+    with (
+        open_raster(str(features)) as dataset,
+        MaskReader(ready.masks, ready.grid) as reader,
+    ):
         for start in range(0, dataset.height, 64):
             context.check_cancelled()
             rows = min(64, dataset.height - start)
             values = dataset.read(1, window=Window(0, start, dataset.width, rows))
-            empty += int(np.isnan(values).sum())
-    return empty
+            lacking = np.isnan(values)
+            empty += int(lacking.sum())
+            if ready.masks:
+                last = min(ready.grid.height, (start + rows) * cell)
+                clouded = in_cells(reader.clouded(start * cell, last), cell)
+                masked += int((lacking & clouded).sum())
+        if empty == dataset.width * dataset.height:
+            raise areas.nothing_left(masked)
+    return areas.Areas([], empty - masked, masked)
 
 
 def _view(

@@ -28,7 +28,6 @@ from mmearth.models.card import CARD_NAME, WEIGHTS_NAME, ModelCard
 from mmearth.models.readme import README_NAME
 from mmearth.models.registry import installed_models
 from mmearth.models.store.library import check_identifier, own_model, place, staging
-from mmearth.raster.stack import RasterStack
 from mmearth.raster.write import check_writable
 from mmearth.settings import Settings
 from mmearth.training.classes import REPORT_NAME, class_rows, free_identifier, title_of
@@ -91,7 +90,7 @@ def run(spec: FinetuneSpec, context: JobContext) -> FinetuneResult:
     with Work(settings.work_folder / f"training-{name}", {}) as work:
         task = Task(
             card=ready.card,
-            stack=RasterStack(ready.bands, ready.grid),
+            stack=ready.stack(),
             layout=ready.layout,
             labels=labels,
             settings=settings,

@@ -78,8 +78,14 @@ def provenance(spec: MappingSpec, ready: Prepared) -> dict[str, str]:
             },
             ensure_ascii=False,
         ),
+        **({"MMEARTH_MASKS": masks_in_words(ready)} if ready.masks else {}),
         "MMEARTH_ATTRIBUTION": ready.card.attribution,
     }
+
+
+def masks_in_words(ready: Prepared) -> str:
+    """Say which masks leave out what."""
+    return "; ".join(f"{mask.title}: {mask.rule}" for mask in ready.masks)
 
 
 def fingerprint(ready: Prepared, *more: object) -> str:
@@ -99,6 +105,7 @@ def fingerprint(ready: Prepared, *more: object) -> str:
             + repr((b.nodata, b.all_zero_nodata, b.source.masked))
             for b in ready.bands
         ],
+        [repr(mask) for mask in ready.masks],
         ready.grid.info().model_dump(mode="json"),
         ready.layout.rows.tile,
         more,
@@ -114,7 +121,8 @@ def digest(*facts: object) -> str:
 
 def files_read(ready: Prepared) -> list[Path]:
     """Return all files that pixels come from: rasters, what a VRT refers to, masks, no-data."""
-    return files_of({band.source.dataset for band in ready.bands})
+    datasets = {band.source.dataset for band in ready.bands}
+    return files_of(datasets | {mask.dataset for mask in ready.masks})
 
 
 def files_of(datasets: Iterable[str]) -> list[Path]:

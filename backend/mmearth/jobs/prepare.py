@@ -21,10 +21,11 @@ from mmearth.models.budget import processor_budget
 from mmearth.models.card import ModelCard
 from mmearth.models.registry import find_model
 from mmearth.raster.grid import Grid
+from mmearth.raster.mask import Mask, check_overlap, find_masks
 from mmearth.raster.match import distant_bands, match_bands, require_all, shared_bands
 from mmearth.raster.radiometry import ScaledBand, refuse_pictures, scale_bands
 from mmearth.raster.source import BandSource, list_bands
-from mmearth.raster.stack import NATIVE_FACTOR, target_grid
+from mmearth.raster.stack import NATIVE_FACTOR, RasterStack, target_grid
 from mmearth.sensors import load_sensor
 from mmearth.settings import Settings
 
@@ -45,9 +46,14 @@ class Prepared:
     kind: str
     card: ModelCard
     bands: list[ScaledBand]
+    masks: list[Mask]
     grid: Grid
     layout: Layout
     warnings: list[Problem]
+
+    def stack(self) -> RasterStack:
+        """Return the bands on the grid, less what the masks leave out; to be opened by its user."""
+        return RasterStack(self.bands, self.grid, self.masks)
 
 
 def prepare(spec: MappingSpec, settings: Settings) -> Prepared:
@@ -90,6 +96,8 @@ def _prepare(spec: MappingSpec, settings: Settings, plan: Plan) -> Prepared:
     chosen = [_source(sources, match) for match in plan.bands]
     bands, warnings = scale_bands(chosen, sensor, spec.radiometry)
     grid = target_grid(chosen, card.resolution_m, spec.extent)
+    masks, found = find_masks(spec.masks, sources, search=spec.scene_classification == "use")
+    warnings += found + check_overlap(masks, grid)
     tile = card.tile_size if spec.tile_size is None else spec.tile_size
     if card.is_onnx and tile != card.tile_size:
         raise InputError(
@@ -106,7 +114,7 @@ def _prepare(spec: MappingSpec, settings: Settings, plan: Plan) -> Prepared:
     layout = Layout.of(grid.height, grid.width, tile, least=card.overlap, stride=card.stride)
     warnings += shared_bands(plan.bands) + distant_bands(plan.bands)
     warnings += _resolution_warning(chosen, card)
-    return Prepared(spec.kind, card, bands, grid, layout, warnings)
+    return Prepared(spec.kind, card, bands, masks, grid, layout, warnings)
 
 
 def _source(sources: list[BandSource], match: BandMatch) -> BandSource:

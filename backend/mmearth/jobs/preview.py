@@ -131,6 +131,7 @@ def _preview(
     source = Source(
         card=ready.card,
         bands=ready.bands,
+        masks=ready.masks,
         grid=ready.grid,
         layout=ready.layout,
         key=mapping.fingerprint(ready),

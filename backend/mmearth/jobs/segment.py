@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
-import rasterio
 import torch
 from numpy.typing import NDArray
-from rasterio.windows import Window
 
 from mmearth.api import ClassArea, SegmentOutputs, SegmentResult, SegmentSpec
 from mmearth.errors import EmptyAreaError
-from mmearth.files import check_space, staged
+from mmearth.files import check_space
 from mmearth.inference.predict import RowBand, class_probabilities, compute_rows
-from mmearth.jobs import mapping
+from mmearth.jobs import areas, mapping
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.prepare import Prepared, plan, prepare, remember_speed
 from mmearth.jobs.work import Work
 from mmearth.models.card import Product
 from mmearth.models.network import Network, loaded
 from mmearth.raster import write
-from mmearth.raster.area import PixelAreas
 from mmearth.raster.polygons import PolygonClass, write_polygons
-from mmearth.raster.stack import RasterStack
 
 __all__ = ["plan", "run"]
 
@@ -59,19 +54,14 @@ def run(spec: SegmentSpec, context: JobContext) -> SegmentResult:
                 write.create_working(work.path(name), ready.grid, layer)
         _map(ready, product, products, work, context)
         context.report(MAPPING_SHARE, "Summing up areas", None)
-        rows, empty = _class_areas(ready, product, work, context)
-        if not any(row.pixels for row in rows):
-            work.remove()
-            raise EmptyAreaError(
-                "There is no data in the chosen area: each pixel lacks at least one band.",
-                "Choose an area that all rasters cover.",
-            )
-        count = _finish(spec, ready, targets, products, work, rows, context)
+        summed = _sum_up(ready, product, work, context)
+        count = _finish(spec, ready, targets, products, work, summed.classes, context)
         work.remove()
     return SegmentResult(
         outputs=SegmentOutputs(**{name: str(path) for name, path in targets.items()}),
-        classes=rows,
-        nodata_pixels=empty,
+        classes=summed.classes,
+        nodata_pixels=summed.empty_pixels,
+        masked_pixels=summed.masked_pixels,
         grid=ready.grid.info(),
         model=ready.card.id,
         model_title=ready.card.title,
@@ -86,22 +76,12 @@ def _products(spec: SegmentSpec, ready: Prepared, product: Product) -> dict[str,
     """Return the working rasters that the results are made of."""
     tags = {**mapping.provenance(spec, ready), "MMEARTH_PRODUCT": product.id}
     titles = tuple(f"{row.name} ({row.title})" for row in product.classes)
-    layers = {"classes": write.Layer("classes", ("class",), tags, _palette(product))}
+    layers = {"classes": write.Layer("classes", ("class",), tags, areas.palette(product.classes))}
     if spec.outputs.confidence or spec.outputs.polygons:
         layers["confidence"] = write.Layer("percent", ("confidence",), tags)
     if spec.outputs.probabilities:
         layers["probabilities"] = write.Layer("percent", titles, tags)
     return layers
-
-
-def _palette(product: Product) -> dict[int, tuple[tuple[int, int, int], str]]:
-    return {
-        row.value: (
-            (int(row.color[1:3], 16), int(row.color[3:5], 16), int(row.color[5:7], 16)),
-            row.title,
-        )
-        for row in product.classes
-    }
 
 
 def _fingerprint(spec: SegmentSpec, ready: Prepared, product: Product) -> str:
@@ -126,7 +106,7 @@ def _map(
     clock = mapping.Clock(context, layout, work.rows_done, MAPPING_SHARE)
     computed = 0
     for band in compute_rows(
-        RasterStack(ready.bands, ready.grid),
+        ready.stack(),
         class_probabilities(network),
         layout,
         network.workload(layout.rows.tile),
@@ -185,36 +165,19 @@ def product_probabilities(
     return torch.stack([inside, 1 - inside]).clamp(0, 1)
 
 
-def _class_areas(
-    ready: Prepared, product: Product, work: Work, context: JobContext
-) -> tuple[list[ClassArea], int]:
-    """Sum up pixels and hectares of each class; also return the number of empty pixels."""
-    areas = PixelAreas(ready.grid)
-    pixels = np.zeros(256, np.int64)
-    square_metres = np.zeros(256)
-    with rasterio.open(work.path("classes")) as source:
-        for start in range(0, ready.grid.height, 256):
-            context.check_cancelled()
-            stop = min(ready.grid.height, start + 256)
-            window = Window(0, start, ready.grid.width, stop - start)
-            values = source.read(1, window=window).ravel()
-            pixels += np.bincount(values, minlength=256)
-            weights = areas.rows(start, stop).ravel()
-            square_metres += np.bincount(values, weights, minlength=256)
-    total = square_metres[1:].sum()
-    rows = [
-        ClassArea(
-            value=row.value,
-            name=row.name,
-            title=row.title,
-            color=row.color,
-            pixels=int(pixels[row.value]),
-            hectares=square_metres[row.value] / 10_000,
-            percent=100 * square_metres[row.value] / total if total else 0.0,
+def _sum_up(ready: Prepared, product: Product, work: Work, context: JobContext) -> areas.Areas:
+    """Sum up the classes; a map of nothing is not kept to go on from."""
+    try:
+        return areas.sum_up(
+            work.path("classes"),
+            ready.grid,
+            product.classes,
+            ready.masks,
+            context.check_cancelled,
         )
-        for row in product.classes
-    ]
-    return rows, int(pixels[write.CLASS_NODATA])
+    except EmptyAreaError:
+        work.remove()
+        raise
 
 
 def _finish(
@@ -237,7 +200,7 @@ def _finish(
         context.report(share, f"Writing {target.name}", None)
         path = work.staging.path(name)
         if name == "table":
-            _write_table(path, rows)
+            areas.write_table(path, rows)
         elif name == "polygons":
             count = write_polygons(
                 work.path("classes"),
@@ -254,21 +217,3 @@ def _finish(
     context.check_cancelled()
     work.staging.publish()
     return count
-
-
-def _write_table(target: Path, rows: list[ClassArea]) -> None:
-    with staged(target) as temporary:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(["class", "name", "title", "pixels", "area_ha", "percent"])
-            for row in rows:
-                table.writerow(
-                    [
-                        row.value,
-                        row.name,
-                        row.title,
-                        row.pixels,
-                        f"{row.hectares:.4f}",
-                        f"{row.percent:.2f}",
-                    ]
-                )

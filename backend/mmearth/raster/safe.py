@@ -24,6 +24,7 @@ BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "
 _METADATA = re.compile(r"^MTD_MSIL(1C|2A)\.xml$")
 _SUBDATASET = re.compile(r"^SENTINEL2_L(?:1C|2A)(?:_TILE)?:(.+\.xml)(?::[^:]*)*$")
 _IMAGE = re.compile(r"_(B\d[\dA])(?:_(\d0)m)?$")
+_CLASSIFICATION = re.compile(r"_SCL(?:_(\d0)m)?$")
 _BAND = re.compile(r"(?:^|_)(B\d{1,2}A?)(?=[_,\s]|$)")
 
 
@@ -86,6 +87,15 @@ class SafeProduct:
                 "Add the image files of one of them instead (in its folder IMG_DATA).",
             )
         return [SafeImage(band, best[band][1]) for band in BANDS if band in best]
+
+    def scene_classification(self) -> Path | None:
+        """Return the finest image of the scene classification, which Level-2A has; None if none."""
+        found = [
+            (int(match[1] or 0), path)
+            for name in self.files
+            if (match := _CLASSIFICATION.search(name)) and (path := self._existing(name))
+        ]
+        return min(found)[1] if found else None
 
     def holds(self, path: Path) -> bool:
         """Tell whether a file is one of the images that the metadata lists."""

@@ -218,7 +218,7 @@ def _describe(
         wavelength_nm=spectrum.wavelength_nm,
         width_nm=spectrum.width_nm,
         dtype=dataset.dtypes[band - 1],
-        grid=Grid.of_dataset(dataset, _crs_of(dataset, item)),
+        grid=Grid.of_dataset(dataset, stated_crs(dataset, _name(item))),
         nodata=nodata,
         masked=_alpha(dataset) is not None
         or MaskFlags.per_dataset in dataset.mask_flag_enums[band - 1],
@@ -237,12 +237,17 @@ def _stated_values(dataset: DatasetReader, band: int) -> tuple[float | None, flo
     return (scale if stated else None), (offset if stated else 0.0), nodata
 
 
-def _crs_of(dataset: DatasetReader, item: RasterInput) -> CRS:
+def stated_crs(dataset: DatasetReader, title: str) -> CRS:
+    """Return a dataset's coordinate reference system.
+
+    Raises:
+        MissingCrsError: if it has none, or no position in it.
+    """
     if dataset.crs and not dataset.transform.is_identity:
         return dataset.crs
     lacking = "coordinate reference system" if not dataset.crs else "position (geotransform)"
     raise MissingCrsError(
-        f"{_name(item)} has no {lacking}, so it has no place on the map.",
+        f"{title} has no {lacking}, so it has no place on the map.",
         "Assign one in the file itself (Raster > Projections > Assign Projection, or the "
         "Georeferencer) and try again.",
     )

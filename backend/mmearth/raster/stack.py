@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
 import numpy as np
-import rasterio.warp
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
@@ -23,8 +20,10 @@ from rasterio.windows import Window
 from mmearth.api import Extent
 from mmearth.errors import InputError, RasterReadError
 from mmearth.raster.grid import Grid, extent_rectangle
+from mmearth.raster.mask import Mask, MaskReader
 from mmearth.raster.radiometry import ScaledBand
 from mmearth.raster.source import BandSource, open_raster, read_mask
+from mmearth.raster.warp import source_window
 
 # From this factor between a raster's pixels and the model's, pixels are resampled. Below 2, because
 # pixels of 20 m measure 19.98 to 20.01 m on the ground across a UTM zone, and neighbouring scenes
@@ -94,19 +93,22 @@ class RasterStack:
     Rows are read whole, so files that are stored in strips or tiles are decoded once.
     """
 
-    def __init__(self, bands: Sequence[ScaledBand], grid: Grid) -> None:
+    def __init__(self, bands: Sequence[ScaledBand], grid: Grid, masks: Sequence[Mask] = ()) -> None:
         self.grid = grid
         self.bands = list(bands)
+        self.masks = list(masks)
         self._scale = np.array([band.scale for band in bands], np.float32)[:, None, None]
         self._offset = np.array([band.offset for band in bands], np.float32)[:, None, None]
         self._groups = _group(self.bands)
         self._open = contextlib.ExitStack()
         self._readers: list[tuple[_Group, DatasetReader, tuple[int, int] | None]] = []
+        self._masked = MaskReader(self.masks, grid)
 
     def __enter__(self) -> RasterStack:
         with contextlib.ExitStack() as opening:
             for group in self._groups:
                 self._readers.append((group, *self._reader(group, opening)))
+            opening.enter_context(self._masked)
             self._open = opening.pop_all()
         return self
 
@@ -128,7 +130,8 @@ class RasterStack:
 
         Returns:
             image: (C, stop - start, width) float32, reflectance; 0 where not valid.
-            valid: (stop - start, width) bool, False where any band has no data.
+            valid: (stop - start, width) bool, False where any band has no data or a mask leaves
+                the pixel out.
 
         Raises:
             RasterReadError: if a file is damaged.
@@ -153,6 +156,7 @@ class RasterStack:
             for position, band in zip(group.positions, values, strict=True):
                 image[position] = band
         valid &= ~empty
+        valid &= ~self._masked.excluded(start, stop)
         image *= self._scale
         image += self._offset
         image[:, ~valid] = 0.0
@@ -289,7 +293,7 @@ def _warp(
     transform = grid.transform @ Affine.translation(piece.col_off, piece.row_off)
     values = np.full((len(group.bands), *shape), np.nan, np.float32)
     inside = np.zeros(shape, np.uint8)
-    window = _source_window(dataset, crs, grid.crs, transform, shape, shrink)
+    window = source_window(dataset, crs, grid.crs, transform, shape, shrink)
     if window is None:
         return values, inside > 0
     stored, known = _read(group, dataset, window)
@@ -310,30 +314,3 @@ def _warp(
         reproject(known.astype(np.uint8), inside, resampling=Resampling.nearest, **places)
         values[np.isnan(values) & (inside > 0)] = group.all_zero_nodata
     return values, np.asarray(np.isfinite(values).all(axis=0))
-
-
-def _source_window(
-    dataset: DatasetReader,
-    crs: CRS,
-    to: CRS,
-    transform: Affine,
-    shape: tuple[int, int],
-    shrink: float,
-) -> Window | None:
-    """Return the pixels of a dataset that a rectangle of another grid is made of; None if none."""
-    rows, cols = (np.linspace(0, size, 21) for size in shape)
-    points = np.array([transform @ point for point in itertools.product(cols, rows)])
-    if crs != to:
-        points = np.stack(rasterio.warp.transform(to, crs, *points.T), axis=1)
-    points = points[np.isfinite(points).all(axis=1)]
-    if not len(points):
-        return None
-    inverse = ~dataset.transform
-    col, row = np.array([inverse @ (x, y) for x, y in points]).T
-    margin = 2 * math.ceil(max(1.0, shrink)) + 1  # what a resampling kernel reaches
-    left, right = max(0.0, col.min() - margin), min(dataset.width, col.max() + margin)
-    top, bottom = max(0.0, row.min() - margin), min(dataset.height, row.max() + margin)
-    if left >= right or top >= bottom:
-        return None
-    first_col, first_row = math.floor(left), math.floor(top)
-    return Window(first_col, first_row, math.ceil(right) - first_col, math.ceil(bottom) - first_row)

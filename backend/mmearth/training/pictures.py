@@ -63,7 +63,7 @@ def view(stack: RasterStack, wavelengths_nm: Sequence[float | None], side: int =
     values = np.zeros((len(chosen), grid.height, grid.width), np.float32)
     valid = np.zeros((grid.height, grid.width), bool)
     # Of hundreds of bands only these are read.
-    with RasterStack([stack.bands[band] for band in chosen], grid) as reduced:
+    with RasterStack([stack.bands[band] for band in chosen], grid, stack.masks) as reduced:
         for start in range(0, grid.height, ROWS):
             part = slice(start, min(start + ROWS, grid.height))
             values[:, part], valid[part] = reduced.read_rows(part.start, part.stop)

@@ -27,6 +27,7 @@ from mmearth.models.card import ModelCard
 from mmearth.models.decoders.hypercolumn import Hypercolumn, columns
 from mmearth.models.network import LoadedModel, loaded, memory_explained
 from mmearth.raster.grid import Grid
+from mmearth.raster.mask import Mask
 from mmearth.raster.radiometry import ScaledBand
 from mmearth.raster.stack import RasterStack
 from mmearth.settings import Settings
@@ -49,6 +50,7 @@ class Source:
     Attributes:
         card: of the model that is built on.
         bands: what its input is read from.
+        masks: what leaves pixels out.
         grid: of the whole scene.
         layout: tiles over it.
         key: tells scenes apart, and a scene from one whose files have changed.
@@ -57,6 +59,7 @@ class Source:
 
     card: ModelCard
     bands: list[ScaledBand]
+    masks: list[Mask]
     grid: Grid
     layout: Layout
     key: str
@@ -288,7 +291,8 @@ def _read(source: Source, top: int, left: int) -> tuple[NDArray[np.float32], NDA
     height, width = int(rows.max()) + 1 - first_row, int(cols.max()) + 1 - first_col
     transform = source.grid.transform @ Affine.translation(first_col, first_row)
     # Of this piece alone, as rows of a stack are read whole.
-    with RasterStack(source.bands, Grid(source.grid.crs, transform, width, height)) as stack:
+    grid = Grid(source.grid.crs, transform, width, height)
+    with RasterStack(source.bands, grid, source.masks) as stack:
         image, mask = stack.read_rows(0, height)
     rows, cols = rows - first_row, cols - first_col
     return np.ascontiguousarray(image[:, rows][:, :, cols]), mask[rows][:, cols]

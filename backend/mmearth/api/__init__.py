@@ -6,6 +6,13 @@ its rasters, and the backend opens them.
 """
 
 from mmearth.api.base import ErrorBody, Problem, Request, Schema
+from mmearth.api.disturbance import (
+    DateInfo,
+    DateScene,
+    DisturbanceOutputs,
+    DisturbanceResult,
+    DisturbanceSpec,
+)
 from mmearth.api.embed import (
     EmbedOutputs,
     EmbedResult,
@@ -63,6 +70,11 @@ __all__ = [
     "ClassArea",
     "ClassInfo",
     "ClassScore",
+    "DateInfo",
+    "DateScene",
+    "DisturbanceOutputs",
+    "DisturbanceResult",
+    "DisturbanceSpec",
     "EmbedOutputs",
     "EmbedResult",
     "EmbedSpec",

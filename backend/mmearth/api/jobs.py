@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mmearth.api.base import Problem, Schema
+from mmearth.api.disturbance import DisturbanceResult, DisturbanceSpec
 from mmearth.api.embed import EmbedResult, EmbedSpec, SimilarityResult, SimilaritySpec
 from mmearth.api.finetune import (
     FinetuneResult,
@@ -24,6 +25,7 @@ from mmearth.api.segment import SegmentResult, SegmentSpec
 # A new kind of job is one line in each; ``kind`` tells them apart.
 JobSpec = Annotated[
     SegmentSpec
+    | DisturbanceSpec
     | EmbedSpec
     | SimilaritySpec
     | FinetuneSpec
@@ -34,6 +36,7 @@ JobSpec = Annotated[
 ]
 JobResult = Annotated[
     SegmentResult
+    | DisturbanceResult
     | EmbedResult
     | SimilarityResult
     | FinetuneResult

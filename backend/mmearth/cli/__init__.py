@@ -18,7 +18,7 @@ from mmearth.errors import JobCancelled, MMEarthError
 from mmearth.settings import Settings
 
 EXIT_CANCELLED = 130
-COMMANDS = ("segment", "finetune", "embed", "similarity", "models", "service")
+COMMANDS = ("segment", "disturbance", "finetune", "embed", "similarity", "models", "service")
 # Options that are called otherwise than the field of the request that they fill.
 _OPTIONS = {
     "scale": "--scale",

@@ -149,7 +149,16 @@ class Clock:
         seconds: since the first tile was begun.
     """
 
-    def __init__(self, context: JobContext, layout: Layout, rows_done: int, share: float) -> None:
+    def __init__(
+        self,
+        context: JobContext,
+        layout: Layout,
+        rows_done: int,
+        share: float,
+        *,
+        begin: float = 0.0,
+        what: str = "Mapping",
+    ) -> None:
         """Begin.
 
         Args:
@@ -157,6 +166,8 @@ class Clock:
             layout: tiles over the scene, in pixels.
             rows_done: rows of pixels that an earlier run has finished.
             share: of the job's progress when all tiles are done.
+            begin: of the job's progress before the first tile.
+            what: is done, in words.
         """
         self._context = context
         self._tiles = layout.count
@@ -166,6 +177,8 @@ class Clock:
             if start + layout.rows.tile <= rows_done
         )
         self._share = share
+        self._first = begin
+        self._what = what
         self._begin = context.elapsed()
         self.seconds = 0.0
 
@@ -174,6 +187,5 @@ class Clock:
         self.seconds = self._context.elapsed() - self._begin
         fresh = done - self._skipped
         left = self.seconds / fresh * (self._tiles - done) if fresh > 0 else None
-        self._context.report(
-            self._share * done / self._tiles, f"Mapping: tile {done:,} of {self._tiles:,}", left
-        )
+        progress = self._first + (self._share - self._first) * done / self._tiles
+        self._context.report(progress, f"{self._what}: tile {done:,} of {self._tiles:,}", left)

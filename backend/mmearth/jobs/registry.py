@@ -14,6 +14,7 @@ from mmearth.settings import Settings
 
 # kind -> module with plan(spec, settings) -> Plan and run(spec, context) -> result
 KINDS = {
+    "disturbance": "mmearth.jobs.disturbance",
     "embed": "mmearth.jobs.embed",
     "export": "mmearth.jobs.export",
     "finetune": "mmearth.jobs.finetune",

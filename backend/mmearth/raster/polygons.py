@@ -66,7 +66,7 @@ def write_polygons(
         confidence: percent of the mapped class, uint8, on the same grid.
         target: GeoPackage to write.
         grid: grid of the map.
-        names: attributes by class code.
+        names: attributes by class code; regions of other codes are left out.
         minimum_area_ha: smaller regions join their largest neighbour, if any region is larger; 0
             keeps all.
         scratch: folder for working files.
@@ -88,7 +88,7 @@ def write_polygons(
     if minimum_area_ha > 0:
         classes = _sieved(classes, grid, minimum_area_ha, scratch)
     numbered = scratch / "regions.tif"
-    regions = _number_regions(classes, confidence, numbered, grid, cancelled)
+    regions = _number_regions(classes, confidence, numbered, grid, list(names), cancelled)
     with staged(target) as temporary:
         _write(numbered, regions, temporary, grid, names, cancelled)
     numbered.unlink()
@@ -154,9 +154,10 @@ def _number_regions(
     confidence: Path,
     numbered: Path,
     grid: Grid,
+    wanted: list[int],
     cancelled: Callable[[], None],
 ) -> _Regions:
-    """Number the 4-connected regions of a class map from 1, and sum up each of them."""
+    """Number the 4-connected regions of wanted classes from 1, and sum up each of them."""
     areas = PixelAreas(grid)
     joined = _DisjointSets()
     sums: list[tuple[NDArray[Any], ...]] = []
@@ -175,6 +176,7 @@ def _number_regions(
                 cancelled()
                 window = Window(0, start, grid.width, stop - start)
                 values = source.read(1, window=window)
+                values[~np.isin(values, wanted)] = 0
                 numbers, count = _label(values)
                 numbers[numbers > 0] += first - 1
                 joined.grow(count)

@@ -1,0 +1,1 @@
+"""Change between dates: what is compared, and how a change is told."""

@@ -1,0 +1,107 @@
+"""The rule by which change is told, as numbers in ``rule.toml``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # Python 3.10
+    import tomli as tomllib
+
+from mmearth.errors import ModelError, listed
+from mmearth.models.card import ModelCard
+
+FILE = Path(__file__).with_suffix(".toml")
+TREE_PRODUCT = "treemask"
+TREE_CLASSES = ("trees", "tree", "tree_cover", "forest")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A logistic rule of few numbers, and the thresholds that go with it.
+
+    A date is described by the probability of trees, its log odds, and the logarithms of
+    reflectances less their median over the scene's stable forest. The log odds of a loss are a
+    weighted sum of both dates' descriptions, and then of their means over squares around a pixel.
+
+    Attributes:
+        id: name, as results state it.
+        sensor: of the models that it is for; empty for any.
+        bands: whose reflectances are compared.
+        typical: logarithm of the reflectance of forest in each band, for scenes without forest.
+        before: weights of the earlier date: probability, its log odds, then each band.
+        after: of the later date.
+        bias: added to the sum.
+        windows: sides of the squares, in pixels, odd; 1 is the pixel itself.
+        window_weights: of the mean over each square.
+        window_bias: added to the sum of these.
+        threshold: probability of a change from which on it is mapped.
+        forest: probability of trees from which on a pixel counts as forest.
+    """
+
+    id: str
+    sensor: str
+    bands: tuple[str, ...]
+    typical: tuple[float, ...]
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    bias: float
+    windows: tuple[int, ...]
+    window_weights: tuple[float, ...]
+    window_bias: float
+    threshold: float
+    forest: float
+
+    @property
+    def halo(self) -> int:
+        """Pixels around a place that decide about it."""
+        return max(self.windows) // 2
+
+    def suits(self, card: ModelCard) -> bool:
+        """Tell whether a model reads what the rule compares."""
+        return self.sensor in ("", card.sensor) and set(self.bands) <= set(card.bands)
+
+
+def rule_for(card: ModelCard) -> Rule:
+    """Return the first rule that suits a model; the last one suits all."""
+    return next(rule for rule in load_rules() if rule.suits(card))
+
+
+def tree_classes(card: ModelCard) -> tuple[str, ...]:
+    """Return the classes of a model that are trees: of its tree mask, or by their names.
+
+    Raises:
+        ModelError: if it has none.
+    """
+    card.require("segmentation")
+    for product in card.products:
+        if product.id == TREE_PRODUCT and product.members:
+            return product.members
+    names = [row.name for row in card.classes]
+    found = tuple(name for name in names if name in TREE_CLASSES)
+    if not found:
+        raise ModelError(
+            f"{card.title} maps no trees: a product {TREE_PRODUCT}, or a class named "
+            f"{listed(TREE_CLASSES)} is expected, and its classes are {listed(names)}.",
+            "Choose a model that maps trees, such as landcover-s2.",
+        )
+    return found
+
+
+@cache
+def load_rules() -> tuple[Rule, ...]:
+    """Read the rules that are shipped."""
+    held = tomllib.loads(FILE.read_text("utf-8"))
+    return tuple(parse(name, facts) for name, facts in held.items())
+
+
+def parse(name: str, facts: Mapping[str, Any]) -> Rule:
+    """Read a rule of one table of the file."""
+    lists = {key: tuple(value) for key, value in facts.items() if isinstance(value, list)}
+    return Rule(id=name, **{**facts, **lists})

@@ -1,0 +1,468 @@
+"""Map where forest was lost or gained between two dates.
+
+First each date is mapped on the grid of the first one, and kept; then the dates are compared, as
+far as all of the scene must be known for that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from mmearth.api import (
+    ClassArea,
+    DateInfo,
+    DateScene,
+    DisturbanceOutputs,
+    DisturbanceResult,
+    DisturbanceSpec,
+    MappingSpec,
+    Plan,
+    Problem,
+)
+from mmearth.change.compare import Change, compare, forest_medians
+from mmearth.change.rule import Rule, rule_for, tree_classes
+from mmearth.errors import EmptyAreaError, InputError, MMEarthError
+from mmearth.files import check_space
+from mmearth.inference.tiles import Layout
+from mmearth.jobs import areas, mapping
+from mmearth.jobs import prepare as preparing
+from mmearth.jobs.context import JobContext
+from mmearth.jobs.prepare import Prepared, prepare, remember_speed
+from mmearth.jobs.work import Work
+from mmearth.models.card import ClassRow
+from mmearth.models.registry import find_model
+from mmearth.raster import write
+from mmearth.raster.mask import MaskReader
+from mmearth.raster.polygons import PolygonClass, write_polygons
+from mmearth.settings import Settings
+
+MAPPED_SHARE = 0.85  # of the progress bar
+COMPARED_SHARE = 0.95
+ENDINGS = {"polygons": (".gpkg",), "table": (".csv",), "transitions": (".csv",)}
+ROWS = 256  # compared at once
+SAMPLE = 2_000_000  # pixels that medians over forest are taken from
+
+CLASSES = (
+    ClassRow(value=Change.stable_forest, name="stable_forest", title="Stable forest",
+             color="#397d49"),
+    ClassRow(value=Change.loss, name="loss", title="Forest loss", color="#d7191c"),
+    ClassRow(value=Change.gain, name="gain", title="Forest gain", color="#2c7bb6"),
+    ClassRow(value=Change.stable_other, name="stable_non_forest", title="Stable non-forest",
+             color="#e6e2d6"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Date:
+    """A date that is ready to be mapped.
+
+    Attributes:
+        title: what the user reads.
+        role: its place among the dates.
+        scene: as requested.
+        ready: with the grid that all dates share.
+    """
+
+    title: str
+    role: Literal["before", "between", "after"]
+    scene: DateScene
+    ready: Prepared
+
+
+def plan(spec: DisturbanceSpec, settings: Settings) -> Plan:
+    """Say what a comparison would do. What stands in its way is collected, not raised."""
+    result = Plan()
+    parts = []
+    try:
+        tree_classes(find_model(spec.model, settings.model_folders))
+    except MMEarthError as error:
+        result.errors.append(Problem.of(error))
+        return result
+    for title, role, scene in _scenes(spec):
+        part = preparing.plan(_mapping(spec, scene), settings)
+        result.errors += [
+            problem.model_copy(update={"message": _told(role, title, problem.message)})
+            for problem in part.errors
+        ]
+        parts.append(part)
+    result.bands, result.sources = parts[0].bands, parts[0].sources
+    if result.errors:
+        return result
+    try:
+        dates = _prepare(spec, settings)
+    except MMEarthError as error:
+        result.errors.append(Problem.of(error))
+        return result
+    tiles = dates[0].ready.layout.count
+    result.grid = dates[0].ready.grid.info()
+    result.tiles = tiles * len(dates)
+    result.warnings = _warnings(dates)
+    seconds = [part.seconds / max(part.tiles, 1) * tiles for part in parts if part.seconds]
+    result.seconds = sum(seconds)
+    result.seconds_measured = all(part.seconds_measured for part in parts)
+    result.memory_bytes = max(part.memory_bytes for part in parts)
+    return result
+
+
+def run(spec: DisturbanceSpec, context: JobContext) -> DisturbanceResult:
+    """Map all dates, compare them, write what was asked for, and sum up the areas.
+
+    A run that was cancelled or killed goes on where it stopped when the same request comes again.
+
+    Raises:
+        MMEarthError: whatever stands in the way; no result is then left half-written.
+    """
+    context.report(0.0, "Reading the rasters", None)
+    targets = mapping.targets(spec.outputs, ENDINGS)
+    scenes = [scene for _, _, scene in _scenes(spec)]
+    mapping.keep_inputs(targets, [Path(item.path) for one in scenes for item in one.inputs])
+    dates = _prepare(spec, context.settings)
+    for date in dates:
+        mapping.keep_inputs(targets, mapping.files_read(date.ready))
+    first = dates[0].ready
+    rule = rule_for(first.card)
+    layers = _layers(dates, rule)
+    pixels = first.grid.width * first.grid.height
+    write.check_writable(list(targets.values()), 2 * pixels)
+    kept = write.Layer("values", ("trees", *rule.bands), {})
+    name = mapping.digest([mapping.fingerprint(date.ready) for date in dates], repr(rule))
+    with Work(context.settings.work_folder / name, targets) as work:
+        check_space(work.folder, pixels * (len(dates) * kept.pixel_bytes + len(layers)))
+        for number, date in enumerate(dates):
+            _map(number, date, len(dates), rule, kept, work, context)
+        for layer_name, layer in layers.items():
+            write.create_working(work.path(layer_name), first.grid, layer)
+        context.report(MAPPED_SHARE, "Comparing the dates", None)
+        infos, same = _compare(dates, rule, work, context)
+        context.report(COMPARED_SHARE, "Summing up areas", None)
+        summed = _sum_up(dates, infos, work, context)
+        count = _finish(spec, dates, targets, layers, work, summed.classes, context)
+        work.remove()
+    return DisturbanceResult(
+        outputs=DisturbanceOutputs(**{key: str(path) for key, path in targets.items()}),
+        classes=summed.classes,
+        dates=infos,
+        nodata_pixels=summed.empty_pixels,
+        masked_pixels=summed.masked_pixels,
+        rule=rule.id,
+        grid=first.grid.info(),
+        model=first.card.id,
+        model_title=first.card.title,
+        polygon_count=count,
+        warnings=_warnings(dates) + ([_same_pixels()] if same else []),
+        seconds=context.elapsed(),
+    )
+
+
+def _scenes(
+    spec: DisturbanceSpec,
+) -> Iterator[tuple[str, Literal["before", "between", "after"], DateScene]]:
+    """Yield title, role and rasters of each date, in order."""
+    roles: list[Literal["before", "between", "after"]]
+    roles = ["before", *(["between"] * len(spec.between)), "after"]  # type: ignore[list-item]
+    for role, scene in zip(roles, [spec.before, *spec.between, spec.after], strict=True):
+        names = [item.label or Path(item.path).name for item in scene.inputs]
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        yield scene.title or "".join(names[:1]) + more, role, scene
+
+
+def _mapping(spec: DisturbanceSpec, scene: DateScene) -> MappingSpec:
+    """Return the request to map one date."""
+    fields = {name: getattr(scene, name) for name in type(scene).model_fields if name != "title"}
+    return MappingSpec(
+        kind=spec.kind,
+        model=spec.model,
+        extent=spec.extent,
+        tile_size=spec.tile_size,
+        **fields,
+    )
+
+
+def _prepare(spec: DisturbanceSpec, settings: Settings) -> list[Date]:
+    """Make all dates ready to be mapped on the ground that they share.
+
+    Raises:
+        MMEarthError: the first thing that stands in the way, and at which date.
+    """
+    tree_classes(find_model(spec.model, settings.model_folders))
+    dates = []
+    for title, role, scene in _scenes(spec):
+        try:
+            dates.append(Date(title, role, scene, prepare(_mapping(spec, scene), settings)))
+        except MMEarthError as error:
+            raise type(error)(_told(role, title, error.message), error.advice) from error
+    _refuse_twice(dates)
+    grid = dates[0].ready.grid
+    for date in dates[1:]:
+        try:
+            for other in dict.fromkeys(band.source.grid for band in date.ready.bands):
+                grid = grid.cropped_to(other.bounds, other.crs)
+        except EmptyAreaError as error:
+            raise EmptyAreaError(
+                f"{dates[0].title} and {date.title} do not overlap.",
+                "Choose rasters of the same place for all dates.",
+            ) from error
+    card, tile = dates[0].ready.card, dates[0].ready.layout.rows.tile
+    layout = Layout.of(grid.height, grid.width, tile, least=card.overlap, stride=card.stride)
+    return [replace(date, ready=replace(date.ready, grid=grid, layout=layout)) for date in dates]
+
+
+def _told(role: str, title: str, message: str) -> str:
+    words = {"before": "First date", "between": "Date in between", "after": "Last date"}[role]
+    return f"{words} ({title}): {message}" if title else f"{words}: {message}"
+
+
+def _refuse_twice(dates: Sequence[Date]) -> None:
+    """Check that no two dates are the same image.
+
+    Raises:
+        InputError: if two are.
+    """
+    seen: dict[tuple[tuple[str, int], ...], str] = {}
+    for date in dates:
+        bands = tuple((band.source.dataset, band.source.band) for band in date.ready.bands)
+        if bands in seen:
+            raise InputError(
+                f"Two dates are the same image: {seen[bands]}.",
+                "Choose images of different dates; nothing can have changed within one.",
+            )
+        seen[bands] = date.title
+
+
+def _warnings(dates: Sequence[Date]) -> list[Problem]:
+    """Return the warnings of all dates, each told once."""
+    found = {}
+    for date in dates:
+        for problem in date.ready.warnings:
+            words = _told(date.role, date.title, problem.message)
+            found[problem.code, problem.message] = problem.model_copy(update={"message": words})
+    return list(found.values())
+
+
+def _same_pixels() -> Problem:
+    return Problem(
+        code="same_pixels",
+        message="The first and the last date do not differ in a single pixel: they are copies of "
+        "one image.",
+        advice="Choose images of different dates.",
+    )
+
+
+def _layers(dates: Sequence[Date], rule: Rule) -> dict[str, write.Layer]:
+    """Return the working rasters that the results are made of."""
+    first = dates[0]
+    tags = {
+        **mapping.provenance(_inputs_only(first), first.ready),
+        "MMEARTH_RULE": rule.id,
+        "MMEARTH_DATES": json.dumps(
+            [
+                {
+                    "role": date.role,
+                    "title": date.title,
+                    "inputs": [item.path for item in date.scene.inputs],
+                    "masks": mapping.masks_in_words(date.ready),
+                }
+                for date in dates
+            ],
+            ensure_ascii=False,
+        ),
+    }
+    return {
+        "classes": write.Layer("classes", ("change",), tags, areas.palette(CLASSES)),
+        "probability": write.Layer("percent", ("probability of a change",), tags),
+    }
+
+
+def _inputs_only(date: Date) -> MappingSpec:
+    return MappingSpec(kind="disturbance", model=date.ready.card.id, inputs=date.scene.inputs)
+
+
+def _map(
+    number: int,
+    date: Date,
+    count: int,
+    rule: Rule,
+    layer: write.Layer,
+    work: Work,
+    context: JobContext,
+) -> None:
+    """Compute the rows of a date that are not yet done, and keep what is to be compared."""
+    # Not before: it imports torch, which a plan does without.
+    from mmearth.change.evidence import date_evidence
+    from mmearth.inference.predict import compute_rows
+    from mmearth.models.network import Network, loaded
+
+    ready = date.ready
+    height = ready.grid.height
+    done = work.rows_done - number * height
+    if done >= height:
+        return
+    path = work.path(f"date{number}")
+    if done <= 0:
+        write.create_working(path, ready.grid, layer)
+    network = loaded(Network, ready.card, context.settings)
+    begin, share = (MAPPED_SHARE * part / count for part in (number, number + 1))
+    title = f"Mapping {date.title}"
+    clock = mapping.Clock(context, ready.layout, done, share, begin=begin, what=title)
+    computed = 0
+    for band in compute_rows(
+        ready.stack(),
+        date_evidence(network, rule),
+        ready.layout,
+        network.workload(ready.layout.rows.tile),
+        first_row=done,
+        progress=clock.tick,
+        cancelled=context.is_cancelled,
+    ):
+        values = band.values.numpy()
+        values[:, ~band.valid] = np.nan
+        write.write_rows(path, band.start, values)
+        work.mark(number * height + band.start + band.valid.shape[0])
+        computed += band.computed
+    if computed > 1:
+        remember_speed(ready, computed, clock.seconds, context.settings)
+
+
+def _compare(
+    dates: Sequence[Date], rule: Rule, work: Work, context: JobContext
+) -> tuple[list[DateInfo], bool]:
+    """Write classes and probability; return counts by date, and whether all dates are the same."""
+    grid = dates[0].ready.grid
+    empty, masked = np.zeros((2, len(dates)), np.int64)
+    same = True
+    with ExitStack() as opened:
+        kept = [
+            opened.enter_context(rasterio.open(work.path(f"date{number}")))
+            for number in range(len(dates))
+        ]
+        readers = [opened.enter_context(MaskReader(date.ready.masks, grid)) for date in dates]
+        step = max(1, int(np.sqrt(grid.width * grid.height / SAMPLE)))
+        shape = (1 + len(rule.bands), -(-grid.height // step), -(-grid.width // step))
+        sample = [source.read(out_shape=shape).reshape(shape[0], -1) for source in kept]
+        medians = forest_medians(sample, rule)
+        del sample
+        for start in range(0, grid.height, ROWS):
+            context.check_cancelled()
+            stop = min(grid.height, start + ROWS)
+            top, bottom = max(0, start - rule.halo), min(grid.height, stop + rule.halo)
+            window = Window(0, top, grid.width, bottom - top)
+            values = [source.read(window=window) for source in kept]
+            found = compare(values, medians, rule)
+            inner = slice(start - top, stop - top)
+            percent = _percent(found.probability[inner])
+            write.write_rows(work.path("classes"), start, found.classes[None, inner])
+            write.write_rows(work.path("probability"), start, percent[None])
+            same &= np.array_equal(values[0], values[-1], equal_nan=True)
+            for number, reader in enumerate(readers):
+                lacking = np.isnan(values[number][0, inner])
+                clouded = reader.clouded(start, stop) & lacking
+                empty[number] += (lacking & ~clouded).sum()
+                masked[number] += clouded.sum()
+    infos = [
+        DateInfo(
+            title=date.title,
+            role=date.role,
+            nodata_pixels=int(empty[number]),
+            masked_pixels=int(masked[number]),
+        )
+        for number, date in enumerate(dates)
+    ]
+    return infos, same
+
+
+def _percent(shares: NDArray[np.float32]) -> NDArray[np.uint8]:
+    percent = np.where(np.isfinite(shares), (shares * 100).round(), write.PERCENT_NODATA)
+    return percent.astype(np.uint8)
+
+
+def _sum_up(
+    dates: Sequence[Date], infos: Sequence[DateInfo], work: Work, context: JobContext
+) -> areas.Areas:
+    """Sum up the classes; a comparison of nothing is not kept to go on from."""
+    first, last = dates[0].ready, dates[-1].ready
+    try:
+        return areas.sum_up(
+            work.path("classes"),
+            first.grid,
+            CLASSES,
+            [*first.masks, *last.masks],
+            context.check_cancelled,
+        )
+    except EmptyAreaError as error:
+        work.remove()
+        counts = "; ".join(
+            f"{info.title}: {info.nodata_pixels:,} pixels without data, {info.masked_pixels:,} "
+            "left out by a mask"
+            for info in (infos[0], infos[-1])
+        )
+        raise EmptyAreaError(
+            f"No pixel is clear on both the first and the last date ({counts}).",
+            "Choose clearer images or another area, or check which values of the mask count.",
+        ) from error
+
+
+def _finish(
+    spec: DisturbanceSpec,
+    dates: Sequence[Date],
+    targets: dict[str, Path],
+    layers: dict[str, write.Layer],
+    work: Work,
+    rows: list[ClassArea],
+    context: JobContext,
+) -> int | None:
+    """Build every result, then move all into place; return the number of polygons, if any."""
+    count = None
+    for number, (name, target) in enumerate(targets.items()):
+        context.check_cancelled()
+        share = COMPARED_SHARE + (1 - COMPARED_SHARE) * number / len(targets)
+        context.report(share, f"Writing {target.name}", None)
+        path = work.staging.path(name)
+        if name == "table":
+            areas.write_table(path, rows)
+        elif name == "transitions":
+            areas.write_csv(path, _transitions(rows))
+        elif name == "polygons":
+            count = write_polygons(
+                work.path("classes"),
+                work.path("probability"),
+                path,
+                dates[0].ready.grid,
+                {
+                    row.value: PolygonClass(row.name, row.title)
+                    for row in CLASSES
+                    if row.value in (Change.loss, Change.gain)
+                },
+                minimum_area_ha=spec.minimum_area_ha,
+                scratch=work.folder,
+                cancelled=context.check_cancelled,
+            )
+        else:
+            write.publish(work.path(name), path, layers[name])
+    context.check_cancelled()
+    work.staging.publish()
+    return count
+
+
+def _transitions(rows: list[ClassArea]) -> list[list[object]]:
+    """Return hectares by what was before, in rows, and what is after, in columns."""
+    area = {row.value: row.hectares for row in rows}
+    table = {
+        "forest": (area[Change.stable_forest], area[Change.loss]),
+        "non-forest": (area[Change.gain], area[Change.stable_other]),
+    }
+    lines: list[list[object]] = [["before \\ after (ha)", "forest", "non-forest", "total"]]
+    for name, parts in table.items():
+        lines.append([name, *(f"{part:.4f}" for part in (*parts, sum(parts)))])
+    totals = [sum(column) for column in zip(*table.values(), strict=True)]
+    lines.append(["total", *(f"{part:.4f}" for part in (*totals, sum(totals)))])
+    return lines

@@ -1,0 +1,282 @@
+"""Loss of forest on labelled sites of bark-beetle damage: our rule beside differencing an index.
+
+    python -m benchmarks disturbance --data <folder with s2/index.json and disturbance/>
+
+Each site is seen in September of two years. All F1 are of damaged pixels, all sites taken together.
+Ours is cross-validated by site: the numbers of the rule are fitted on four fifths of the sites and
+measured on the others. Index and teacher have one threshold, the best one on these very sites.
+
+The numbers that are shipped (``mmearth/change/rule.toml``) are fitted on all sites. What this run
+fits is written to ``build/disturbance_rule.toml``, to be copied there: the last rows of the table
+tell whether what is shipped still does as well. No weights of a network are trained on the masks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
+
+from benchmarks import ROOT
+from benchmarks.common import MODEL, row
+from mmearth.api import MappingSpec, RasterInput
+from mmearth.change.compare import (
+    change_odds,
+    describe,
+    forest_medians,
+    window_means,
+)
+from mmearth.change.evidence import date_evidence
+from mmearth.change.rule import Rule, load_rules
+from mmearth.inference.predict import compute_rows
+from mmearth.jobs.prepare import prepare
+from mmearth.models.network import Network, loaded
+from mmearth.settings import Settings
+
+FOLDS = 5
+TARGET = 0.65
+YEARS = ("2019", "2020")
+INDICES = {"NBR": ("B08", "B12"), "NDVI": ("B08", "B04")}
+WRITTEN = ROOT / "build" / "disturbance_rule.toml"
+COMMAND = "python -m benchmarks disturbance --data <folder>"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site at both dates.
+
+    Attributes:
+        before: (1 + B, h, w) float32, what ``date_evidence`` gives for all bands of the model.
+        after: the same of the later date.
+        teacher: (2, h, w) float32, the teacher's probability of trees at each date.
+        damaged: (h, w) bool.
+        valid: (h, w) bool, data at both dates.
+    """
+
+    before: NDArray[np.float32]
+    after: NDArray[np.float32]
+    teacher: NDArray[np.float32]
+    damaged: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
+
+
+def measure(scratch: Path) -> list[dict[str, Any]]:
+    """Return the rows of the table."""
+    data = Path(os.environ.get("MMEARTH_DATA", ""))
+    if not (data / "disturbance").is_dir():
+        return [row("not measured: MMEARTH_DATA names no folder with disturbance/", np.nan)]
+    settings = Settings(home=scratch / "home", memory_mb=1024)
+    shipped = load_rules()
+    bands, sites = read_sites(data, settings)
+    table = [row(f"sites, of {sum(site.valid.sum() for site in sites):,} pixels", len(sites))]
+    for name, pair in INDICES.items():
+        drops = [_index(site, bands, *pair) for site in sites]
+        table.append(row(f"F1, {name}: drop, best threshold", _best(sites, drops)[0]))
+    drops = [site.teacher[0] - site.teacher[1] for site in sites]
+    table.append(row("F1, teacher: drop in P(trees), best threshold", _best(sites, drops)[0]))
+    drops = [site.before[0] - site.after[0] for site in sites]
+    table.append(row("F1, model: drop in P(trees), best threshold", _best(sites, drops)[0]))
+    written = [f"# Fitted by: {COMMAND}"]
+    for rule in shipped:
+        seen = [_with_bands(site, bands, rule.bands) for site in sites]
+        score, spread = cross_validated(seen, rule)
+        bound = f"at least {TARGET}" if rule.bands else ""
+        held = score >= TARGET or not rule.bands
+        what = f"F1, rule {rule.id}, cross-validated by site (folds ± {spread:.3f})"
+        table.append(row(what, score, bound, held))
+        table.append(row(f"F1, rule {rule.id}, as shipped, on all sites", f1(seen, rule)))
+        written += as_toml(fit(seen, rule))
+    WRITTEN.parent.mkdir(exist_ok=True)
+    WRITTEN.write_text("\n".join(written) + "\n")
+    return table
+
+
+def read_sites(data: Path, settings: Settings) -> tuple[tuple[str, ...], list[Site]]:
+    """Run the model on both dates of each site, as the job does; also return its bands."""
+    sites = []
+    bands: tuple[str, ...] = ()
+    for path in sorted((data / "disturbance").glob("*.damage.tif")):
+        name = path.name.partition(".")[0]
+        dates, teachers = [], []
+        for year in YEARS:
+            scene = data / "s2" / "czech" / f"{name}_{year}.tif"
+            spec = MappingSpec(
+                kind="disturbance", inputs=[RasterInput(path=str(scene))], model=MODEL
+            )
+            ready = prepare(spec, settings)
+            bands = ready.card.bands
+            network = loaded(Network, ready.card, settings)
+            everything = replace(load_rules()[0], bands=bands)
+            rows = list(
+                compute_rows(
+                    ready.stack(),
+                    date_evidence(network, everything),
+                    ready.layout,
+                    network.workload(ready.layout.rows.tile),
+                )
+            )
+            values = np.concatenate([part.values.numpy() for part in rows], axis=1)
+            values[:, ~np.concatenate([part.valid for part in rows])] = np.nan
+            dates.append(values)
+            with rasterio.open(scene.with_suffix(".teacher.tif")) as source:
+                teachers.append(source.read(2) / np.float32(250))
+        with rasterio.open(path) as source:
+            damaged = source.read(1) == 1
+        valid = np.isfinite(dates[0][0]) & np.isfinite(dates[1][0])
+        sites.append(Site(dates[0], dates[1], np.stack(teachers), damaged, valid))
+    return bands, sites
+
+
+def cross_validated(sites: Sequence[Site], rule: Rule) -> tuple[float, float]:
+    """Return F1 over all sites, each judged by a rule that is fitted without it, and its spread."""
+    fold = np.random.default_rng(0).permutation(len(sites)) % FOLDS
+    counts = []
+    for number in range(FOLDS):
+        fitted = fit([site for site, own in zip(sites, fold, strict=True) if own != number], rule)
+        tested = [site for site, own in zip(sites, fold, strict=True) if own == number]
+        counts.append(_counts(tested, fitted))
+    return _f1(np.sum(counts, axis=0)), float(np.std([_f1(part) for part in counts], ddof=1))
+
+
+def f1(sites: Sequence[Site], rule: Rule) -> float:
+    """Return F1 over all sites."""
+    return _f1(_counts(sites, rule))
+
+
+def fit(sites: Sequence[Site], rule: Rule) -> Rule:
+    """Return the rule with numbers fitted to sites: weights, bias and threshold."""
+    typical = np.nanmedian(np.concatenate([_forest(site, rule) for site in sites], axis=1), axis=1)
+    rule = replace(rule, typical=tuple(typical.tolist()))
+    pairs = [_centred(site, rule) for site in sites]
+    terms = [np.concatenate([describe(before), describe(after)]) for before, after in pairs]
+    weights, bias = _logistic(sites, terms)
+    half = len(weights) // 2
+    rule = replace(
+        rule,
+        before=tuple(weights[:half]),
+        after=tuple(weights[half:]),
+        bias=bias,
+    )
+    alone = replace(rule, windows=(1,), window_weights=(1.0,), window_bias=0.0)
+    odds = [
+        change_odds(before, after, site.valid, alone)
+        for site, (before, after) in zip(sites, pairs, strict=True)
+    ]
+    around = [
+        window_means(one, site.valid, rule.windows) for one, site in zip(odds, sites, strict=True)
+    ]
+    window_weights, window_bias = _logistic(sites, around)
+    rule = replace(rule, window_weights=tuple(window_weights), window_bias=window_bias)
+    found = [_odds(site, rule) for site in sites]
+    _, threshold = _best(sites, found)
+    return replace(rule, threshold=float(expit(threshold)))
+
+
+def as_toml(rule: Rule) -> list[str]:
+    """Write a rule as a table of the file."""
+
+    def numbers(values: Sequence[float]) -> str:
+        return "[" + ", ".join(f"{value:.4f}" for value in values) + "]"
+
+    names = ", ".join(f'"{name}"' for name in rule.bands)
+    return [
+        "",
+        f"[{rule.id}]",
+        f'sensor = "{rule.sensor}"',
+        f"bands = [{names}]",
+        f"typical = {numbers(rule.typical)}",
+        f"before = {numbers(rule.before)}",
+        f"after = {numbers(rule.after)}",
+        f"bias = {rule.bias:.4f}",
+        f"windows = {list(rule.windows)}",
+        f"window_weights = {numbers(rule.window_weights)}",
+        f"window_bias = {rule.window_bias:.4f}",
+        f"threshold = {rule.threshold:.3f}",
+        f"forest = {rule.forest}",
+    ]
+
+
+def _with_bands(site: Site, bands: tuple[str, ...], wanted: tuple[str, ...]) -> Site:
+    pick = [0, *(1 + bands.index(name) for name in wanted)]
+    return replace(site, before=site.before[pick], after=site.after[pick])
+
+
+def _forest(site: Site, rule: Rule) -> NDArray[np.float32]:
+    """Return log reflectances of stable forest, of both dates: (B, n)."""
+    forest = (site.before[0] >= rule.forest) & (site.after[0] >= rule.forest)
+    return np.concatenate([site.before[1:, forest], site.after[1:, forest]], axis=1)
+
+
+def _centred(site: Site, rule: Rule) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    dates = [site.before, site.after]
+    flat = [date.reshape(len(date), -1) for date in dates]
+    medians = forest_medians(flat, rule)
+    before, after = (date.copy() for date in dates)
+    before[1:] -= medians[0][:, None, None]
+    after[1:] -= medians[1][:, None, None]
+    return before, after
+
+
+def _odds(site: Site, rule: Rule) -> NDArray[np.float32]:
+    """Return the log odds of a loss; without end where there was no forest to lose."""
+    before, after = _centred(site, rule)
+    odds = change_odds(before, after, site.valid, rule)
+    return np.where(before[0] >= rule.forest, odds, -np.inf).astype(np.float32)
+
+
+def _counts(sites: Sequence[Site], rule: Rule) -> NDArray[np.int64]:
+    """Return right, called and damaged pixels."""
+    limit = logit(rule.threshold)
+    counts = np.zeros(3, np.int64)
+    for site in sites:
+        called = (_odds(site, rule) >= limit) & site.valid
+        damaged = site.damaged & site.valid
+        counts += [(called & damaged).sum(), called.sum(), damaged.sum()]
+    return counts
+
+
+def _f1(counts: NDArray[np.int64]) -> float:
+    return float(2 * counts[0] / (counts[1] + counts[2]))
+
+
+def _logistic(
+    sites: Sequence[Site], terms: Sequence[NDArray[np.float32]]
+) -> tuple[list[float], float]:
+    """Fit a logistic regression of damage on terms (T, h, w) of each site: weights and bias."""
+    values = np.concatenate(
+        [term[:, site.valid] for term, site in zip(terms, sites, strict=True)], axis=1
+    ).T
+    damaged = np.concatenate([site.damaged[site.valid] for site in sites])
+    mean, deviation = values.mean(axis=0), values.std(axis=0)
+    model = LogisticRegression(C=1e3, solver="newton-cholesky").fit((values - mean) / deviation, damaged)
+    weights = model.coef_[0] / deviation
+    return weights.tolist(), float(model.intercept_[0] - (weights * mean).sum())
+
+
+def _best(sites: Sequence[Site], drops: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
+    """Return the best F1 of calling what is at least a threshold, and that threshold."""
+    values = np.concatenate([one[site.valid] for one, site in zip(drops, sites, strict=True)])
+    damaged = np.concatenate([site.damaged[site.valid] for site in sites])
+    order = np.argsort(-values)
+    right = np.cumsum(damaged[order])
+    scores = 2 * right / (np.arange(1, len(order) + 1) + damaged.sum())
+    best = int(scores.argmax())
+    return float(scores[best]), float(values[order][best])
+
+
+def _index(site: Site, bands: tuple[str, ...], first: str, second: str) -> NDArray[np.float32]:
+    """Return the drop in the normalised difference of two bands."""
+
+    def index(date: NDArray[np.float32]) -> NDArray[np.float32]:
+        one, other = (np.exp(date[1 + bands.index(name)]) for name in (first, second))
+        return np.asarray((one - other) / (one + other))
+
+    return index(site.before) - index(site.after)

@@ -201,6 +201,7 @@ def as_toml(rule: Rule) -> list[str]:
         f"window_bias = {rule.window_bias:.4f}",
         f"threshold = {rule.threshold:.3f}",
         f"forest = {rule.forest}",
+        f"least = {rule.least}",
     ]
 
 
@@ -229,7 +230,7 @@ def _odds(site: Site, rule: Rule) -> NDArray[np.float32]:
     """Return the log odds of a loss; without end where there was no forest to lose."""
     before, after = _centred(site, rule)
     odds = change_odds(before, after, site.valid, rule)
-    return np.where(before[0] >= rule.forest, odds, -np.inf).astype(np.float32)
+    return np.where(before[0] >= rule.least, odds, -np.inf).astype(np.float32)
 
 
 def _counts(sites: Sequence[Site], rule: Rule) -> NDArray[np.int64]:
@@ -256,7 +257,9 @@ def _logistic(
     ).T
     damaged = np.concatenate([site.damaged[site.valid] for site in sites])
     mean, deviation = values.mean(axis=0), values.std(axis=0)
-    model = LogisticRegression(C=1e3, solver="newton-cholesky").fit((values - mean) / deviation, damaged)
+    model = LogisticRegression(C=1e3, solver="newton-cholesky").fit(
+        (values - mean) / deviation, damaged
+    )
     weights = model.coef_[0] / deviation
     return weights.tolist(), float(model.intercept_[0] - (weights * mean).sum())
 

@@ -22,18 +22,22 @@ RESULT_PROPERTY = "mmearth/result"  # set on layers made here
 # From the bottom of the group to its top: what is added last is seen.
 _TITLES = {
     "probabilities": "Probabilities",
+    "probability": "Probability of a change",
     "confidence": "Confidence",
     "polygons": "Areas",
     "classes": "",  # the product's own title
     "table": "Area table",
+    "transitions": "Forest before and after",
     "features": "Features",
     "view": "Picture of the features",
     "similarity": "Similarity",
 }
+_TABLES = ("table", "transitions")
 _RASTER_STYLES = {
     "features": style.style_features,
     "view": style.style_picture,
     "similarity": style.style_similarity,
+    "probability": style.style_change,
 }
 
 
@@ -41,7 +45,7 @@ def open_results(result: Result, product_title: str) -> List[QgsMapLayer]:
     """Make styled layers of the files of a result, from bottom to top; in any thread.
 
     Args:
-        result: a ``SegmentResult``, ``EmbedResult`` or ``SimilarityResult`` of the backend.
+        result: of the backend, of a job that maps something.
         product_title: name of the class map.
     """
     layers = []
@@ -56,7 +60,7 @@ def open_results(result: Result, product_title: str) -> List[QgsMapLayer]:
 def open_output(name: str, path: str, title: str, result: Result) -> Optional[QgsMapLayer]:
     """Make a layer of one file, style it, and keep the style beside the file."""
     classes = result.get("classes", [])
-    if name in ("polygons", "table"):
+    if name in ("polygons", *_TABLES):
         source = path if name == "polygons" else _table_source(path)
         layer = QgsVectorLayer(source, title, "ogr" if name == "polygons" else "delimitedtext")
     else:
@@ -67,11 +71,11 @@ def open_output(name: str, path: str, title: str, result: Result) -> Optional[Qg
         style.style_classes(layer, classes)
     elif name == "polygons":
         style.style_polygons(layer, classes)
-    elif name != "table":
+    elif name not in _TABLES:
         _RASTER_STYLES.get(name, style.style_percent)(layer)
     layer.setMetadata(_metadata(layer, result))
     layer.setCustomProperty(RESULT_PROPERTY, name)
-    if name != "table":
+    if name not in _TABLES:
         style.keep_style(layer, path)
     return layer
 

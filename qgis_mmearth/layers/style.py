@@ -24,6 +24,7 @@ CUT = (0.02, 0.98)  # what lies beyond these percentiles is shown as black or fu
 SAMPLE = 250_000  # pixels that percentiles are taken from, as QGIS itself does
 # The viridis ramp, which is even to the eye and reads in grey.
 SIMILARITY_COLORS = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
+CHANGE_COLORS = ("#fff5f0", "#fc9272", "#cb181d", "#67000d")  # ColorBrewer's Reds
 UNCERTAINTY_COLORS = ("#440154", "#b63679", "#fcfdbf")  # after magma, sure to unsure
 
 Classes = List[Dict[str, Any]]  # rows with value, title, color
@@ -80,6 +81,11 @@ def style_similarity(layer: QgsRasterLayer) -> None:
 def style_uncertainty(layer: QgsRasterLayer) -> None:
     """Show the first band in colours from 0 %, sure, to 100 %, unsure."""
     _style_ramp(layer, UNCERTAINTY_COLORS, 0.0, 1.0)
+
+
+def style_change(layer: QgsRasterLayer) -> None:
+    """Show the first band in colours from 0 %, no change, to 100 %, a certain one."""
+    _style_ramp(layer, CHANGE_COLORS, 0.0, 1.0)
 
 
 def _style_ramp(layer: QgsRasterLayer, colors: Sequence[str], low: float, high: float) -> None:

@@ -9,6 +9,7 @@ from .. import paths, shared
 
 # Module and class of each algorithm; a new one is one file and one line here.
 ALGORITHMS = {
+    "disturbance": "DisturbanceAlgorithm",
     "embed": "EmbedAlgorithm",
     "finetune": "FinetuneAlgorithm",
     "importmodel": "ImportModelAlgorithm",

@@ -320,6 +320,49 @@ def test_features_and_similarity(mmearth, scene, tmp_path) -> None:
         assert dataset.read(1)[30, 40] == pytest.approx(1)
 
 
+def test_clouds_are_left_out(mmearth, scene, make_raster, tmp_path) -> None:
+    values = np.zeros((150, 130), np.uint8)
+    values[100:120] = 60
+    mask = make_raster("clouds.tif", values)
+    command = ("segment", scene, "--model", "tiny", "--mask", mask, "--output", tmp_path / "m.tif")
+    code, _, err = mmearth(*command, "--mask-above", "40")
+    assert code == 0, err
+    with rasterio.open(tmp_path / "m.tif") as dataset:
+        np.testing.assert_array_equal((dataset.read(1) == 0)[40:].all(axis=1), values[40:, 0] > 0)
+    code, _, err = mmearth(*command, "--mask-band", "2")
+    assert code == 1 and "has 1 bands, and band 2 is asked for" in err
+    code, _, err = mmearth(*command, "--mask-bits", "40")
+    assert code == 1 and "bits are counted from 0 to 31" in err and "Traceback" not in err
+
+
+def test_disturbance(mmearth, scene, make_raster, tmp_path) -> None:
+    with rasterio.open(scene) as source:
+        values, names = source.read(), source.descriptions
+    values[:, 60:100, 60:100] //= 3
+    later = make_raster("later.tif", values, bands=names, nodata=0)
+    clouds = np.zeros((150, 130), np.uint8)
+    clouds[:, 120:] = 1
+    mask = make_raster("clouds.tif", clouds)
+    files = {name: tmp_path / f"out.{name}" for name in ("tif", "gpkg", "csv")}
+    command = (
+        "disturbance", "--before", scene, "--after", later, "--model", "tiny",
+        "--mask-after", mask, "--output", files["tif"], "--polygons", files["gpkg"],
+        "--table", files["csv"], "--minimum-area", "0.2",
+    )  # fmt: skip
+    code, out, err = mmearth(*command, "--plan")
+    assert code == 0 and "130 x 150 pixels" in out and not files["tif"].exists(), err
+    code, out, err = mmearth(*command)
+    assert code == 0, err
+    assert "after: later.tif (1,500 pixels left out by a mask" in out
+    assert "Forest loss" in out
+    with rasterio.open(files["tif"]) as dataset:
+        assert (dataset.read(1)[:, 120:] == 0).all()
+    assert all(path.stat().st_size for path in files.values())
+    code, _, err = mmearth("disturbance", "--before", scene, "--after", scene, "--model", "tiny",
+                           "--output", files["tif"])  # fmt: skip
+    assert code == 1 and "the same image" in err
+
+
 def test_plan_of_features(mmearth, scene, tmp_path) -> None:
     code, out, _ = mmearth(
         "embed", scene, "--model", "tiny", "--output", tmp_path / "f.tif", "--plan"

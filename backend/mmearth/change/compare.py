@@ -92,10 +92,12 @@ def compare(
     was, became = before[0] >= rule.forest, after[0] >= rule.forest
     limit = logit(rule.threshold)
     classes = np.where(was, Change.stable_forest, Change.stable_other).astype(np.uint8)
-    classes[was & (loss >= limit)] = Change.loss
     # A gain is a loss read backwards.
     classes[~was & became & (gain >= limit)] = Change.gain
-    probability = expit(np.where(was, loss, gain)).astype(np.float32)
+    could_lose = before[0] >= rule.least
+    classes[could_lose & (loss >= limit)] = Change.loss
+    odds = np.maximum(np.where(could_lose, loss, -np.inf), np.where(was, -np.inf, gain))
+    probability = expit(odds).astype(np.float32)
     classes[~valid] = Change.none
     probability[~valid] = np.nan
     return Compared(classes, probability)

@@ -43,6 +43,8 @@ class Rule:
         window_bias: added to the sum of these.
         threshold: probability of a change from which on it is mapped.
         forest: probability of trees from which on a pixel counts as forest.
+        least: probability of trees before, below which nothing can have been lost. Less than
+            ``forest``, because thin and ailing forest is lost first.
     """
 
     id: str
@@ -57,6 +59,7 @@ class Rule:
     window_bias: float
     threshold: float
     forest: float
+    least: float
 
     @property
     def halo(self) -> int:

@@ -162,7 +162,7 @@ class SceneAlgorithm(MMEarthAlgorithm):
             scratch: folder for copies of layers that have no file.
         """
         return {
-            "inputs": [_reference(source, scratch) for source in self._sources],
+            "inputs": [reference(source, scratch) for source in self._sources],
             "extent": self._extent(parameters, context),
             **self.request(parameters, context),
         }
@@ -173,10 +173,7 @@ class SceneAlgorithm(MMEarthAlgorithm):
 
     def prepareAlgorithm(self, parameters, context, feedback):  # noqa: N802
         """Take products and clones of layers along, in the main thread."""
-        self._sources = [
-            product_folder(item) or self._layer(item).clone()
-            for item in self._input_values(parameters, context)
-        ]
+        self._sources = self.sources(self.INPUT, parameters, context)
         if not self._sources:
             raise QgsProcessingException(
                 self.tr("No raster is chosen. Choose at least one raster layer or file.")
@@ -218,13 +215,20 @@ class SceneAlgorithm(MMEarthAlgorithm):
         """Return the full path of an output that is no layer, empty if it is not wanted."""
         return _full_path(self.parameterAsFileOutput(parameters, name, context))
 
-    def _input_values(self, parameters, context) -> List[Any]:
-        raw = _as_list(parameters.get(self.INPUT))
-        if raw and all(product_folder(item) for item in raw):
+    def sources(self, name, parameters, context) -> "List[Path | QgsRasterLayer]":
+        """Return the products and clones of the layers of a parameter; in the main thread."""
+        return [
+            product_folder(item) or self._layer(item).clone()
+            for item in self._input_values(name, parameters, context)
+        ]
+
+    def _input_values(self, name, parameters, context) -> List[Any]:
+        raw = _as_list(parameters.get(name))
+        if not raw or all(product_folder(item) for item in raw):
             return raw
         mixed = [item for item in raw if product_folder(item)]
-        plain = {**parameters, self.INPUT: [item for item in raw if not product_folder(item)]}
-        return [*self.parameterAsLayerList(plain, self.INPUT, context), *mixed]
+        plain = {**parameters, name: [item for item in raw if not product_folder(item)]}
+        return [*self.parameterAsLayerList(plain, name, context), *mixed]
 
     def _layer(self, item) -> QgsRasterLayer:
         if isinstance(item, QgsRasterLayer):
@@ -343,7 +347,7 @@ def product_folder(item) -> "Path | None":
     return path if path.suffix == ".SAFE" and path.is_dir() else None
 
 
-def _reference(source: "Path | QgsRasterLayer", scratch: Path) -> Dict[str, str]:
+def reference(source: "Path | QgsRasterLayer", scratch: Path) -> Dict[str, str]:
     """Return what the backend needs to open a product folder or layer."""
     if isinstance(source, Path):
         return {"path": str(source), "label": ""}

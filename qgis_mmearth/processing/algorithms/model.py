@@ -4,14 +4,18 @@ import re
 
 from qgis.core import (
     QgsProcessingException,
+    QgsProcessingParameterBoolean,
     QgsProcessingParameterEnum,
     QgsProcessingParameterNumber,
+    QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
 )
 
 from ...compat import FLAG_ADVANCED
+from ...layers import stack
 from .base import SceneAlgorithm
 
+_RULE = re.compile(r"^(?:>\s*(?P<above>-?[\d.]+)|(?P<bits>bits?\s)?(?P<numbers>[-\d\s,;]+))$", re.I)
 _CHOICE = re.compile(r"^(\w+)=(\d+):(\d+)$")
 
 INPUT_HELP = (
@@ -26,16 +30,27 @@ BAND_HELP = {
     "state it, else 0.0001 for Sentinel-2 numbers.",
     "OFFSET": "See scale; -0.1 for products of processing baseline 04.00 and newer whose files "
     "have lost their metadata.",
+    "MASK": "A raster that says which pixels to leave out, such as a cloud mask, of any pixel size "
+    "or projection. If empty, a band named SCL among the rasters or in the product folder is used.",
+    "MASK_BAND": "The band of the mask; if empty, the one named SCL, or the first.",
+    "MASK_VALUES": "Which pixels of the mask are left out: 3 8 9 those of these values, > 40 "
+    "those with more, bits 3 4 those with one of these bits set. If empty, clouds, shadows and "
+    "defects of a band named SCL, and of other masks whatever is not 0.",
+    "KEEP_CLOUDS": "Do not look for a band named SCL: clouds are mapped like anything else.",
 }
 
 
 class ModelAlgorithm(SceneAlgorithm):
-    """An algorithm with the parameters MODEL, BANDS, SCALE and OFFSET."""
+    """An algorithm with the parameters MODEL, BANDS, SCALE, OFFSET and those of a mask."""
 
     MODEL = "MODEL"
     BANDS = "BANDS"
     SCALE = "SCALE"
     OFFSET = "OFFSET"
+    MASK = "MASK"
+    MASK_BAND = "MASK_BAND"
+    MASK_VALUES = "MASK_VALUES"
+    KEEP_CLOUDS = "KEEP_CLOUDS"
 
     def add_model_parameter(self, models):
         """Add the choice of a model.
@@ -55,13 +70,66 @@ class ModelAlgorithm(SceneAlgorithm):
         )
 
     def add_band_parameters(self):
-        """Add bands, scale and offset, among the advanced parameters."""
+        """Add bands, scale, offset and mask, among the advanced parameters."""
         number = QgsProcessingParameterNumber
         self.add_advanced(
             QgsProcessingParameterString(self.BANDS, self.tr("Bands"), optional=True),
             number(self.SCALE, self.tr("Scale"), number.Type.Double, optional=True),
             number(self.OFFSET, self.tr("Offset"), number.Type.Double, optional=True),
-        )
+            *(
+                QgsProcessingParameterRasterLayer(name, title, optional=True)
+                for name, title in self.mask_titles().items()
+            ),
+            number(
+                self.MASK_BAND, self.tr("Band of the mask"), number.Type.Integer, optional=True,
+                minValue=1,
+            ),
+            QgsProcessingParameterString(
+                self.MASK_VALUES, self.tr("Values of the mask to leave out"), optional=True
+            ),
+            QgsProcessingParameterBoolean(
+                self.KEEP_CLOUDS, self.tr("Keep clouds"), defaultValue=False
+            ),
+        )  # fmt: skip
+
+    def mask_titles(self):
+        """Return the parameters that are masks, with their titles."""
+        return {self.MASK: self.tr("Mask of clouds and bad pixels")}
+
+    def prepareAlgorithm(self, parameters, context, feedback):  # noqa: N802
+        """Take clones of the masks along too, in the main thread."""
+        self._masks = {}
+        for name in self.mask_titles():
+            layer = self.parameterAsRasterLayer(parameters, name, context)
+            if layer is not None:
+                self._masks[name] = layer.clone()
+            elif parameters.get(name):
+                raise QgsProcessingException(self.invalidRasterError(parameters, name))
+        return super().prepareAlgorithm(parameters, context, feedback)
+
+    def spec(self, parameters, context, scratch):
+        """Return what the job needs beside its kind and outputs, the mask among it."""
+        masks = self.mask_fields(self.MASK, parameters, context, scratch)
+        return {**super().spec(parameters, context, scratch), **masks}
+
+    def mask_fields(self, name, parameters, context, scratch):
+        """Return what a scene needs to know of its mask.
+
+        Args:
+            name: of the mask's parameter.
+            parameters: of this run.
+            context: of this run.
+            scratch: folder for copies of layers that have no file.
+        """
+        masks = []
+        if name in self._masks:
+            band = None
+            if parameters.get(self.MASK_BAND) is not None:
+                band = self.parameterAsInt(parameters, self.MASK_BAND, context)
+            rule = parse_mask_values(self.parameterAsString(parameters, self.MASK_VALUES, context))
+            masks = [{**stack.reference(self._masks[name], scratch), "band": band, **rule}]
+        keep = self.parameterAsBool(parameters, self.KEEP_CLOUDS, context)
+        return {"masks": masks, "scene_classification": "ignore" if keep else "use"}
 
     def add_advanced(self, *parameters):
         """Add parameters that the dialog folds away."""
@@ -91,6 +159,26 @@ class ModelAlgorithm(SceneAlgorithm):
             "bands": parse_bands(self.parameterAsString(parameters, self.BANDS, context)),
             "radiometry": radiometry,
         }
+
+
+def parse_mask_values(text):
+    """Read ``3 8 9``, ``> 40`` or ``bits 3 4`` into the interface's rule of a mask.
+
+    Raises:
+        QgsProcessingException: if it is none of these.
+    """
+    if not text.strip():
+        return {}
+    match = _RULE.match(text.strip())
+    try:
+        if match["above"]:
+            return {"above": float(match["above"])}
+        numbers = [int(part) for part in re.split(r"[\s,;]+", match["numbers"]) if part]
+        return {"bits" if match["bits"] else "values": numbers}
+    except (TypeError, ValueError):
+        raise QgsProcessingException(
+            f"Values of the mask: expected 3 8 9, > 40 or bits 3 4, found {text!r}."
+        ) from None
 
 
 def parse_bands(text):

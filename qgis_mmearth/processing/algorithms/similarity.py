@@ -66,8 +66,8 @@ class SimilarityAlgorithm(MappingAlgorithm):
         )
         self.add(QgsProcessingParameterRasterDestination(self.OUTPUT, self.tr("Similarity")))
 
-    def _input_values(self, parameters, context):
-        layer = self.parameterAsRasterLayer(parameters, self.INPUT, context)
+    def _input_values(self, name, parameters, context):
+        layer = self.parameterAsRasterLayer(parameters, name, context)
         return [layer] if layer else []
 
     def spec(self, parameters, context, scratch):

@@ -35,6 +35,21 @@ def embed(scene, folder) -> api.EmbedSpec:
     )
 
 
+def disturbance(scene, folder) -> api.DisturbanceSpec:
+    later = scene.with_name("later.tif")
+    with rasterio.open(scene) as source:
+        values, profile, names = source.read(), source.profile, source.descriptions
+    values[:, 50:90, 50:90] //= 3
+    with rasterio.open(later, "w", **profile) as target:
+        target.write(values)
+        target.descriptions = names
+    before, after = (
+        api.DateScene(inputs=[api.RasterInput(path=str(path))]) for path in (scene, later)
+    )
+    outputs = api.DisturbanceOutputs(classes=str(folder / "classes.tif"))
+    return api.DisturbanceSpec(before=before, after=after, model="tiny", outputs=outputs)
+
+
 def similarity(scene, folder) -> api.SimilaritySpec:
     features = np.random.default_rng(0).normal(size=(4, 20, 30)).astype(np.float32)
     path, places = scene.with_name("features.tif"), scene.with_name("places.gpkg")
@@ -90,6 +105,7 @@ def preview(scene, folder) -> api.PreviewSpec:
 
 # kind -> function that makes a request, of a small scene, with results in a folder
 SPECS = {
+    "disturbance": disturbance,
     "embed": embed,
     "export": export,
     "finetune": finetune,

@@ -12,9 +12,8 @@ import pytest
 import rasterio
 from affine import Affine
 from rasterio.enums import Resampling
-from rasterio.transform import from_origin
 from rasterio.warp import calculate_default_transform, reproject
-from scenes import DATA, S2, UTM
+from scenes import DATA, S2
 
 from mmearth import api
 from mmearth.errors import EmptyAreaError, InputError, JobCancelled, ModelError
@@ -84,9 +83,7 @@ def read(path) -> np.ndarray:
 def inner(part) -> tuple[slice, slice]:
     """Return a part of the scene less its rims, where the network sees both sides."""
     rows, cols = part[1:]
-    shrunk = [
-        slice((one.start or 0) + 4, (one.stop or SIDE) - 4) for one in (rows, cols)
-    ]
+    shrunk = [slice((one.start or 0) + 4, (one.stop or SIDE) - 4) for one in (rows, cols)]
     return shrunk[0], shrunk[1]
 
 

@@ -36,7 +36,7 @@ from qgis_mmearth import shared
 from qgis_mmearth.compat import FLAG_ADVANCED, SOURCE_RASTER
 from qgis_mmearth.paths import EMBEDDED_MODELS
 from qgis_mmearth.processing.algorithms.base import MappingAlgorithm, RastersParameter
-from qgis_mmearth.processing.algorithms.model import parse_bands
+from qgis_mmearth.processing.algorithms.model import parse_bands, parse_mask_values
 from qgis_mmearth.processing.provider import ALGORITHMS
 
 TILE = str(DATA / "terramind_l2a.tif")
@@ -105,15 +105,37 @@ def make_places(features, *pixels, kind="Point") -> QgsVectorLayer:
 
 
 def wanted(name, folder, **others):
-    """Return the least that an algorithm needs."""
+    """Return the least that an algorithm needs, under its own names of INPUT and OUTPUT."""
     parameters = {"INPUT": TILE, "OUTPUT": "TEMPORARY_OUTPUT"}
     if name == "similarity":
         features = make_features(folder)
         parameters.update(INPUT=features, REFERENCES=make_places(features, (3, 5)))
-    return {**parameters, **others}
+    if name == "disturbance":
+        parameters["AFTER"] = make_later(folder)
+    names = {key: getattr(algorithm(name), key) for key in ("INPUT", "OUTPUT")}
+    return {names.get(key, key): value for key, value in {**parameters, **others}.items()}
+
+
+def output_of(name, result):
+    """Return the map among an algorithm's results."""
+    return result[algorithm(name).OUTPUT]
+
+
+def make_later(folder, scene=TILE, band_factor=3) -> str:
+    """Write a scene as it may look later: a square in its middle has other reflectances."""
+    path = str(folder / "later.tif")
+    gdal.Translate(path, scene)
+    dataset = gdal.Open(path, gdal.GA_Update)
+    for index in range(1, dataset.RasterCount + 1):
+        band = dataset.GetRasterBand(index)
+        values = band.ReadAsArray(40, 40, 20, 20) // band_factor
+        band.WriteArray(values, 40, 40)
+    del dataset
+    return path
 
 
 RENDERERS = {
+    "disturbance": "paletted",
     "embed": "multibandcolor",
     "segment": "paletted",
     "similarity": "singlebandpseudocolor",
@@ -171,15 +193,15 @@ class TestMappingContract:
     def test_runs_with_nothing_but_a_raster(self, name, home, tmp_path):
         output = tmp_path / "map.tif"
         parameters = wanted(name, tmp_path, OUTPUT=str(output))
-        several = name != "similarity"
-        parameters["INPUT"] = [parameters["INPUT"]] if several else parameters["INPUT"]
+        several, key = name != "similarity", algorithm(name).INPUT
+        parameters[key] = [parameters[key]] if several else parameters[key]
         result = processing.run(f"mmearth:{name}", parameters)
-        assert result["OUTPUT"] == str(output)
+        assert output_of(name, result) == str(output)
         assert QgsRasterLayer(str(output), "x").renderer().type() == RENDERERS[name]
 
     def test_runs_to_a_temporary_file(self, name, home, tmp_path):
         result = processing.run(f"mmearth:{name}", wanted(name, tmp_path))
-        assert Path(result["OUTPUT"]).exists()
+        assert Path(output_of(name, result)).exists()
 
     def test_no_raster_is_said(self, name, home, tmp_path):
         with pytest.raises(QgsProcessingException, match="No raster is chosen"):
@@ -199,7 +221,10 @@ class TestMappingContract:
         output = tmp_path / "out" / "map.tif"
         large = str(tmp_path / "large.vrt")
         gdal.Translate(large, str(SCENE), format="VRT", width=3000, height=3000)
-        parameters = {"INPUT": [large], "OUTPUT": str(output)}
+        parameters = wanted(name, tmp_path, INPUT=[large], OUTPUT=str(output))
+        if name == "disturbance":
+            parameters["AFTER"] = later = str(tmp_path / "large_later.vrt")
+            gdal.Translate(later, str(SCENE), format="VRT", width=3000, height=3000)
         if name == "similarity":
             parameters["INPUT"] = features = make_features(tmp_path, side=1000, bands=16)
             pixels = [(row, column) for row in range(0, 1000, 20) for column in range(0, 1000, 20)]
@@ -211,7 +236,7 @@ class TestMappingContract:
     def test_loads_styled_into_the_project(self, name, home, tmp_path):
         result = processing.runAndLoadResults(f"mmearth:{name}", wanted(name, tmp_path))
         layers = QgsProject.instance().mapLayers().values()
-        (loaded,) = [y for y in layers if y.source() == result["OUTPUT"]]
+        (loaded,) = [y for y in layers if y.source() == output_of(name, result)]
         assert loaded.renderer().type() == RENDERERS[name]
 
 
@@ -431,6 +456,75 @@ class TestSimilarity:
         found = layer.dataProvider().cumulativeCut(1, 0.02, 0.98)
         assert (values[0], values[-1]) == pytest.approx(found)
         assert values == sorted(values) and len(set(values)) == len(values)
+
+
+class TestMask:
+    def test_what_is_masked_is_no_data(self, home, tmp_path):
+        mask = str(tmp_path / "clouds.tif")
+        gdal.Translate(
+            mask, TILE, bandList=[1], outputType=gdal.GDT_Byte, scaleParams=[[0, 1, 0, 0]]
+        )
+        dataset = gdal.Open(mask, gdal.GA_Update)
+        values = np.zeros((96, 96), np.uint8)
+        values[:30], values[30:40] = 9, 4
+        dataset.GetRasterBand(1).WriteArray(values)
+        del dataset
+        common = {"INPUT": TILE, "MASK": QgsRasterLayer(mask, "My clouds")}
+        for number, (rule, rows) in enumerate({"": 40, "9": 30, "> 8": 30, "bits 2": 40}.items()):
+            output = str(tmp_path / f"{number}.tif")
+            bits = {"bits 2": (values & 4) > 0}
+            processing.run("mmearth:segment", {**common, "MASK_VALUES": rule, "OUTPUT": output})
+            lacking = gdal.Open(output).ReadAsArray() == 0
+            expected = bits.get(rule, np.arange(96)[:, None] < np.full((1, 96), rows))
+            assert (lacking == expected).all()
+
+    def test_a_rule_that_is_none(self):
+        assert parse_mask_values(" 3, 8;9 ") == {"values": [3, 8, 9]}
+        assert parse_mask_values(">0.4") == {"above": 0.4}
+        assert parse_mask_values("bits 3 4") == {"bits": [3, 4]}
+        assert parse_mask_values("") == {}
+        for text in ("clouds", "> much", "bits", ">", "3 x"):
+            with pytest.raises(QgsProcessingException, match="expected 3 8 9"):
+                parse_mask_values(text)
+
+
+class TestDisturbance:
+    def test_every_output(self, home, tmp_path):
+        names = {"CLASSES": "m.tif", "PROBABILITY": "p.tif", "POLYGONS": "a.gpkg",
+                 "TABLE": "t.csv", "TRANSITIONS": "r.csv"}  # fmt: skip
+        files = {name: str(tmp_path / file) for name, file in names.items()}
+        feedback = Feedback()
+        mask = str(tmp_path / "clouds.tif")
+        gdal.Translate(mask, TILE, bandList=[1], srcWin=[0, 0, 10, 96])
+        parameters = {"BEFORE": TILE, "AFTER": make_later(tmp_path), "MASK_AFTER": mask, **files}
+        result = processing.run("mmearth:disturbance", parameters, feedback=feedback)
+        assert result == files
+        assert all(Path(path).stat().st_size for path in files.values())
+        classes = gdal.Open(files["CLASSES"]).ReadAsArray()
+        assert (classes[:, :10] == 0).all() and (classes[:, 10:] > 0).all()
+        said = "\n".join(feedback.said)
+        assert "First date: terramind_l2a (0 pixels left out by a mask" in said
+        assert "Last date: later (960 pixels left out by a mask" in said
+        assert "Forest loss: " in said
+
+    def test_layers_are_styled(self, home, tmp_path):
+        parameters = wanted("disturbance", tmp_path, PROBABILITY="TEMPORARY_OUTPUT")
+        result = processing.run("mmearth:disturbance", parameters)
+        layer = QgsRasterLayer(result["CLASSES"], "x")
+        titles = [entry.label for entry in layer.renderer().classes()]
+        assert titles == ["Stable forest", "Forest loss", "Forest gain", "Stable non-forest"]
+        shown = QgsRasterLayer(result["PROBABILITY"], "p").renderer()
+        assert shown.type() == "singlebandpseudocolor"
+
+    def test_without_a_last_date(self, home):
+        parameters = {"BEFORE": TILE, "CLASSES": "TEMPORARY_OUTPUT"}
+        with pytest.raises(QgsProcessingException, match=r"AFTER|last date is missing"):
+            processing.run("mmearth:disturbance", parameters)
+
+    def test_the_same_image_twice(self, home):
+        parameters = {"BEFORE": TILE, "AFTER": TILE, "CLASSES": "TEMPORARY_OUTPUT"}
+        with pytest.raises(QgsProcessingException, match="the same image"):
+            processing.run("mmearth:disturbance", parameters)
 
 
 class TestWhatIsRefused:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
+import torch
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
@@ -28,13 +29,8 @@ from sklearn.linear_model import LogisticRegression
 from benchmarks import ROOT
 from benchmarks.common import MODEL, row
 from mmearth.api import MappingSpec, RasterInput
-from mmearth.change.compare import (
-    change_odds,
-    describe,
-    forest_medians,
-    window_means,
-)
-from mmearth.change.evidence import date_evidence
+from mmearth.change.compare import LEAST_FOREST, forest_medians, loss_odds, window_mean
+from mmearth.change.evidence import DARKEST, date_evidence, weigh
 from mmearth.change.rule import Rule, load_rules
 from mmearth.inference.predict import compute_rows
 from mmearth.jobs.prepare import prepare
@@ -54,15 +50,15 @@ class Site:
     """A site at both dates.
 
     Attributes:
-        before: (1 + B, h, w) float32, what ``date_evidence`` gives for all bands of the model.
-        after: the same of the later date.
-        teacher: (2, h, w) float32, the teacher's probability of trees at each date.
+        trees: (2, h, w) float32, the model's probability of trees at each date.
+        image: (2, C, h, w) float32, reflectance.
+        teacher: (2, h, w) float32, the teacher's probability of trees.
         damaged: (h, w) bool.
         valid: (h, w) bool, data at both dates.
     """
 
-    before: NDArray[np.float32]
-    after: NDArray[np.float32]
+    trees: NDArray[np.float32]
+    image: NDArray[np.float32]
     teacher: NDArray[np.float32]
     damaged: NDArray[np.bool_]
     valid: NDArray[np.bool_]
@@ -82,11 +78,12 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
         table.append(row(f"F1, {name}: drop, best threshold", _best(sites, drops)[0]))
     drops = [site.teacher[0] - site.teacher[1] for site in sites]
     table.append(row("F1, teacher: drop in P(trees), best threshold", _best(sites, drops)[0]))
-    drops = [site.before[0] - site.after[0] for site in sites]
+    drops = [site.trees[0] - site.trees[1] for site in sites]
     table.append(row("F1, model: drop in P(trees), best threshold", _best(sites, drops)[0]))
     written = [f"# Fitted by: {COMMAND}"]
     for rule in shipped:
-        seen = [_with_bands(site, bands, rule.bands) for site in sites]
+        pick = [bands.index(name) for name in rule.bands]
+        seen = [replace(site, image=site.image[:, pick]) for site in sites]
         score, spread = cross_validated(seen, rule)
         bound = f"at least {TARGET}" if rule.bands else ""
         held = score >= TARGET or not rule.bands
@@ -105,7 +102,7 @@ def read_sites(data: Path, settings: Settings) -> tuple[tuple[str, ...], list[Si
     bands: tuple[str, ...] = ()
     for path in sorted((data / "disturbance").glob("*.damage.tif")):
         name = path.name.partition(".")[0]
-        dates, teachers = [], []
+        shares, images, teachers = [], [], []
         for year in YEARS:
             scene = data / "s2" / "czech" / f"{name}_{year}.tif"
             spec = MappingSpec(
@@ -114,24 +111,23 @@ def read_sites(data: Path, settings: Settings) -> tuple[tuple[str, ...], list[Si
             ready = prepare(spec, settings)
             bands = ready.card.bands
             network = loaded(Network, ready.card, settings)
-            everything = replace(load_rules()[0], bands=bands)
-            rows = list(
-                compute_rows(
-                    ready.stack(),
-                    date_evidence(network, everything),
-                    ready.layout,
-                    network.workload(ready.layout.rows.tile),
-                )
+            rows = compute_rows(
+                ready.stack(),
+                date_evidence(network, load_rules()[-1]),
+                ready.layout,
+                network.workload(ready.layout.rows.tile),
             )
-            values = np.concatenate([part.values.numpy() for part in rows], axis=1)
-            values[:, ~np.concatenate([part.valid for part in rows])] = np.nan
-            dates.append(values)
+            shares.append(np.concatenate([part.values[0].numpy() for part in rows]))
+            with ready.stack() as stack:
+                image, valid = stack.read_rows(0, ready.grid.height)
+            shares[-1][~valid] = np.nan
+            images.append(image)
             with rasterio.open(scene.with_suffix(".teacher.tif")) as source:
                 teachers.append(source.read(2) / np.float32(250))
         with rasterio.open(path) as source:
             damaged = source.read(1) == 1
-        valid = np.isfinite(dates[0][0]) & np.isfinite(dates[1][0])
-        sites.append(Site(dates[0], dates[1], np.stack(teachers), damaged, valid))
+        valid = np.isfinite(shares).all(axis=0)
+        sites.append(Site(np.stack(shares), np.stack(images), np.stack(teachers), damaged, valid))
     return bands, sites
 
 
@@ -153,28 +149,28 @@ def f1(sites: Sequence[Site], rule: Rule) -> float:
 
 def fit(sites: Sequence[Site], rule: Rule) -> Rule:
     """Return the rule with numbers fitted to sites: weights, bias and threshold."""
-    typical = np.nanmedian(np.concatenate([_forest(site, rule) for site in sites], axis=1), axis=1)
-    rule = replace(rule, typical=tuple(typical.tolist()))
-    pairs = [_centred(site, rule) for site in sites]
-    terms = [np.concatenate([describe(before), describe(after)]) for before, after in pairs]
+    forest = [_logarithms(site)[:, :, _forest(site, rule)] for site in sites]
+    bands = np.concatenate(forest, axis=2).swapaxes(0, 1)
+    typical = np.array([np.median(band) for band in bands])
+    terms = []
+    for site in sites:
+        logarithms, seen = _logarithms(site), _forest(site, rule)
+        if seen.sum() < LEAST_FOREST:
+            shift = np.tile(typical, (2, 1))
+        else:
+            shift = np.median(logarithms[:, :, seen], axis=2)
+        both = [site.trees[:, None], logarithms - shift[:, :, None, None]]
+        quantities = np.concatenate(both, axis=1).reshape(-1, *site.valid.shape)
+        terms.append(np.stack([window_mean(one, site.valid, rule.window) for one in quantities]))
     weights, bias = _logistic(sites, terms)
     half = len(weights) // 2
     rule = replace(
         rule,
+        typical=tuple(typical.tolist()),
         before=tuple(weights[:half]),
         after=tuple(weights[half:]),
         bias=bias,
     )
-    alone = replace(rule, windows=(1,), window_weights=(1.0,), window_bias=0.0)
-    odds = [
-        change_odds(before, after, site.valid, alone)
-        for site, (before, after) in zip(sites, pairs, strict=True)
-    ]
-    around = [
-        window_means(one, site.valid, rule.windows) for one, site in zip(odds, sites, strict=True)
-    ]
-    window_weights, window_bias = _logistic(sites, around)
-    rule = replace(rule, window_weights=tuple(window_weights), window_bias=window_bias)
     found = [_odds(site, rule) for site in sites]
     _, threshold = _best(sites, found)
     return replace(rule, threshold=float(expit(threshold)))
@@ -196,41 +192,29 @@ def as_toml(rule: Rule) -> list[str]:
         f"before = {numbers(rule.before)}",
         f"after = {numbers(rule.after)}",
         f"bias = {rule.bias:.4f}",
-        f"windows = {list(rule.windows)}",
-        f"window_weights = {numbers(rule.window_weights)}",
-        f"window_bias = {rule.window_bias:.4f}",
+        f"window = {rule.window}",
         f"threshold = {rule.threshold:.3f}",
         f"forest = {rule.forest}",
         f"least = {rule.least}",
     ]
 
 
-def _with_bands(site: Site, bands: tuple[str, ...], wanted: tuple[str, ...]) -> Site:
-    pick = [0, *(1 + bands.index(name) for name in wanted)]
-    return replace(site, before=site.before[pick], after=site.after[pick])
+def _forest(site: Site, rule: Rule) -> NDArray[np.bool_]:
+    """Return where there is forest on both dates, and data."""
+    return np.asarray((site.trees >= rule.forest).all(axis=0))
 
 
-def _forest(site: Site, rule: Rule) -> NDArray[np.float32]:
-    """Return log reflectances of stable forest, of both dates: (B, n)."""
-    forest = (site.before[0] >= rule.forest) & (site.after[0] >= rule.forest)
-    return np.concatenate([site.before[1:, forest], site.after[1:, forest]], axis=1)
-
-
-def _centred(site: Site, rule: Rule) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    dates = [site.before, site.after]
-    flat = [date.reshape(len(date), -1) for date in dates]
-    medians = forest_medians(flat, rule)
-    before, after = (date.copy() for date in dates)
-    before[1:] -= medians[0][:, None, None]
-    after[1:] -= medians[1][:, None, None]
-    return before, after
+def _logarithms(site: Site) -> NDArray[np.float32]:
+    return np.log(np.maximum(site.image, DARKEST))
 
 
 def _odds(site: Site, rule: Rule) -> NDArray[np.float32]:
-    """Return the log odds of a loss; without end where there was no forest to lose."""
-    before, after = _centred(site, rule)
-    odds = change_odds(before, after, site.valid, rule)
-    return np.where(before[0] >= rule.least, odds, -np.inf).astype(np.float32)
+    """Return the log odds of a loss as the job has them, least where there was nothing to lose."""
+    dates = weigh(torch.from_numpy(site.trees), torch.from_numpy(site.image), rule).numpy()
+    medians = forest_medians(list(dates.reshape(2, dates.shape[1], -1)), rule)
+    dates[:, 1:] -= medians[:, :, None, None]
+    odds = loss_odds(dates[0], dates[1], site.valid, rule)
+    return np.where(site.trees[0] >= rule.least, odds, -np.inf).astype(np.float32)
 
 
 def _counts(sites: Sequence[Site], rule: Rule) -> NDArray[np.int64]:
@@ -277,9 +261,6 @@ def _best(sites: Sequence[Site], drops: Sequence[NDArray[np.float32]]) -> tuple[
 
 def _index(site: Site, bands: tuple[str, ...], first: str, second: str) -> NDArray[np.float32]:
     """Return the drop in the normalised difference of two bands."""
-
-    def index(date: NDArray[np.float32]) -> NDArray[np.float32]:
-        one, other = (np.exp(date[1 + bands.index(name)]) for name in (first, second))
-        return np.asarray((one - other) / (one + other))
-
-    return index(site.before) - index(site.after)
+    one, other = (site.image[:, bands.index(name)] for name in (first, second))
+    index = (one - other) / np.maximum(one + other, DARKEST)
+    return np.asarray(index[0] - index[1])

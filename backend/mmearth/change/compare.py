@@ -5,10 +5,10 @@ deviations from the means before and after the split are least (the single chang
 Hinkley, 1970, Biometrika 57, 1-17; "at most one change" in Killick and Eckley, 2014, Journal of
 Statistical Software 58(3)). What is compared are then the means of both parts.
 
-Dates differ in light, haze and season. Probabilities are compared as they are; reflectances less
-their median over forest that both dates show, so that what has shifted for the whole scene cancels
-out (pseudo-invariant features; Schott, Salvaggio and Volchok, 1988, Remote Sensing of Environment
-26, 1-16).
+Dates differ in light, haze and season. Probabilities are compared as they are; sums of the
+logarithms of reflectances less their median over forest that both dates show, so that whatever has
+shifted for the whole scene cancels out (pseudo-invariant features; Schott, Salvaggio and Volchok,
+1988, Remote Sensing of Environment 26, 1-16).
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from scipy.special import expit, logit
 
 from mmearth.change.rule import Rule
 
-SMALLEST = 1e-3  # probability; less is noise
 LEAST_FOREST = 100  # pixels of stable forest that make a median
 
 
@@ -52,24 +51,24 @@ class Compared:
 
 
 def forest_medians(dates: Sequence[NDArray[np.float32]], rule: Rule) -> NDArray[np.float32]:
-    """Return what to take from each date: the medians of its bands over stable forest.
+    """Return what to take from the sums of each date: their medians over stable forest.
 
     Args:
-        dates: in order, each (1 + B, n) float32: probability of trees, then log reflectances; NaN
-            where there is no data.
-        rule: what is compared.
+        dates: in order, each (3, n) float32, as ``evidence.weigh`` gives it; NaN where there is no
+            data.
+        rule: by which they were summed up.
 
     Returns:
-        (D, B) float32; typical values for all dates if there is too little forest in a date.
+        (D, 2) float32; typical values for all dates if one of them shows too little forest.
     """
     forest = (dates[0][0] >= rule.forest) & (dates[-1][0] >= rule.forest)
     medians = []
     for date in dates:
         seen = forest & np.isfinite(date[0])
         if seen.sum() < LEAST_FOREST:
-            return np.tile(np.array(rule.typical, np.float32), (len(dates), 1))
+            return np.tile(np.array(rule.typical_sums, np.float32), (len(dates), 1))
         medians.append(np.median(date[1:, seen], axis=1))
-    return np.array(medians, np.float32).reshape(len(dates), -1)
+    return np.array(medians, np.float32)
 
 
 def compare(
@@ -78,17 +77,17 @@ def compare(
     """Tell what has changed.
 
     Args:
-        dates: in order, each (1 + B, h, w) float32, as of ``forest_medians``. Pixels without data
-            on the first or last date are left out; other dates count where they have data.
-        medians: (D, B) float32, of ``forest_medians``.
+        dates: in order, each (3, h, w) float32, as of ``forest_medians``. Pixels without data on
+            the first or last date are left out; other dates count where they have data.
+        medians: (D, 2) float32, of ``forest_medians``.
         rule: by which to tell.
     """
     centred = np.stack(dates)
     centred[:, 1:] -= medians[:, :, None, None]
     valid = np.isfinite(centred[0, 0]) & np.isfinite(centred[-1, 0])
     before, after = _parts(centred)
-    loss = change_odds(before, after, valid, rule)
-    gain = change_odds(after, before, valid, rule)
+    loss = loss_odds(before, after, valid, rule)
+    gain = loss_odds(after, before, valid, rule)
     was, became = before[0] >= rule.forest, after[0] >= rule.forest
     limit = logit(rule.threshold)
     classes = np.where(was, Change.stable_forest, Change.stable_other).astype(np.uint8)
@@ -103,47 +102,32 @@ def compare(
     return Compared(classes, probability)
 
 
-def change_odds(
+def loss_odds(
     before: NDArray[np.float32], after: NDArray[np.float32], valid: NDArray[np.bool_], rule: Rule
 ) -> NDArray[np.float32]:
     """Return the log odds that forest was lost.
 
     Args:
-        before: (1 + B, h, w) float32, probability of trees and centred log reflectances.
+        before: (3, h, w) float32, the probability of trees, and sums less their medians.
         after: the same of the later date.
         valid: (h, w) bool.
         rule: by which to tell.
 
     Returns:
-        (h, w) float32; not valid beside ``valid``.
+        (h, w) float32; means nothing where not valid.
     """
-    odds = np.full(valid.shape, rule.bias, np.float32)
-    for date, weights in ((before, rule.before), (after, rule.after)):
-        for quantity, weight in zip(describe(date), weights, strict=True):
-            odds += np.float32(weight) * quantity
-    around = window_means(odds, valid, rule.windows)
-    shares = np.array(rule.window_weights, np.float32)[:, None, None]
-    return np.asarray((around * shares).sum(axis=0) + np.float32(rule.window_bias))
+    odds = np.float32(rule.before[0]) * before[0] + np.float32(rule.after[0]) * after[0]
+    odds += before[1] + after[2] + np.float32(rule.bias)
+    return window_mean(odds, valid, rule.window)
 
 
-def describe(date: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the terms of the sum. (1 + B, h, w) float32 to (2 + B, h, w): with log odds second."""
-    odds = logit(date[:1].clip(SMALLEST, 1 - SMALLEST))
-    return np.concatenate([date[:1], odds, date[1:]])
-
-
-def window_means(
-    values: NDArray[np.float32], valid: NDArray[np.bool_], windows: Sequence[int]
+def window_mean(
+    values: NDArray[np.float32], valid: NDArray[np.bool_], side: int
 ) -> NDArray[np.float32]:
-    """Return the means over squares around each pixel, of valid pixels only: (W, h, w) float32."""
-    known = np.where(valid, values, np.float32(0))
-    shares = valid.astype(np.float32)
-    means = []
-    for side in windows:
-        total = uniform_filter(known, side, mode="constant")
-        share = uniform_filter(shares, side, mode="constant")
-        means.append(total / np.maximum(share, 0.5 / side**2))
-    return np.stack(means)
+    """Return the mean over a square around each pixel, of valid pixels only: (h, w) float32."""
+    total = uniform_filter(np.where(valid, values, np.float32(0)), side, mode="constant")
+    share = uniform_filter(valid.astype(np.float32), side, mode="constant")
+    return np.asarray(total / np.maximum(share, 0.5 / side**2))
 
 
 def _parts(dates: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -26,21 +26,20 @@ TREE_CLASSES = ("trees", "tree", "tree_cover", "forest")
 class Rule:
     """A logistic rule of few numbers, and the thresholds that go with it.
 
-    A date is described by the probability of trees, its log odds, and the logarithms of
-    reflectances less their median over the scene's stable forest. The log odds of a loss are a
-    weighted sum of both dates' descriptions, and then of their means over squares around a pixel.
+    A date is described by the probability of trees, and by a weighted sum of the logarithms of its
+    reflectances, one as the earlier and one as the later date, each less its median over the
+    scene's stable forest. The log odds of a loss are a weighted sum of these of both dates, and
+    their mean over a square around the pixel.
 
     Attributes:
         id: name, as results state it.
         sensor: of the models that it is for; empty for any.
         bands: whose reflectances are compared.
         typical: logarithm of the reflectance of forest in each band, for scenes without forest.
-        before: weights of the earlier date: probability, its log odds, then each band.
+        before: weights of the earlier date: of the probability, then of each band.
         after: of the later date.
         bias: added to the sum.
-        windows: sides of the squares, in pixels, odd; 1 is the pixel itself.
-        window_weights: of the mean over each square.
-        window_bias: added to the sum of these.
+        window: side of the square in pixels, odd.
         threshold: probability of a change from which on it is mapped.
         forest: probability of trees from which on a pixel counts as forest.
         least: probability of trees before, below which nothing can have been lost. Less than
@@ -54,9 +53,7 @@ class Rule:
     before: tuple[float, ...]
     after: tuple[float, ...]
     bias: float
-    windows: tuple[int, ...]
-    window_weights: tuple[float, ...]
-    window_bias: float
+    window: int
     threshold: float
     forest: float
     least: float
@@ -64,7 +61,21 @@ class Rule:
     @property
     def halo(self) -> int:
         """Pixels around a place that decide about it."""
-        return max(self.windows) // 2
+        return self.window // 2
+
+    @property
+    def sums(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Weights of the bands in a date's sum, as the earlier and as the later date."""
+        return self.before[1:], self.after[1:]
+
+    @property
+    def typical_sums(self) -> tuple[float, float]:
+        """A date's sums over forest, as the earlier and as the later date."""
+        before, after = (
+            sum(weight * value for weight, value in zip(weights, self.typical, strict=True))
+            for weights in self.sums
+        )
+        return before, after
 
     def suits(self, card: ModelCard) -> bool:
         """Tell whether a model reads what the rule compares."""

@@ -49,6 +49,7 @@ from mmearth.settings import Settings
 MAPPED_SHARE = 0.85  # of the progress bar
 COMPARED_SHARE = 0.95
 ENDINGS = {"polygons": (".gpkg",), "table": (".csv",), "transitions": (".csv",)}
+KEPT = ("trees", "sum as the earlier date", "sum as the later date")
 ROWS = 256  # compared at once
 SAMPLE = 2_000_000  # pixels that medians over forest are taken from
 
@@ -134,7 +135,7 @@ def run(spec: DisturbanceSpec, context: JobContext) -> DisturbanceResult:
     layers = _layers(dates, rule)
     pixels = first.grid.width * first.grid.height
     write.check_writable(list(targets.values()), 2 * pixels)
-    kept = write.Layer("values", ("trees", *rule.bands), {})
+    kept = write.Layer("values", KEPT, {})
     name = mapping.digest([mapping.fingerprint(date.ready) for date in dates], repr(rule))
     with Work(context.settings.work_folder / name, targets) as work:
         check_space(work.folder, pixels * (len(dates) * kept.pixel_bytes + len(layers)))
@@ -347,7 +348,7 @@ def _compare(
         ]
         readers = [opened.enter_context(MaskReader(date.ready.masks, grid)) for date in dates]
         step = max(1, int(np.sqrt(grid.width * grid.height / SAMPLE)))
-        shape = (1 + len(rule.bands), -(-grid.height // step), -(-grid.width // step))
+        shape = (len(KEPT), -(-grid.height // step), -(-grid.width // step))
         sample = [source.read(out_shape=shape).reshape(shape[0], -1) for source in kept]
         medians = forest_medians(sample, rule)
         del sample

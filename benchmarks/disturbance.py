@@ -23,13 +23,13 @@ import numpy as np
 import rasterio
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit, logit
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks import ROOT
 from benchmarks.common import MODEL, row
 from mmearth.api import MappingSpec, RasterInput
-from mmearth.change.compare import LEAST_FOREST, forest_medians, loss_odds, window_mean
+from mmearth.change.compare import LEAST_FOREST, forest_medians, least_odds, loss_odds, window_mean
 from mmearth.change.evidence import DARKEST, date_evidence, weigh
 from mmearth.change.rule import Rule, load_rules
 from mmearth.inference.predict import compute_rows
@@ -171,7 +171,8 @@ def fit(sites: Sequence[Site], rule: Rule) -> Rule:
         after=tuple(weights[half:]),
         bias=bias,
     )
-    found = [_odds(site, rule) for site in sites]
+    # Whatever was cleared is called at any threshold, so it tells nothing of the best one.
+    found = [_odds(site, replace(rule, cleared=-1.0)) for site in sites]
     _, threshold = _best(sites, found)
     return replace(rule, threshold=float(expit(threshold)))
 
@@ -196,6 +197,7 @@ def as_toml(rule: Rule) -> list[str]:
         f"threshold = {rule.threshold:.3f}",
         f"forest = {rule.forest}",
         f"least = {rule.least}",
+        f"cleared = {rule.cleared}",
     ]
 
 
@@ -209,17 +211,16 @@ def _logarithms(site: Site) -> NDArray[np.float32]:
 
 
 def _odds(site: Site, rule: Rule) -> NDArray[np.float32]:
-    """Return the log odds of a loss as the job has them, least where there was nothing to lose."""
+    """Return the log odds of a loss, as the job has them."""
     dates = weigh(torch.from_numpy(site.trees), torch.from_numpy(site.image), rule).numpy()
     medians = forest_medians(list(dates.reshape(2, dates.shape[1], -1)), rule)
     dates[:, 1:] -= medians[:, :, None, None]
-    odds = loss_odds(dates[0], dates[1], site.valid, rule)
-    return np.where(site.trees[0] >= rule.least, odds, -np.inf).astype(np.float32)
+    return loss_odds(dates[0], dates[1], site.valid, rule)
 
 
 def _counts(sites: Sequence[Site], rule: Rule) -> NDArray[np.int64]:
     """Return right, called and damaged pixels."""
-    limit = logit(rule.threshold)
+    limit = least_odds(rule)
     counts = np.zeros(3, np.int64)
     for site in sites:
         called = (_odds(site, rule) >= limit) & site.valid

@@ -3,7 +3,8 @@
 Dates in between: the series of a pixel's probabilities of trees is split once, where the squared
 deviations from the means before and after the split are least (the single change in mean of
 Hinkley, 1970, Biometrika 57, 1-17; "at most one change" in Killick and Eckley, 2014, Journal of
-Statistical Software 58(3)). What is compared are then the means of both parts.
+Statistical Software 58(3)). What is compared are then the medians of both parts, on which a cloud
+that no mask has found has little weight.
 
 Dates differ in light, haze and season. Probabilities are compared as they are; sums of the
 logarithms of reflectances less their median over forest that both dates show, so that whatever has
@@ -89,17 +90,21 @@ def compare(
     loss = loss_odds(before, after, valid, rule)
     gain = loss_odds(after, before, valid, rule)
     was, became = before[0] >= rule.forest, after[0] >= rule.forest
-    limit = logit(rule.threshold)
+    limit = least_odds(rule)
     classes = np.where(was, Change.stable_forest, Change.stable_other).astype(np.uint8)
     # A gain is a loss read backwards.
-    classes[~was & became & (gain >= limit)] = Change.gain
-    could_lose = before[0] >= rule.least
-    classes[could_lose & (loss >= limit)] = Change.loss
-    odds = np.maximum(np.where(could_lose, loss, -np.inf), np.where(was, -np.inf, gain))
-    probability = expit(odds).astype(np.float32)
+    gain[was | ~became] = -np.inf
+    classes[gain >= limit] = Change.gain
+    classes[loss >= limit] = Change.loss
+    probability = expit(np.maximum(loss, gain)).astype(np.float32)
     classes[~valid] = Change.none
     probability[~valid] = np.nan
     return Compared(classes, probability)
+
+
+def least_odds(rule: Rule) -> np.float32:
+    """Return the log odds from which on a change is mapped, as precise as those of pixels."""
+    return np.float32(logit(rule.threshold))
 
 
 def loss_odds(
@@ -114,11 +119,15 @@ def loss_odds(
         rule: by which to tell.
 
     Returns:
-        (h, w) float32; means nothing where not valid.
+        (h, w) float32, least where there was nothing to lose; means nothing where not valid.
     """
     odds = np.float32(rule.before[0]) * before[0] + np.float32(rule.after[0]) * after[0]
     odds += before[1] + after[2] + np.float32(rule.bias)
-    return window_mean(odds, valid, rule.window)
+    odds = window_mean(odds, valid, rule.window)
+    cleared = (before[0] >= rule.forest) & (after[0] <= rule.cleared)
+    odds[cleared] = np.maximum(odds[cleared], least_odds(rule))
+    odds[before[0] < rule.least] = -np.inf
+    return odds
 
 
 def window_mean(
@@ -131,7 +140,7 @@ def window_mean(
 
 
 def _parts(dates: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the means before and after the best split. (D, C, h, w) to two of (C, h, w)."""
+    """Return the medians before and after the best split. (D, C, h, w) to two of (C, h, w)."""
     count = len(dates)
     if count == 2:
         return dates[0], dates[1]
@@ -144,7 +153,7 @@ def _parts(dates: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.
         better = rest < least
         least[better], split[better] = rest[better], first
     number = np.arange(count)[:, None, None]
-    return _mean(dates, known & (number < split)), _mean(dates, known & (number >= split))
+    return _median(dates, known & (number < split)), _median(dates, known & (number >= split))
 
 
 def _deviations(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -153,8 +162,9 @@ def _deviations(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArra
     return np.asarray((values**2).sum(axis=0) - values.sum(axis=0) ** 2 / count)
 
 
-def _mean(dates: NDArray[np.float32], chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return the mean of the chosen dates, NaN if there is none. (D, C, h, w) to (C, h, w)."""
-    total = np.where(chosen[:, None], dates, 0).sum(axis=0)
-    count = chosen.sum(axis=0)
-    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan), dtype=np.float32)
+def _median(dates: NDArray[np.float32], chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the median of the chosen dates, NaN if there is none. (D, C, h, w) to (C, h, w)."""
+    ordered = np.sort(np.where(chosen[:, None], dates, np.float32(np.nan)), axis=0)  # NaN last
+    count = np.maximum(chosen.sum(axis=0), 1)
+    middle = np.stack([(count - 1) // 2, count // 2])[:, None]
+    return np.take_along_axis(ordered, middle, axis=0).mean(axis=0)

@@ -44,6 +44,8 @@ class Rule:
         forest: probability of trees from which on a pixel counts as forest.
         least: probability of trees before, below which nothing can have been lost. Less than
             ``forest``, because thin and ailing forest is lost first.
+        cleared: probability of trees after, up to which forest is gone whatever bands say: what
+            was fitted to trees that die must not overlook those that are felled.
     """
 
     id: str
@@ -57,6 +59,7 @@ class Rule:
     threshold: float
     forest: float
     least: float
+    cleared: float
 
     @property
     def halo(self) -> int:

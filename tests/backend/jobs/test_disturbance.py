@@ -70,7 +70,7 @@ def spec_of(folder, before, after, outputs=("classes",), **more) -> api.Disturba
     dates = [
         found if isinstance(found, api.DateScene) else date(found) for found in (before, after)
     ]
-    facts = {"model": MODEL, "outputs": api.DisturbanceOutputs(**named), **more}
+    facts = {"model": MODEL, "tile_size": 128, "outputs": api.DisturbanceOutputs(**named), **more}
     return api.DisturbanceSpec(before=dates[0], after=dates[1], **facts)
 
 
@@ -157,7 +157,7 @@ def test_another_grid_and_projection(before, after, settings, out, tmp_path, mak
     result = run_job(spec_of(out, before, path), JobContext(settings))
     assert result.grid.crs == "EPSG:32632"
     assert 86 <= result.grid.width <= 90 and 600_060 <= result.grid.transform[2] <= 600_100
-    left, top = (int(round(one)) for one in (
+    left, top = (round(one) for one in (
         (result.grid.transform[2] - 600_000) / 10, (5_400_000 - result.grid.transform[5]) / 10
     ))  # fmt: skip
     classes = read(out / "classes.tif")

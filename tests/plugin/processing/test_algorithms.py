@@ -513,8 +513,8 @@ class TestDisturbance:
         layer = QgsRasterLayer(result["CLASSES"], "x")
         titles = [entry.label for entry in layer.renderer().classes()]
         assert titles == ["Stable forest", "Forest loss", "Forest gain", "Stable non-forest"]
-        shown = QgsRasterLayer(result["PROBABILITY"], "p").renderer()
-        assert shown.type() == "singlebandpseudocolor"
+        shown = QgsRasterLayer(result["PROBABILITY"], "p")
+        assert shown.renderer().type() == "singlebandpseudocolor"
 
     def test_without_a_last_date(self, home):
         parameters = {"BEFORE": TILE, "CLASSES": "TEMPORARY_OUTPUT"}

@@ -203,6 +203,8 @@ class MaskReader:
         """Return the highest code that any mask gives a pixel."""
         shape = (stop - start, self._grid.width)
         codes = np.zeros(shape, np.uint8)
+        if not codes.size:  # GDAL warps no empty piece
+            return codes
         transform = self._grid.transform @ Affine.translation(0, start)
         for mask, dataset in self._readers:
             crs = stated_crs(dataset, mask.title)

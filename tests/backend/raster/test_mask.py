@@ -58,6 +58,14 @@ def test_probability_of_clouds(make_raster) -> None:
     np.testing.assert_array_equal(left_out(path, above=0.4), values > 0.4)
 
 
+def test_no_rows_are_no_error(make_raster) -> None:
+    """Between two rows of tiles there may be nothing left to read."""
+    path = make_raster("clouds.tif", np.ones((30, 40), np.uint8))
+    masks, _ = find_masks([MaskInput(path=str(path))], [], search=True)
+    with MaskReader(masks, GRID) as reader:
+        assert reader.excluded(7, 7).shape == (0, 40)
+
+
 def test_bits_of_a_quality_band(make_raster) -> None:
     values = np.full((30, 40), 21824, np.uint16)  # Landsat's clear land
     values[2, 3], values[4, 5] = 22280, 23888  # cloud: bit 3; shadow: bit 4

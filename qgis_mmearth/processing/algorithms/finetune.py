@@ -162,8 +162,8 @@ class FinetuneAlgorithm(ModelAlgorithm):
         )  # fmt: skip
         self.add(
             number(
-                self.EPOCHS, tr("Most epochs"), number.Type.Integer, optional=True, minValue=1,
-                maxValue=1000,
+                self.EPOCHS, tr("Most rounds (epochs)"), number.Type.Integer, optional=True,
+                minValue=1, maxValue=1000,
             )
         )  # fmt: skip
         self.add_advanced(

@@ -202,7 +202,7 @@ class TestRefusals:
 
     def test_a_class_with_one_polygon(self, request_for, draw, settings) -> None:
         labels = api.LabelSource(path=str(draw(count=2)), field="cover")
-        self.refused(request_for(labels=labels), settings, "has 1 labels within the image")
+        self.refused(request_for(labels=labels), settings, "within the image, found 1")
 
     def test_too_many_classes(self, request_for, tmp_path, settings) -> None:
         points = [shapely.Point(LEFT + 5 + place, TOP - 5) for place in range(300)]

@@ -155,7 +155,7 @@ class TestEndings:
 
         def die(progress: float, stage: str, eta: float | None) -> None:
             stages.append(stage)
-            if stage.startswith("Epoch 2"):
+            if stage.startswith("Round 2"):
                 raise KilledError
 
         stages: list[str] = []
@@ -163,7 +163,7 @@ class TestEndings:
             train(task, Watch(die))
         stages.clear()
         again = train(task, Watch(lambda progress, stage, eta: stages.append(stage)))
-        assert [stage[:7] for stage in stages if "Epoch" in stage] == ["Epoch 3"]
+        assert [stage[:7] for stage in stages if "Round" in stage] == ["Round 3"]
         straight = train(changed(task, tmp_path), Watch())
         assert same(again, straight) and again.history == straight.history
 
@@ -184,14 +184,14 @@ class TestEndings:
         stages: list[str] = []
         watch = Watch(
             lambda progress, stage, eta: stages.append(stage),
-            lambda: any(stage.startswith("Epoch 1 of 3: loss ") for stage in stages),
+            lambda: any(stage.startswith("Round 1 of 3: ") for stage in stages),
         )
         trained = train(task, watch)
         assert len(trained.history) == 1 and (trained.tested is not None) == bool(seconds)
         warning, *more = trained.warnings
         assert [problem.code for problem in more] == ([] if seconds else ["untested"])
         assert warning.code == "stopped_early"
-        assert "Stopped in epoch 2; the model is that of epoch 1" in warning.message
+        assert "Stopped in round 2; the model is that of round 1" in warning.message
 
 
 class Dots:

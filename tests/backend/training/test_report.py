@@ -181,8 +181,11 @@ def test_certainty_in_words(report) -> None:
 )
 def test_what_more_labels_would_bring(report, last, advice) -> None:
     curve = (CurvePoint(20, last, 0.7), CurvePoint(10, 0.8, 0.65))  # in any order
-    words = Page(render(replace(report, trained=replace(report.trained, curve=curve)))).words
-    assert "From 10 to 20 polygons" in words and advice in words
+    report = replace(report, trained=replace(report.trained, curve=curve))
+    words = Page(render(replace(report, protocol="quick"))).words
+    assert "From 10 to 20 polygons the accuracy of the new model" in words and advice in words
+    words = Page(render(replace(report, protocol="full"))).words
+    assert "the accuracy of the model before tuning" in words and advice in words
 
 
 def test_few_labels_are_a_warning(report) -> None:

@@ -75,6 +75,7 @@ class TestTraining:
         assert trained.baseline.truth.tolist() == trained.tested.truth.tolist()
         assert trained.baseline.accuracy > 0.85 and 0.2 <= trained.temperature <= 5
         assert trained.facts["epochs"] == len(trained.history)
+        assert [point.accuracy > 0.5 for point in trained.curve] == [True] * 3
         built = build_network(trained.network, in_channels=10, classes=2)
         built.load_state_dict(dict(trained.state))  # all keys, and no more
 
@@ -95,7 +96,7 @@ class TestTraining:
     def test_full_changes_all_and_adapter_leaves_statistics(self, task, tmp_path) -> None:
         """Of new classes, the head is at first that of Quick, and all is tuned from there."""
         learned = tune.split_labels(task.labels, task.validation).learned
-        quick = changed(task, tmp_path, protocol="quick", validation=0, labels=learned)
+        quick = changed(task, tmp_path, protocol="quick", labels=learned)
         before = train(quick, Watch()).state
         for protocol in ("full", "adapter"):
             now = train(changed(task, tmp_path / protocol, protocol=protocol), Watch()).state

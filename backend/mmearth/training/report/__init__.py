@@ -40,6 +40,7 @@ PROTOCOLS: dict[Protocol, tuple[str, str]] = {
 SCRATCH = "Only the architecture of the base was used; what it had learned before was not."
 FOREST = "Random forest"
 MODEL = "New model"
+BEGINNING = "Model before tuning"  # of Adapter and Full: the head of Quick on the base
 
 
 @dataclass(frozen=True)
@@ -225,17 +226,18 @@ def _matrix(tested: Tested) -> dict[str, Any]:
 
 def _curve(report: Report) -> dict[str, str]:
     curve = sorted(report.trained.curve, key=lambda point: point.units)
+    model = MODEL if report.protocol == "quick" else BEGINNING
     series = [
-        charts.Series(MODEL, "model", [(p.units, 100 * p.accuracy) for p in curve]),
+        charts.Series(model, "model", [(p.units, 100 * p.accuracy) for p in curve]),
         charts.Series(FOREST, "forest", [(p.units, 100 * p.baseline) for p in curve]),
     ]
     return {
-        "words": findings.curve_words(curve, report.unit),
+        "words": findings.curve_words(curve, f"the {model.lower()}", report.unit),
         "figure": charts.draw_lines(
             "curve",
             f"Accuracy by number of {report.unit}s learned from",
             "; ".join(
-                f"{p.units:.0f} {report.unit}s: new model {100 * p.accuracy:.1f} %, "
+                f"{p.units:.0f} {report.unit}s: {model.lower()} {100 * p.accuracy:.1f} %, "
                 f"random forest {100 * p.baseline:.1f} %"
                 for p in curve
             ),

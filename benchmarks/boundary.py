@@ -2,7 +2,7 @@
 
 Dense labels of the Brazilian Amazon (Bragagnolo et al.), split by tile; both see the same crops
 in the same order for as many steps. ``--data`` names the folder that holds ``amazon_rgb``. About
-half an hour on a processor.
+an hour on a processor.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BAND = 3  # pixels on the inner side of a border
 SEEDS = 5
 TESTED = 5  # tiles of each split
 SIDE = 512  # of a tile; some have a few pixels more
-EPOCHS, STEPS, CROP = 4, 50, 96
+EPOCHS, STEPS, CROP = 12, 50, 96
 ENCODERS = {"plain ResNet-18": "resnet18", "detail stem": "detail-resnet18-full"}
 LOSSES = ("cross-entropy", "boundary-cross-entropy")
 PLAIN, BETTER = ("plain ResNet-18", LOSSES[0]), ("detail stem", LOSSES[1])

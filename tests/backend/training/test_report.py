@@ -16,7 +16,7 @@ from mmearth.training import task  # pytest would take a class named Tested for 
 from mmearth.training.labels import Labels
 from mmearth.training.pictures import View
 from mmearth.training.report import Report, render, write_report
-from mmearth.training.report.charts import ticks
+from mmearth.reports.charts import ticks
 from mmearth.training.task import CurvePoint, Epoch, Trained
 
 VOID = {"meta", "img"}

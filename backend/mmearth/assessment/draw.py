@@ -50,5 +50,7 @@ def draw_pixels(
             pixels.append(chosen + strip.start * raster.grid.width)
             owners.append(np.full(chosen.size, number, np.int64))
             passed[number] += there.size
-    order = random.permutation(int(points.sum()))
-    return np.concatenate(pixels)[order], np.concatenate(owners)[order]
+    found, classes = np.concatenate(pixels), np.concatenate(owners)
+    # From the order of the pixels, so that it does not matter how many rows are read at once.
+    order = np.argsort(found)[random.permutation(found.size)]
+    return found[order], classes[order]

@@ -12,11 +12,11 @@ import pytest
 from mmearth.api import Problem
 from mmearth.errors import DiskFullError, OutputError
 from mmearth.models.card import NetworkConfig
+from mmearth.reports.charts import ticks
 from mmearth.training import task  # pytest would take a class named Tested for its own
 from mmearth.training.labels import Labels
 from mmearth.training.pictures import View
 from mmearth.training.report import Report, render, write_report
-from mmearth.reports.charts import ticks
 from mmearth.training.task import CurvePoint, Epoch, Trained
 
 VOID = {"meta", "img"}

@@ -1,7 +1,5 @@
 """Samples to be interpreted: a form that offers the classes and keeps back what the map says."""
 
-from typing import Any, Dict, List
-
 from qgis.core import (
     QgsAttributeTableConfig,
     QgsCategorizedSymbolRenderer,
@@ -17,39 +15,37 @@ from qgis.core import (
 from qgis.PyQt.QtGui import QColor
 
 from . import style
-from .labels import UNCHOSEN, free_color
+from .labels import UNCHOSEN, Classes, free_color
 
 LAYER = "sample"  # in the file
 ORDER, REFERENCE = "id", "reference"
 HIDDEN = ("fid", "stratum", "stratum_title")  # who interprets must not know what the map says
 CONFIDENCE = ("high", "medium", "low")
 
-Strata = List[Dict[str, Any]]  # rows with value, title and color, as the backend gives them
 
-
-def open_sample(path: str, title: str, strata: Strata) -> QgsVectorLayer:
+def open_sample(path: str, title: str, classes: Classes) -> QgsVectorLayer:
     """Make a layer of a sample with its form and style, and keep both in the file; in any thread.
 
     Args:
         path: of the GeoPackage.
         title: of the layer.
-        strata: of the sample, the classes that a point can be interpreted as.
+        classes: that a point can be interpreted as.
     """
     layer = QgsVectorLayer(f"{path}|layername={LAYER}", title, "ogr")
-    _set_form(layer, strata)
+    _set_form(layer, classes)
     _set_table(layer)
-    _set_style(layer, strata)
+    _set_style(layer, classes)
     style.keep_style(layer, path)
     return layer
 
 
-def _set_form(layer: QgsVectorLayer, strata: Strata) -> None:
-    classes = [{row["title"]: str(row["value"])} for row in strata]
+def _set_form(layer: QgsVectorLayer, classes: Classes) -> None:
+    choices = [{row["title"]: row["value"]} for row in classes]
     certainty = [{word: word} for word in CONFIDENCE]
     setups = {
-        REFERENCE: ("ValueMap", {"map": [{"Not interpreted": UNCHOSEN}, *classes]}),
+        REFERENCE: ("ValueMap", {"map": [{"Not interpreted": UNCHOSEN}, *choices]}),
         "confidence": ("ValueMap", {"map": [{"": UNCHOSEN}, *certainty]}),
-        "note": ("TextEdit", {"IsMultiline": True}),
+        "note": ("TextEdit", {}),
         **{name: ("Hidden", {}) for name in HIDDEN},
     }
     for name, (kind, settings) in setups.items():
@@ -74,13 +70,13 @@ def _set_table(layer: QgsVectorLayer) -> None:
     layer.setDisplayExpression(f'"{ORDER}"')
 
 
-def _set_style(layer: QgsVectorLayer, strata: Strata) -> None:
+def _set_style(layer: QgsVectorLayer, classes: Classes) -> None:
     """Show rings where a point is to be interpreted, and in the colour of its class afterwards."""
-    rows = [dict(row) for row in strata]
+    rows = [dict(row) for row in classes]
     for row in rows:
         row["color"] = row["color"] or free_color(rows)
     categories = [
-        QgsRendererCategory(row["value"], _symbol(row["color"], "white", 3.0), row["title"])
+        QgsRendererCategory(int(row["value"]), _symbol(row["color"], "white", 3.0), row["title"])
         for row in rows
     ]
     # A category without a value takes all others, NULL among them.

@@ -220,7 +220,13 @@ def draw_lines(
 
 
 def draw_intervals(
-    key: str, title: str, description: str, rows: Sequence[Measured], *, x: str
+    key: str,
+    title: str,
+    description: str,
+    rows: Sequence[Measured],
+    *,
+    x: str,
+    width: float = WIDTH,
 ) -> str:
     """Return figures in percent with their intervals, one below the other, as SVG.
 
@@ -230,6 +236,7 @@ def draw_intervals(
         description: what it shows, likewise.
         rows: from top to bottom.
         x: label of the horizontal axis.
+        width: in pixels.
     """
     numbers = ticks(min(row.low for row in rows), max(row.high for row in rows))
     numbers = [number for number in numbers if number <= 100]
@@ -241,6 +248,7 @@ def draw_intervals(
         x=(numbers[0], numbers[-1]),
         y=(len(rows), 0),
         height=54 + 38 * len(rows),
+        width=width,
         left=left,
         top=6,
     )

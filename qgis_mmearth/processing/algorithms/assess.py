@@ -166,7 +166,9 @@ class AssessAlgorithm(AccuracyAlgorithm):
         whole = not only_selected(value) and not layer.subsetString()
         # The file itself, so that a sample keeps the strata that it was drawn from.
         if whole and layer.providerType() == "ogr" and Path(path).is_file():
-            return {"reference": path, "layer": parts.get("layerName"), "field": field}
+            name = parts.get("layerName")  # NULL if the source names none
+            name = name if isinstance(name, str) else None
+            return {"reference": path, "layer": name, "field": field}
         if not field:
             raise LinkError(
                 f"Which field of {layer.name()} holds the class is not said.",

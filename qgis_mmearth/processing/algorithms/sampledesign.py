@@ -65,7 +65,7 @@ class SampleDesignAlgorithm(AccuracyAlgorithm):
     ABOUT = (
         "Draws a stratified random sample of the pixels of a class map: what mmearth:assess needs "
         "for accuracies and areas with intervals that hold (Olofsson et al. 2014). Interpret each "
-        "point by what an image of its time shows, in the order of the numbers, and without looking "
+        "point by what an image of its time shows, in the order of the numbers, and without a look "
         "at the map; the form hides what the map says."
     )
     HELP = {
@@ -168,13 +168,18 @@ class SampleDesignAlgorithm(AccuracyAlgorithm):
                     row["title"], row["hectares"], row["points"]
                 )
             )
-        words = self.tr("{} points; standard error of overall accuracy about {:.3f} if it is as you "
-                        "expect")  # fmt: skip
+        words = self.tr(
+            "{} points; standard error of overall accuracy about {:.3f} if you are right"
+        )
         feedback.pushInfo(words.format(result["size"], result["expected_error"]))
 
     def finish(self, outputs, result, context):
         """Give the layer its form."""
-        samples.open_sample(outputs["sample"], self.tr("Sample"), result["strata"])
+        rows = {str(row["value"]): {**row, "value": str(row["value"])} for row in result["strata"]}
+        for row in self._classes:  # what the map never shows may still be found on the ground
+            rows.setdefault(row["value"], {**row, "title": row["title"] or row["value"]})
+        classes = [rows[value] for value in sorted(rows, key=int)]
+        samples.open_sample(outputs["sample"], self.tr("Sample"), classes)
         self.keep_styles(outputs, context)
 
     def answer(self, outputs, result):

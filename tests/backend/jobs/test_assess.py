@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 
 import numpy as np
@@ -59,7 +60,7 @@ def write_points(path, places, columns, crs="EPSG:32632", pixel=10, **more):
 
 def fill_in(path, truth) -> None:
     """Interpret a sample: ``truth`` gives the class of a row of the table, or None."""
-    meta, fids, geometry, data = pyogrio.raw.read(path, layer="sample", return_fids=True)
+    meta, _, geometry, data = pyogrio.raw.read(path, layer="sample")
     info = pyogrio.read_info(path, layer="sample")
     columns = dict(zip(meta["fields"], data, strict=True))
     points = shapely.from_wkb(geometry)
@@ -265,12 +266,12 @@ class TestClasses:
         [{1: "1", 2: "2", 3: "3"}, {1: "water", 2: "TREES", 3: "Other"}, {1: "w", 2: "t", 3: "o"}],
     )
     def test_of_our_own_maps(self, assess, class_map, tmp_path, names) -> None:
-        tag = ", ".join(
-            f'{{"value": {value}, "name": "{title[0].lower()}", "title": "{title}", "color": "#00{value}000"}}'
+        rows = [
+            {"value": value, "name": title[0].lower(), "title": title, "color": f"#00{value}000"}
             for value, title in TITLES.items()
-        )
+        ]
         with rasterio.open(class_map, "r+") as dataset:
-            dataset.update_tags(MMEARTH_CLASSES=f"[{tag}]")
+            dataset.update_tags(MMEARTH_CLASSES=json.dumps(rows))
         found = assess(self.points(tmp_path, names), field="class")
         assert [row.title for row in found.classes] == list(TITLES.values())
         assert found.accuracy.value == 1 and found.classes[0].color == "#001000"

@@ -21,7 +21,7 @@ from qgis.core import (
 from qgis_mmearth.processing.algorithms.sampledesign import parse_expected
 
 LEFT, TOP, PIXEL = 600_000, 5_400_000, 10
-TITLES = ("", "Forest", "Water", "Field")
+TITLES = ("", "Forest", "Water", "Field", "Road")  # there is no road on the map
 
 
 class Feedback(QgsProcessingFeedback):
@@ -46,7 +46,7 @@ def home(kept_home):
 
 def values() -> np.ndarray:
     found = np.full((60, 80), 1, np.uint8)
-    found[40:], found[5:20, 5:30] = 3, 2
+    found[40:], found[5:20, 20:45] = 3, 2
     return found
 
 
@@ -64,7 +64,7 @@ def class_map(tmp_path):
     band.SetNoDataValue(0)
     table = gdal.ColorTable()
     for value, color in enumerate(
-        [(0, 0, 0, 0), (0, 99, 0, 255), (0, 0, 200, 255), (9, 9, 9, 255)]
+        [(0, 0, 0, 0), (0, 99, 0, 255), (0, 0, 200, 255), (9, 9, 9, 255), (1, 1, 1, 255)]
     ):
         table.SetColorEntry(value, color)
     band.SetColorTable(table)
@@ -113,8 +113,8 @@ class TestSampleDesign:
         assert setup.type() == "ValueMap"
         offered = {title: value for row in setup.config()["map"] for title, value in row.items()}
         assert {title: offered[title] for title in TITLES[1:]} == {
-            "Forest": "1", "Water": "2", "Field": "3"}  # fmt: skip
-        assert len(offered) == 4
+            "Forest": "1", "Water": "2", "Field": "3", "Road": "4"}  # fmt: skip
+        assert len(offered) == 5
         for name in ("stratum", "stratum_title"):
             assert layer.editorWidgetSetup(fields.lookupField(name)).type() == "Hidden"
         table = layer.attributeTableConfig()

@@ -17,6 +17,8 @@ from mmearth.assessment.estimators import Estimates
 from mmearth.assessment.evaluate import Evaluation
 from mmearth.reports import charts, environment, write_page
 
+HALF = 450  # pixels: width of figures side by side
+
 
 @dataclass(frozen=True)
 class Report:
@@ -62,6 +64,7 @@ def render(report: Report) -> str:
     """Return the page as HTML."""
     evaluation = report.evaluation
     found = evaluation.assessed
+    titles = [row.title for row in evaluation.classes]
     total = found.hectares.values.sum()
     rows = [
         {
@@ -100,15 +103,14 @@ def render(report: Report) -> str:
         total=total,
         matrix=_matrix(evaluation.matrix, found.proportions),
         area_figure=_figure(
-            "areas", "Share of the area", [row.title for row in evaluation.classes],
+            "areas", "Share of the area", titles,
             Estimates(found.hectares.values / total, found.hectares.errors / total),
         ),
         users_figure=_figure(
-            "users", "User’s accuracy", [row.title for row in evaluation.classes], found.users
+            "users", "User’s accuracy", titles, found.users, HALF
         ),
         producers_figure=_figure(
-            "producers", "Producer’s accuracy", [row.title for row in evaluation.classes],
-            found.producers,
+            "producers", "Producer’s accuracy", titles, found.producers, HALF
         ),
     )  # fmt: skip
 
@@ -129,7 +131,9 @@ def _matrix(counts: NDArray[np.int64], proportions: NDArray[np.float64]) -> dict
     }
 
 
-def _figure(key: str, name: str, titles: Sequence[str], found: Estimates) -> str | None:
+def _figure(
+    key: str, name: str, titles: Sequence[str], found: Estimates, width: float = charts.WIDTH
+) -> str | None:
     """Draw figures with their intervals, of classes of which they can be told."""
     rows = []
     for title, value, margin in zip(titles, found.values, found.margins, strict=True):
@@ -141,4 +145,6 @@ def _figure(key: str, name: str, titles: Sequence[str], found: Estimates) -> str
     words = "; ".join(
         f"{row.name} {row.value:.1f} %, interval {row.low:.1f} to {row.high:.1f} %" for row in rows
     )
-    return charts.draw_intervals(key, f"{name} with its 95 % interval", words, rows, x=name)
+    return charts.draw_intervals(
+        key, f"{name} with its 95 % interval", words, rows, x=name, width=width
+    )

@@ -74,15 +74,18 @@ class ClassRaster:
         path: of the raster.
         grid: its pixels.
         named: classes that it states, or that the request names, by their code.
+        colors: #rrggbb by code, of all codes that have one; a colour alone makes no class.
     """
 
     path: str
     grid: Grid
     named: dict[int, MapClass]
+    colors: dict[int, str]
 
     def class_of(self, value: int) -> MapClass:
         """Return the class of a code; one that is not named is called by its code."""
-        return self.named.get(value) or MapClass(value, title=str(value))
+        color = self.colors.get(value, "")
+        return self.named.get(value) or MapClass(value, title=str(value), color=color)
 
     def strips(self) -> Iterator[Strip]:
         """Read the raster from its first row to its last.
@@ -196,14 +199,14 @@ def open_classes(path: str, classes: Sequence[LabelClass] = ()) -> ClassRaster:
     asked = {int(row.value): row for row in classes if is_whole(row.value)}
     titles = _category_names(path)
     named = {}
-    for value in {*asked, *own, *titles}:
-        wished, known = asked.get(value), own.get(value, MapClass(value))
-        title = (wished.title if wished else "") or known.title or titles.get(value, "")
-        color = (wished.color if wished else "") or known.color or colors.get(value, "")
-        named[value] = MapClass(value, known.name, title or str(value), color)
-    for value in colors.keys() - named.keys():
-        named[value] = MapClass(value, title=str(value), color=colors[value])
-    return ClassRaster(path, grid, named)
+    colors |= {value: row.color for value, row in own.items() if row.color}
+    colors |= {value: row.color for value, row in asked.items() if row.color}
+    for value in sorted({*asked, *own, *titles}):
+        known = own.get(value, MapClass(value))
+        wished = asked[value].title if value in asked else ""
+        if title := wished or known.title or titles.get(value, ""):
+            named[value] = MapClass(value, known.name, title, colors.get(value, ""))
+    return ClassRaster(path, grid, named, colors)
 
 
 def _sums(

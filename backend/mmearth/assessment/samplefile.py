@@ -22,7 +22,7 @@ from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldE
 from pyproj import CRS
 
 from mmearth.api import Stratum
-from mmearth.errors import InputError, MissingCrsError
+from mmearth.errors import InputError, MissingCrsError, OutputError
 from mmearth.files import explained
 from mmearth.raster.grid import Grid
 from mmearth.training.labels import class_text, reprojected
@@ -145,6 +145,23 @@ def find_sample(path: str, layer: str | None) -> tuple[str, list[Stratum]] | Non
                     "Take the file as it was drawn, or name another layer.",
                 ) from error
     return None
+
+
+def keep_interpreted(path: Path) -> None:
+    """Refuse to replace a sample that somebody has begun to interpret.
+
+    Raises:
+        OutputError: if the file holds one.
+    """
+    found = find_sample(str(path), None) if path.exists() else None
+    if not found or REFERENCE not in pyogrio.read_info(path, layer=found[0])["fields"]:
+        return
+    values = pyogrio.raw.read(path, layer=found[0], columns=[REFERENCE], read_geometry=False)[3][0]
+    if done := sum(class_text(value) is not None for value in values):
+        raise OutputError(
+            f"{path} holds a sample of which {done:,} points are interpreted.",
+            "Choose another name, or delete it if it is no longer needed.",
+        )
 
 
 def read_sample(

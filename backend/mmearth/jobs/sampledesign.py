@@ -22,7 +22,7 @@ from mmearth.assessment.classraster import ClassRaster, Tally, open_classes
 from mmearth.assessment.design import allocate, sample_size
 from mmearth.assessment.draw import draw_pixels
 from mmearth.assessment.matching import match_classes
-from mmearth.assessment.samplefile import write_sample
+from mmearth.assessment.samplefile import keep_interpreted, write_sample
 from mmearth.errors import EmptyAreaError, InputError, MMEarthError
 from mmearth.files import staged
 from mmearth.jobs import mapping
@@ -61,6 +61,7 @@ def run(spec: SampleDesignSpec, context: JobContext) -> SampleDesignResult:
     files = mapping.files_of([spec.raster])
     mapping.keep_inputs(targets, files)
     write.check_writable(list(targets.values()), FILE_BYTES)
+    keep_interpreted(targets["sample"])
 
     def watch(row: int, first: float, last: float, stage: str) -> None:
         context.check_cancelled()

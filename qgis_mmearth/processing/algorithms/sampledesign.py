@@ -177,7 +177,8 @@ class SampleDesignAlgorithm(AccuracyAlgorithm):
         """Give the layer its form."""
         rows = {str(row["value"]): {**row, "value": str(row["value"])} for row in result["strata"]}
         for row in self._classes:  # what the map never shows may still be found on the ground
-            rows.setdefault(row["value"], {**row, "title": row["title"] or row["value"]})
+            if row["title"]:
+                rows.setdefault(row["value"], row)
         classes = [rows[value] for value in sorted(rows, key=int)]
         samples.open_sample(outputs["sample"], self.tr("Sample"), classes)
         self.keep_styles(outputs, context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sqlite3
 
 import numpy as np
 import pyogrio.raw
@@ -114,8 +115,8 @@ def test_a_seed_decides_and_strips_make_no_difference(draw, monkeypatch) -> None
 
 def test_every_pixel_has_the_same_chance(draw) -> None:
     counts = np.zeros((90, 120))
-    for seed in range(12):
-        _, points, table = draw(size=3000, allocation="proportional", seed=seed)
+    for seed in range(4):
+        _, points, table = draw(size=6000, allocation="proportional", seed=seed)
         rows, cols = pixels_of(points[table["stratum"] == 2])
         counts[rows, cols] += 1
     wanted = classes_raster() == 2
@@ -222,6 +223,24 @@ class TestWhatIsRefused:
             )
             with pytest.raises((InputError, OutputError), match=words):
                 run_job(spec, JobContext(settings))
+
+    def test_a_sample_that_is_interpreted_is_kept(self, draw, class_map, settings, out) -> None:
+        draw(size=300)
+        draw(size=310)  # nobody has looked at it
+        with sqlite3.connect(out / "s.gpkg") as database:
+            for (name,) in database.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'sample'"
+            ).fetchall():  # they call functions that only GDAL has
+                database.execute(f'DROP TRIGGER "{name}"')
+            database.execute("UPDATE sample SET reference = 2 WHERE id = 7")
+        database.close()
+        before = (out / "s.gpkg").read_bytes()
+        spec = SampleDesignSpec(
+            raster=str(class_map), outputs=SampleOutputs(sample=str(out / "s.gpkg"))
+        )
+        with pytest.raises(OutputError, match="sample of which 1 points are interpreted"):
+            run_job(spec, JobContext(settings))
+        assert (out / "s.gpkg").read_bytes() == before
 
     def test_a_sample_that_is_open_elsewhere(self, settings, class_map, out) -> None:
         (out / "s.gpkg-wal").touch()

@@ -30,9 +30,9 @@ def draw_pixels(
         (n,) int64, row x width + column; and (n,) int64, number of each one's class; in random
         order, so whoever interprets them in turn can stop at any time.
     """
-    random = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed)
     ranks = [
-        np.sort(random.choice(tally.pixels[value], count, replace=False))
+        np.sort(generator.choice(tally.pixels[value], count, replace=False))
         for value, count in zip(tally.values, points.tolist(), strict=True)
     ]
     passed = np.zeros(points.size, np.int64)
@@ -52,5 +52,5 @@ def draw_pixels(
             passed[number] += there.size
     found, classes = np.concatenate(pixels), np.concatenate(owners)
     # From the order of the pixels, so that it does not matter how many rows are read at once.
-    order = np.argsort(found)[random.permutation(found.size)]
+    order = np.argsort(found)[generator.permutation(found.size)]
     return found[order], classes[order]

@@ -19,6 +19,8 @@ def draw_pixels(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw pixels of each class, each with the same chance and none twice, and shuffle them.
 
+    No least distance is kept: it would make the chances unequal, which the estimators rest on.
+
     Args:
         raster: of the classes.
         tally: of all of it.

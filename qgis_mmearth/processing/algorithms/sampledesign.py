@@ -168,9 +168,7 @@ class SampleDesignAlgorithm(AccuracyAlgorithm):
                     row["title"], row["hectares"], row["points"]
                 )
             )
-        words = self.tr(
-            "{} points; standard error of overall accuracy about {:.3f} if you are right"
-        )
+        words = self.tr("{} points; expected standard error of overall accuracy: {:.3f}")
         feedback.pushInfo(words.format(result["size"], result["expected_error"]))
 
     def finish(self, outputs, result, context):

@@ -104,7 +104,7 @@ class TestSampleDesign:
         result = processing.run("mmearth:sampledesign", wanted, feedback=feedback)
         assert Path(result["TABLE"]).read_text().splitlines()[0].startswith("class,title,pixels")
         assert any(line.startswith("Water: 3.75 ha, 50 points") for line in feedback.said)
-        assert any("standard error of overall accuracy about 0.0" in line for line in feedback.said)
+        assert any("standard error of overall accuracy: 0.0" in line for line in feedback.said)
 
     def test_the_form_offers_classes_and_hides_what_the_map_says(self, sample):
         layer = QgsVectorLayer(sample, "s", "ogr")  # as anyone adds it: with the style in the file

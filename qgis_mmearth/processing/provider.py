@@ -9,9 +9,11 @@ from .. import paths, shared
 
 # Module and class of each algorithm; a new one is one file and one line here.
 ALGORITHMS = {
+    "assess": "AssessAlgorithm",
     "embed": "EmbedAlgorithm",
     "finetune": "FinetuneAlgorithm",
     "importmodel": "ImportModelAlgorithm",
+    "sampledesign": "SampleDesignAlgorithm",
     "segment": "SegmentAlgorithm",
     "similarity": "SimilarityAlgorithm",
     "treemask": "TreeMaskAlgorithm",

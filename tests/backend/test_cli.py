@@ -320,6 +320,32 @@ def test_features_and_similarity(mmearth, scene, tmp_path) -> None:
         assert dataset.read(1)[30, 40] == pytest.approx(1)
 
 
+def test_a_sample_and_an_assessment(mmearth, make_raster, tmp_path) -> None:
+    values = np.repeat([[1], [2]], 40, axis=0).repeat(60, axis=1).astype(np.uint8)
+    path = make_raster("map.tif", values)
+    sample, areas, report = (tmp_path / name for name in ("s.gpkg", "a.csv", "r.html"))
+    code, out, err = mmearth(
+        "sampledesign", path, "--output", sample, "--target-error", "0.03", "--expected", "1=0.7",
+        "--expected-accuracy", "0.9",
+    )  # fmt: skip
+    assert code == 0 and " points; standard error of overall accuracy about 0.03" in out, err
+    code, _, err = mmearth("assess", path, "--reference", sample, "--areas", areas)
+    assert code == 1 and "is interpreted" in err
+    code, out, err = mmearth(
+        "assess", path, "--reference", sample, "--field", "stratum", "--areas", areas, "--report",
+        report,
+    )  # fmt: skip
+    assert code == 0 and "Overall accuracy 100.0 ± 0.0 %" in out, err
+    assert "24.0" in out and report.read_text("utf-8").startswith("<!DOCTYPE html>")
+    assert "Warning" not in err
+    code, out, err = mmearth(
+        "sampledesign", path, "--output", sample, "--target-error", "2", "--expected", "x"
+    )
+    assert code == 1 and "--expected: expected CLASS=ACCURACY" in err
+    code, out, err = mmearth("sampledesign", path, "--output", sample, "--target-error", "2")
+    assert code == 1 and "--target-error" in err and "Traceback" not in err + out
+
+
 def test_plan_of_features(mmearth, scene, tmp_path) -> None:
     code, out, _ = mmearth(
         "embed", scene, "--model", "tiny", "--output", tmp_path / "f.tif", "--plan"

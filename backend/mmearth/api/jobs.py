@@ -8,6 +8,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from mmearth.api.assess import (
+    AssessResult,
+    AssessSpec,
+    SampleDesignResult,
+    SampleDesignSpec,
+)
 from mmearth.api.base import Problem, Schema
 from mmearth.api.embed import EmbedResult, EmbedSpec, SimilarityResult, SimilaritySpec
 from mmearth.api.finetune import (
@@ -29,7 +35,9 @@ JobSpec = Annotated[
     | FinetuneSpec
     | PreviewSpec
     | InstallSpec
-    | ExportSpec,
+    | ExportSpec
+    | SampleDesignSpec
+    | AssessSpec,
     Field(discriminator="kind"),
 ]
 JobResult = Annotated[
@@ -39,7 +47,9 @@ JobResult = Annotated[
     | FinetuneResult
     | PreviewResult
     | InstallResult
-    | ExportResult,
+    | ExportResult
+    | SampleDesignResult
+    | AssessResult,
     Field(discriminator="kind"),
 ]
 

@@ -18,7 +18,7 @@ from mmearth.errors import JobCancelled, MMEarthError
 from mmearth.settings import Settings
 
 EXIT_CANCELLED = 130
-COMMANDS = ("segment", "finetune", "embed", "similarity", "models", "service")
+COMMANDS = ("segment", "finetune", "embed", "similarity", "assess", "models", "service")
 # Options that are called otherwise than the field of the request that they fill.
 _OPTIONS = {
     "scale": "--scale",
@@ -31,6 +31,10 @@ _OPTIONS = {
     "validation": "--validation",
     "epochs": "--epochs",
     "seed": "--seed",
+    "size": "--size",
+    "target_error": "--target-error",
+    "expected_accuracy": "--expected-accuracy",
+    "minimum": "--minimum",
 }
 
 

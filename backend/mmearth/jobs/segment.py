@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Collection
 from pathlib import Path
 
@@ -85,8 +86,12 @@ def run(spec: SegmentSpec, context: JobContext) -> SegmentResult:
 def _products(spec: SegmentSpec, ready: Prepared, product: Product) -> dict[str, write.Layer]:
     """Return the working rasters that the results are made of."""
     tags = {**mapping.provenance(spec, ready), "MMEARTH_PRODUCT": product.id}
+    described = [
+        row.model_dump(include={"value", "name", "title", "color"}) for row in product.classes
+    ]
+    named = {**tags, write.CLASSES_TAG: json.dumps(described, ensure_ascii=False)}
     titles = tuple(f"{row.name} ({row.title})" for row in product.classes)
-    layers = {"classes": write.Layer("classes", ("class",), tags, _palette(product))}
+    layers = {"classes": write.Layer("classes", ("class",), named, _palette(product))}
     if spec.outputs.confidence or spec.outputs.polygons:
         layers["confidence"] = write.Layer("percent", ("confidence",), tags)
     if spec.outputs.probabilities:

@@ -30,6 +30,7 @@ from mmearth.raster.grid import Grid
 CLASS_NODATA = 0
 PERCENT_NODATA = 255
 PICTURE_NODATA = 0
+CLASSES_TAG = "MMEARTH_CLASSES"  # of class maps: value, name, title and color of each, as JSON
 COG_BLOCK = 512  # pixels a side, halved until a block of all bands is no larger than this:
 COG_BLOCK_BYTES = 32 * 2**20
 UNDO = "undo"

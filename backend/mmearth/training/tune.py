@@ -3,9 +3,10 @@
 Labels are split by place: one part is tested on and never learned from, another one decides which
 epoch is kept, and from the rest the network learns.
 
-A base that maps with a decoder, and does not know all of the classes, gets the head of Quick first,
-and everything is tuned from there: a head drawn at random would spoil what the base knows before it
-has learned anything (linear probing, then fine-tuning; Kumar et al. 2022, arXiv:2202.10054).
+A base whose decoder heads are built on (see ``levels.decodes``), and that does not know all of the
+classes, gets the head of Quick first, and everything is tuned from there: a head drawn at random
+would spoil what the base knows before it has learned anything (linear probing, then fine-tuning;
+Kumar et al. 2022, arXiv:2202.10054). Of other bases, see ``build_base``.
 """
 
 from __future__ import annotations

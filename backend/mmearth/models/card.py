@@ -79,7 +79,9 @@ class NetworkConfig(_Part):
     @property
     def title(self) -> str:
         """What it is, in words."""
-        return f"{self.decoder} on {self.encoder}" if self.encoder else self.decoder
+        base = self.options.get("base", {})  # of a head, what it is built on
+        parts = (self.decoder, base.get("decoder"), base.get("encoder"), self.encoder)
+        return " on ".join(part for part in parts if part)
 
 
 class ClassRow(_Part):

@@ -3,9 +3,10 @@
 Labels are split by place: one part is tested on and never learned from, another one decides which
 epoch is kept, and from the rest the network learns.
 
-A base that knows none or some of the classes gets the head of Quick first, and everything is tuned
-from there: a head drawn at random would spoil what the base knows before it has learned anything
-(linear probing, then fine-tuning; Kumar et al. 2022, arXiv:2202.10054).
+A base whose decoder heads are built on (see ``levels.decodes``), and that does not know all of the
+classes, gets the head of Quick first, and everything is tuned from there: a head drawn at random
+would spoil what the base knows before it has learned anything (linear probing, then fine-tuning;
+Kumar et al. 2022, arXiv:2202.10054). Of other bases, see ``build_base``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mmearth.errors import ModelError
+from mmearth.errors import InputError, ModelError
 from mmearth.models.card import NetworkConfig
 from mmearth.models.levels import decodes
 from mmearth.models.network import Normaliser, choose_device, memory_explained
@@ -130,8 +131,11 @@ def _begin(
     if not (new and decodes(load_base(task.card)[0])):
         base = build_base(task.card, names, from_scratch=task.from_scratch, seed=task.seed)
         return *base, ()
-    validation = task.validation if learned.units_per_class.min() > 1 else 0.0
-    probe = quick.train(replace(task, labels=learned, validation=validation), watch)
+    task = replace(task, labels=learned)
+    try:
+        probe = quick.train(task, watch)
+    except InputError:  # a class may have a single label left, or one with data: none to test on
+        probe = quick.train(replace(task, validation=0.0), Watch(cancelled=watch.cancelled))
     network = build_network(probe.network, in_channels=len(task.card.bands), classes=len(names))
     network.load_state_dict(dict(probe.state))
     return probe.network, network.eval(), probe.curve

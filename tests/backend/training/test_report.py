@@ -146,6 +146,7 @@ def test_what_more_labels_would_bring(report, last, advice) -> None:
     assert "From 10 to 20 polygons the accuracy of the new model" in words and advice in words
     words = Page(render(replace(report, protocol="full"))).words
     assert "the accuracy of the model before tuning" in words and advice in words
+    assert "training began with it" in words
 
 
 def test_few_labels_are_a_warning(report) -> None:

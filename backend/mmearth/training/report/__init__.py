@@ -26,19 +26,19 @@ PROTOCOLS: dict[Protocol, tuple[str, str]] = {
     ),
     "adapter": (
         "Adapter",
-        "Small additions to the base model were trained together with a new last part; all the "
-        "rest of it was left as it is.",
+        "Small additions to the base model's encoder, which looks at the image, were trained "
+        "together with all that comes after it; the encoder itself was left as it is.",
     ),
     "full": (
         "Full",
         "All parts of the base model were trained further, those nearest to the pixels most "
-        "gently, together with a new last part.",
+        "gently, together with the last part, which tells the classes apart.",
     ),
 }
 SCRATCH = "Only the architecture of the base was used; what it had learned before was not."
 FOREST = "Random forest"
 MODEL = "New model"
-BEGINNING = "Model before tuning"  # of Adapter and Full: the head of Quick on the base
+BEGINNING = "Model before tuning"  # of Adapter and Full
 
 
 @dataclass(frozen=True)
@@ -190,13 +190,19 @@ def _matrix(tested: Tested) -> dict[str, Any]:
 
 def _curve(report: Report) -> dict[str, str]:
     curve = sorted(report.trained.curve, key=lambda point: point.units)
-    model = MODEL if report.protocol == "quick" else BEGINNING
+    model, told = MODEL, ""
+    if report.protocol != "quick":
+        model = BEGINNING
+        told = (
+            " The model before tuning is the base model as it is, with a small new part; training "
+            "began with it."
+        )
     series = [
         charts.Series(model, "model", [(p.units, 100 * p.accuracy) for p in curve]),
         charts.Series(FOREST, "forest", [(p.units, 100 * p.baseline) for p in curve]),
     ]
     return {
-        "words": findings.curve_words(curve, f"the {model.lower()}", report.unit),
+        "words": findings.curve_words(curve, f"the {model.lower()}", report.unit) + told,
         "figure": charts.draw_lines(
             "curve",
             f"Accuracy by number of {report.unit}s learned from",

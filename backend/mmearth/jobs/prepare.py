@@ -17,6 +17,7 @@ from pathlib import Path
 from mmearth.api import BandMatch, MappingSpec, Plan, Problem, SegmentSpec, SourceBand
 from mmearth.errors import InputError, MMEarthError, ModelError
 from mmearth.inference.tiles import Layout
+from mmearth.jobs import density
 from mmearth.models.budget import processor_budget
 from mmearth.models.card import ModelCard
 from mmearth.models.registry import find_model
@@ -79,8 +80,8 @@ def plan(spec: MappingSpec, settings: Settings) -> Plan:
 def _prepare(spec: MappingSpec, settings: Settings, plan: Plan) -> Prepared:
     """Prepare, filling in ``plan`` what is known even if a later step fails."""
     card = find_model(spec.model, settings.model_folders)
-    if isinstance(spec, SegmentSpec):
-        card.product(spec.product)  # so that an encoder is refused before anything is read
+    if isinstance(spec, SegmentSpec):  # refused before anything is read
+        density.check_product(spec, card.product(spec.product))
     sensor = load_sensor(card.sensor)
     sources = list_bands(spec.inputs)
     plan.sources = [source.reference() for source in sources]
@@ -90,6 +91,8 @@ def _prepare(spec: MappingSpec, settings: Settings, plan: Plan) -> Prepared:
     chosen = [_source(sources, match) for match in plan.bands]
     bands, warnings = scale_bands(chosen, sensor, spec.radiometry)
     grid = target_grid(chosen, card.resolution_m, spec.extent)
+    if isinstance(spec, SegmentSpec):
+        warnings += density.check_cells(spec, grid)
     tile = card.tile_size if spec.tile_size is None else spec.tile_size
     if card.is_onnx and tile != card.tile_size:
         raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mmearth.api import SegmentSpec
 from mmearth.errors import ModelError
-from mmearth.jobs.prepare import plan
+from mmearth.jobs.registry import plan_job
 from mmearth.models.registry import installed_models
 from mmearth.settings import Settings
 
@@ -36,4 +36,4 @@ def choose_model(spec: SegmentSpec, settings: Settings) -> SegmentSpec:
         )
     cards.sort(key=lambda card: -len(card.bands))
     requests = [spec.model_copy(update={"model": card.id}) for card in cards]
-    return next((found for found in requests if plan(found, settings).ready), requests[0])
+    return next((found for found in requests if plan_job(found, settings).ready), requests[0])

@@ -20,13 +20,14 @@ from mmearth.inference.tiles import Layout
 from mmearth.jobs import density
 from mmearth.models.budget import processor_budget
 from mmearth.models.card import ModelCard
+from mmearth.models.inputs import summary, unlike
 from mmearth.models.registry import find_model
 from mmearth.raster.grid import Grid
 from mmearth.raster.match import distant_bands, match_bands, require_all, shared_bands
-from mmearth.raster.radiometry import ScaledBand, refuse_pictures, scale_bands
+from mmearth.raster.radiometry import ScaledBand, refuse_pictures, sample, scale_bands
 from mmearth.raster.source import BandSource, list_bands
 from mmearth.raster.stack import NATIVE_FACTOR, target_grid
-from mmearth.sensors import load_sensor
+from mmearth.sensors import Sensor, load_sensor
 from mmearth.settings import Settings
 
 # Before the first run on a machine nothing is measured: a cautious guess of a core's speed.
@@ -90,6 +91,7 @@ def _prepare(spec: MappingSpec, settings: Settings, plan: Plan) -> Prepared:
     require_all(plan.bands)
     chosen = [_source(sources, match) for match in plan.bands]
     bands, warnings = scale_bands(chosen, sensor, spec.radiometry)
+    warnings += _unlike_training(card, sensor, bands, warnings)
     grid = target_grid(chosen, card.resolution_m, spec.extent)
     if isinstance(spec, SegmentSpec):
         warnings += density.check_cells(spec, grid)
@@ -118,6 +120,19 @@ def _source(sources: list[BandSource], match: BandMatch) -> BandSource:
         if wanted and (source.input, source.index) == (wanted.input, wanted.index):
             return source
     raise ModelError(f"Band {match.band} has no source.")  # require_all has made sure of it
+
+
+def _unlike_training(
+    card: ModelCard, sensor: Sensor, bands: list[ScaledBand], known: list[Problem]
+) -> list[Problem]:
+    """Warn if a sample of the scene is unlike what the model was trained on, as far as known."""
+    if card.inputs is None or any(problem.code == "offset" for problem in known):
+        return []
+    pixels = sample(bands)
+    if not all(values.size for values in pixels):  # whether there is any data shows in the map
+        return []
+    problem = unlike(card.inputs, summary(pixels), card.bands, sensor)
+    return [problem] if problem else []
 
 
 def _resolution_warning(sources: list[BandSource], card: ModelCard) -> list[Problem]:

@@ -12,8 +12,10 @@ ALGORITHMS = {
     "embed": "EmbedAlgorithm",
     "finetune": "FinetuneAlgorithm",
     "importmodel": "ImportModelAlgorithm",
+    "landcover": "LandCoverAlgorithm",
     "segment": "SegmentAlgorithm",
     "similarity": "SimilarityAlgorithm",
+    "treedensity": "TreeDensityAlgorithm",
     "treemask": "TreeMaskAlgorithm",
 }
 

@@ -122,11 +122,12 @@ def unlike(
         )
     lowest, highest = np.array(usual.steps).reshape(-1, 2).T
     steps = _steps(middle[None])[0]
-    if np.any(apart := (steps > highest * MARGIN) | (steps * MARGIN < lowest)):
-        pair = titles[int(apart.argmax())], titles[int(apart.argmax()) + 1]
+    apart = np.maximum(steps / highest, lowest / steps)
+    if np.any(apart > MARGIN):
+        most = int(apart.argmax())
         return _problem(
-            f"The bands {pair[0]} and {pair[1]} do not go together as in the images that the model "
-            "was trained on.",
+            f"The bands {titles[most]} and {titles[most + 1]} do not go together as in the images "
+            "that the model was trained on.",
             f"Check which raster band is which, and that the rasters are of {sensor.title}. If all "
             "is right, expect weaker results.",
         )

@@ -71,6 +71,8 @@ class Goals(QObject):
         self._label = label
         layout = QGridLayout(widget)
         layout.setContentsMargins(0, 0, 0, 0)
+        for column in range(COLUMNS):
+            layout.setColumnStretch(column, 1)
         self._group = QButtonGroup(self)
         for number, goal in enumerate(GOALS):
             button = QPushButton(self.tr(goal.title), widget)

@@ -53,12 +53,12 @@ class TreeDensityAlgorithm(ProductAlgorithm):
     def initAlgorithm(self, config=None):  # noqa: N802
         """Define the parameters."""
         self.add_choices()
-        self.add(
-            QgsProcessingParameterNumber(
-                self.CELL_SIZE, self.tr("Side of a cell (m)"),
-                QgsProcessingParameterNumber.Type.Double, defaultValue=100.0, minValue=1.0,
-            )
+        side = QgsProcessingParameterNumber(
+            self.CELL_SIZE, self.tr("Side of a cell (m)"),
+            QgsProcessingParameterNumber.Type.Double, defaultValue=100.0, minValue=1.0,
         )  # fmt: skip
+        side.setMetadata({"widget_wrapper": {"decimals": 1}})
+        self.add(side)
         self.add_raster(self.OUTPUT, self.displayName())
         self.add_raster(self.CELLS, self.tr("Tree density by cell"))
         self.add_table()

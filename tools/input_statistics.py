@@ -2,9 +2,9 @@
 
     python tools/input_statistics.py --data <folder with s2's index.json> --model <model folder>
 
-Prints how many tiles the hint of ``mmearth.models.inputs`` speaks up at: normal ones by source, with
-the statistics of all training tiles and with those of all other sources; and the same tiles
-after the mistakes that it is there to find. Weights are not touched.
+Prints at how many tiles the hint of ``mmearth.models.inputs`` speaks up: normal ones by source, by
+the statistics of all training tiles and by those of all other sources; and the same tiles after
+the mistakes that it is there to find. Weights are not touched.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT / "backend"))
 
 from mmearth.models.card import CARD_NAME, ModelCard, read_card  # noqa: E402
 from mmearth.models.inputs import InputStatistics, statistics, summary, unlike  # noqa: E402
+from mmearth.models.readme import README_NAME, describe  # noqa: E402
 from mmearth.sensors import load_sensor  # noqa: E402
 from mmearth.training.softlabels import SoftTile, read_tiles  # noqa: E402
 
@@ -49,7 +50,7 @@ def main() -> None:
         raise SystemExit("The card holds no statistics: leave out --keep.")
     _report(card, usual, tiles, found, options.hls)
     if not options.keep:
-        _write(options.model / CARD_NAME, usual)
+        _write(options.model, usual)
 
 
 def pixels(tile: SoftTile) -> np.ndarray:
@@ -131,10 +132,16 @@ def _hls(card: ModelCard, folder: Path) -> list[np.ndarray]:
     return rows
 
 
-def _write(path: Path, usual: InputStatistics) -> None:
+def _write(folder: Path, usual: InputStatistics) -> None:
+    path = folder / CARD_NAME
     item = json.loads(path.read_text("utf-8"))
-    item["properties"]["mmearth:inputs"] = usual.model_dump(mode="json")
+    properties = item["properties"]
+    properties["mmearth:inputs"] = usual.model_dump(mode="json")
+    properties["mmearth:training"]["input statistics"] = (
+        f"python tools/input_statistics.py --data DATA --model {folder}"
+    )
     path.write_text(json.dumps(item, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    (folder / README_NAME).write_text(describe(read_card(folder)), "utf-8")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from mmearth.sensors import Sensor
 QUANTILES = (0.01, 0.5, 0.99)
 UNUSUAL = 0.01
 # Ratios are taken of reflectance + this: of deep water's the ratio would say nothing.
-HAZE = 0.03
+HAZE = 0.01
 # So many times as bright, dark or apart as usual is worth a word.
 MARGIN = 1.35
 MOST_NAMED = 3  # bands

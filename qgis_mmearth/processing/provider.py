@@ -13,9 +13,11 @@ ALGORITHMS = {
     "embed": "EmbedAlgorithm",
     "finetune": "FinetuneAlgorithm",
     "importmodel": "ImportModelAlgorithm",
+    "landcover": "LandCoverAlgorithm",
     "sampledesign": "SampleDesignAlgorithm",
     "segment": "SegmentAlgorithm",
     "similarity": "SimilarityAlgorithm",
+    "treedensity": "TreeDensityAlgorithm",
     "treemask": "TreeMaskAlgorithm",
 }
 

@@ -79,6 +79,31 @@ def test_segment(mmearth, scene, tmp_path) -> None:
         assert dataset.shape == (30, 40)
 
 
+def test_products_by_name(mmearth, scene, tmp_path) -> None:
+    code, out, err = mmearth(
+        "treedensity", scene, "--output", tmp_path / "density.tif",
+        "--cells", tmp_path / "cells.tif", "--cell", "50", "--table", tmp_path / "t.csv",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "Model: Tiny test model" in out
+    with rasterio.open(tmp_path / "cells.tif") as dataset:
+        assert dataset.shape == (30, 26)
+    table = (tmp_path / "t.csv").read_text().splitlines()
+    assert table[0].endswith("cover_ha,cover_percent")
+    assert table[1].split(",")[-1] in next(line for line in out.splitlines() if "Trees" in line)
+
+    more = ["--polygons", tmp_path / "p.gpkg", "--minimum-area", "0.5", "--plan"]
+    for name in ("landcover", "treemask"):
+        code, out, err = mmearth(name, scene, "--output", tmp_path / "m.tif", *more)
+        assert code == 0 and "12 tiles" in out, err
+    small = ["--cells", tmp_path / "c.tif", "--cell", "5", "--plan"]
+    code, out, _ = mmearth("treedensity", scene, "--output", tmp_path / "d.tif", *small)
+    assert code == 1 and "too small for pixels of 10 m" in out
+    small[3] = "0"
+    code, _, err = mmearth("treedensity", scene, "--output", tmp_path / "d.tif", *small)
+    assert code == 1 and "--cell:" in err
+
+
 def test_bands_by_hand(mmearth, make_raster, tmp_path) -> None:
     path = make_raster("unnamed.tif", scene_values(40, 40), nodata=0)
     order = {name: n for n, name in enumerate(S2, start=1)}

@@ -18,12 +18,15 @@ from mmearth.errors import JobCancelled, MMEarthError
 from mmearth.settings import Settings
 
 EXIT_CANCELLED = 130
-COMMANDS = ("segment", "finetune", "embed", "similarity", "assess", "models", "service")
+COMMANDS = (
+    "products", "segment", "finetune", "embed", "similarity", "assess", "models", "service",
+)  # fmt: skip
 # Options that are called otherwise than the field of the request that they fill.
 _OPTIONS = {
     "scale": "--scale",
     "offset": "--offset",
     "minimum_area_ha": "--minimum-area",
+    "cell_m": "--cell",
     "tile_size": "--tile",
     "bounds": "--extent",
     "index": "--band",

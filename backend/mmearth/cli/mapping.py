@@ -14,10 +14,18 @@ from mmearth.jobs.registry import plan_job, run_job
 from mmearth.settings import Settings
 
 
-def add_mapping_options(parser: argparse.ArgumentParser) -> None:
-    """Add rasters, model, area, bands, radiometry and tile size."""
+def add_mapping_options(parser: argparse.ArgumentParser, *, any_model: bool = False) -> None:
+    """Add rasters, model, area, bands, radiometry and tile size.
+
+    Args:
+        parser: of the command.
+        any_model: whether the model may be left open.
+    """
     parser.add_argument("inputs", nargs="+", metavar="RASTER", help="file or .SAFE folder")
-    parser.add_argument("--model", required=True, help="identifier, see 'mmearth models'")
+    default = "; default: the one that suits the rasters" if any_model else ""
+    parser.add_argument(
+        "--model", required=not any_model, help=f"identifier, see 'mmearth models'{default}"
+    )
     parser.add_argument(
         "--extent",
         nargs=5,

@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import torch
-from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from mmearth.api import ClassArea, SegmentOutputs, SegmentResult, SegmentSpec
 from mmearth.errors import EmptyAreaError
 from mmearth.files import check_space, staged
 from mmearth.inference.predict import RowBand, class_probabilities, compute_rows
-from mmearth.jobs import mapping
+from mmearth.jobs import density, mapping
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.prepare import Prepared, plan, prepare, remember_speed
 from mmearth.jobs.work import Work
@@ -50,7 +49,7 @@ def run(spec: SegmentSpec, context: JobContext) -> SegmentResult:
     product = ready.card.product(spec.product)
     products = _products(spec, ready, product)
     pixels = ready.grid.width * ready.grid.height
-    bytes_needed = pixels * sum(len(layer.bands) for layer in products.values())
+    bytes_needed = pixels * sum(layer.pixel_bytes for layer in products.values())
     write.check_writable(list(targets.values()), bytes_needed)
     folder = context.settings.work_folder / _fingerprint(spec, ready, product)
     with Work(folder, targets) as work:
@@ -67,6 +66,8 @@ def run(spec: SegmentSpec, context: JobContext) -> SegmentResult:
                 "There is no data in the chosen area: each pixel lacks at least one band.",
                 "Choose an area that all rasters cover.",
             )
+        if density.is_wanted(spec):
+            rows = density.with_cover(rows, work.path("density"), ready.grid, context)
         count = _finish(spec, ready, targets, products, work, rows, context)
         work.remove()
     return SegmentResult(
@@ -96,6 +97,8 @@ def _products(spec: SegmentSpec, ready: Prepared, product: Product) -> dict[str,
         layers["confidence"] = write.Layer("percent", ("confidence",), tags)
     if spec.outputs.probabilities:
         layers["probabilities"] = write.Layer("percent", titles, tags)
+    if density.is_wanted(spec):
+        layers["density"] = density.layer(product, tags)
     return layers
 
 
@@ -112,7 +115,11 @@ def _palette(product: Product) -> dict[int, tuple[tuple[int, int, int], str]]:
 def _fingerprint(spec: SegmentSpec, ready: Prepared, product: Product) -> str:
     """Return a name for everything that decides the pixels of a result."""
     outputs = spec.outputs
-    wanted = bool(outputs.confidence or outputs.polygons), bool(outputs.probabilities)
+    wanted = (
+        bool(outputs.confidence or outputs.polygons),
+        bool(outputs.probabilities),
+        density.is_wanted(spec),
+    )
     return mapping.fingerprint(ready, product.model_dump(mode="json"), wanted)
 
 
@@ -150,11 +157,12 @@ def _map(
 
 def _quantise(
     band: RowBand, product: Product, network: Network, wanted: Collection[str]
-) -> dict[str, NDArray[np.uint8]]:
-    """Turn probabilities into what is stored, as uint8; without data 0 or 255.
+) -> dict[str, write.Rows]:
+    """Turn probabilities into what is stored.
 
     Returns:
-        classes (1, n, W) and, if wanted, confidence (1, n, W) and probabilities (P, n, W).
+        classes (1, n, W) uint8, 0 = no data, and, if wanted, confidence (1, n, W) and
+        probabilities (P, n, W) uint8 percent, 255 = no data, and density (1, n, W) uint16.
     """
     probabilities = product_probabilities(band.values, product, network.card.classes)
     if product.members:
@@ -171,11 +179,13 @@ def _quantise(
     values = torch.tensor([row.value for row in product.classes], dtype=torch.uint8)
     classes = values[position].numpy()
     classes[~band.valid] = write.CLASS_NODATA
-    rows = {"classes": classes[None]}
+    rows: dict[str, write.Rows] = {"classes": classes[None]}
     for name, shares in (("confidence", best[None]), ("probabilities", probabilities)):
         if name in wanted:
             rows[name] = (shares * 100).round().to(torch.uint8).numpy()
             rows[name][:, ~band.valid] = write.PERCENT_NODATA
+    if "density" in wanted:
+        rows["density"] = density.quantise(probabilities[:1].numpy(), band.valid)
     return rows
 
 
@@ -254,6 +264,8 @@ def _finish(
                 scratch=work.folder,
                 cancelled=context.check_cancelled,
             )
+        elif name == "density_cells":
+            density.write_cells(spec, ready.grid, work, path, products["density"])
         else:
             write.publish(work.path(name), path, products[name])
     context.check_cancelled()
@@ -262,18 +274,22 @@ def _finish(
 
 
 def _write_table(target: Path, rows: list[ClassArea]) -> None:
+    head = ["class", "name", "title", "pixels", "area_ha", "percent"]
+    if rows[0].cover_hectares is not None:
+        head += ["cover_ha", "cover_percent"]
     with staged(target) as temporary:
         with temporary.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
-            table.writerow(["class", "name", "title", "pixels", "area_ha", "percent"])
+            table.writerow(head)
             for row in rows:
-                table.writerow(
-                    [
-                        row.value,
-                        row.name,
-                        row.title,
-                        row.pixels,
-                        f"{row.hectares:.4f}",
-                        f"{row.percent:.2f}",
-                    ]
-                )
+                cells = [
+                    row.value,
+                    row.name,
+                    row.title,
+                    row.pixels,
+                    f"{row.hectares:.4f}",
+                    f"{row.percent:.2f}",
+                ]
+                if row.cover_hectares is not None:
+                    cells += [f"{row.cover_hectares:.4f}", f"{row.cover_percent:.2f}"]
+                table.writerow(cells)

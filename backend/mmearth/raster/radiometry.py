@@ -84,6 +84,18 @@ def scale_bands(
     return scaled, _offset_warning(scaled, samples, sensor, override)
 
 
+def sample(bands: Sequence[ScaledBand]) -> list[NDArray[np.float64]]:
+    """Return what some pixels of each band measure, spread over it; (n,), empty ones left out.
+
+    They are those that scale and offset were checked on, and are not read again.
+
+    Raises:
+        RasterReadError: if pixels cannot be read.
+    """
+    stored = _samples_of(bands)
+    return [values * band.scale + band.offset for values, band in zip(stored, bands, strict=True)]
+
+
 def refuse_pictures(
     sources: Sequence[BandSource], sensor: Sensor, override: Radiometry | None = None
 ) -> None:
@@ -233,7 +245,7 @@ def _stamp(name: str) -> float:
     return os.stat(name).st_mtime if os.path.exists(name) else 0.0
 
 
-@lru_cache(maxsize=8)  # each holds all bands of a file: megabytes
+@lru_cache(maxsize=16)  # files of a product; each holds all bands of one, up to megabytes
 def _samples(
     name: str, empty: tuple[tuple[int, frozenset[float]], ...], _modified: float
 ) -> dict[int, NDArray[np.float64]]:

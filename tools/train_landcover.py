@@ -33,6 +33,7 @@ from mmearth.models.card import (  # noqa: E402
     read_card,
 )
 from mmearth.models.cost import multiply_adds_per_pixel  # noqa: E402
+from mmearth.models.inputs import statistics, summary  # noqa: E402
 from mmearth.models.network import Network, Normaliser, load_weights  # noqa: E402
 from mmearth.models.registry import build_network  # noqa: E402
 from mmearth.models.save import save_model  # noqa: E402
@@ -170,6 +171,8 @@ def main() -> None:
     temperature, threshold = _calibrate(student, normalise, calibration)
     log.write(temperature=temperature, threshold=threshold)
     facts = _facts(config, norm, temperature, threshold, options)
+    seen = [summary(t.image[:, t.valid]) for t in (*training, *calibration)]
+    facts["inputs"] = statistics(seen).model_dump()
     if start:
         facts["training"]["start"] = start.training["command"]
     card = save_model(options.output, student.state_dict(), {**facts, "accuracy": ()})

@@ -31,7 +31,10 @@ class AreaTable(QObject):
         self._set_visible(False)
 
     def show_result(self, result: Dict[str, Any], title: str) -> None:
-        """Show the areas of a result; the title says of which map they are."""
+        """Show the areas of a result; the title says of which map they are.
+
+        Of a density they are what its class covers, pixel by pixel in part.
+        """
         self._label.setText(title)
         rows = result["classes"]
         self._table.setRowCount(len(rows))
@@ -40,7 +43,9 @@ class AreaTable(QObject):
             name = QTableWidgetItem(row["title"])
             name.setData(Qt.ItemDataRole.DecorationRole, QColor(row["color"]))
             self._table.setItem(number, 0, name)
-            for column, text in ((1, f"{row['hectares']:,.2f}"), (2, f"{row['percent']:.1f}")):
+            kind = "" if row.get("cover_hectares") is None else "cover_"
+            hectares, percent = row[f"{kind}hectares"], row[f"{kind}percent"]
+            for column, text in ((1, f"{hectares:,.2f}"), (2, f"{percent:.1f}")):
                 item = QTableWidgetItem(text)
                 item.setTextAlignment(right)
                 self._table.setItem(number, column, item)

@@ -10,12 +10,14 @@ from qgis.PyQt.QtCore import QObject, QTimer
 
 from .. import shared, tasks
 from ..layers import results
-from ..link.catalog import Model
+from ..link.catalog import Model, Product
 from ..link.errors import LinkError
+from ..link.fitting import Choice, first_that_fits, that_map
 from . import map_files, words
 from .area_table import AreaTable
 from .backend_bar import NEEDS_BUTTON, BackendBar, Status
 from .band_table import BandTable
+from .goals import GOALS, Goals
 from .layer_list import LayerList
 from .planner import Planner
 from .status_line import StatusLine
@@ -42,7 +44,9 @@ class MapPanel(QObject):
         self._job: Optional[tasks.Task] = None
         self._project_is_same = True  # as when the job was started
         self._model_is_users = False
+        self._goal_is_users = False
         self._models: List[Model] = []
+        self.goals = Goals(form.goalsWidget, form.goalLabel)
         self.bands = BandTable(form.bandTable, form.bandsLabel)
         self.areas = AreaTable(form.resultLabel, form.resultTable, form.copyButton)
         self.status = StatusLine(form.statusLabel, iface)
@@ -53,6 +57,7 @@ class MapPanel(QObject):
     def shut_down(self) -> None:
         """Stop everything; called before the panel is removed."""
         self.planner.shut_down()
+        self.goals.shut_down()
         if self._job is not None:
             self._job.forget()
         QgsProject.instance().cleared.disconnect(self._project_cleared)
@@ -86,6 +91,7 @@ class MapPanel(QObject):
             "extent": self._extent(),
             "radiometry": None if stated else {"scale": None, "offset": offset},
             "minimum_area_ha": self.form.minimumAreaSpin.value(),
+            **({"cell_m": self._cell_m()} if self._cell_m() else {}),
         }
 
     def list_models(self) -> None:
@@ -98,10 +104,11 @@ class MapPanel(QObject):
                 self.form.modelCombo.addItem(
                     f"{product.title} · {model.title}", f"{model.id}/{product.id}"
                 )
-        kept = self.form.modelCombo.findData(chosen)
-        self.form.modelCombo.setCurrentIndex(max(0, kept))
-        if kept < 0:
+        self.goals.offer(product.id for model in self._models for product in model.products)
+        if self.form.modelCombo.findData(chosen) < 0:
+            chosen = "/".join(next(iter(self._candidates()), ("", "")))
             self.bands.clear_choices()
+        self.form.modelCombo.setCurrentIndex(self.form.modelCombo.findData(chosen))
         self._show_model()
         self._plan_soon()
 
@@ -129,7 +136,9 @@ class MapPanel(QObject):
         shared.events.models_changed.connect(self.list_models)
         self.layers.changed.connect(self._rasters_changed)
         self.bands.changed.connect(self._plan_soon)
+        self.goals.chosen.connect(self._goal_chosen)
         self.form.modelCombo.activated.connect(self._model_chosen)
+        self.form.cellSpin.valueChanged.connect(self._cells_changed)
         self.form.extentWidget.extentChanged.connect(self._plan_soon)
         self.form.offsetSpin.valueChanged.connect(self._plan_soon)
         self.form.confirmButton.clicked.connect(self.bands.confirm_suggestions)
@@ -166,19 +175,79 @@ class MapPanel(QObject):
         self._show_model()
         self._plan_soon()
 
-    def _chosen(self):
+    def _goal_chosen(self) -> None:
+        """Take the best of the models that map it; the one that fits shows when it is planned."""
+        self._goal_is_users, self._model_is_users = True, False
+        before = self._chosen()
+        best = next(iter(self._candidates()), before)
+        self.form.modelCombo.setCurrentIndex(self.form.modelCombo.findData("/".join(best)))
+        if best[0] != before[0]:
+            self.bands.clear_choices()
+        self._show_model()
+        self._plan_soon()
+
+    def _cells_changed(self) -> None:
+        self.goals.say(self._product(), self._cell_m())
+        self._plan_soon()
+
+    def _chosen(self) -> Choice:
         """Return the identifiers of the chosen model and product; empty if none is installed."""
         data = self.form.modelCombo.currentData()
         return tuple(data.split("/")) if data else ("", "")
 
+    def _candidates(self) -> List[Choice]:
+        """Return models and products to be tried, the likeliest first."""
+        goal = self.goals.current()
+        if self._model_is_users:
+            return [self._chosen()]
+        if goal is not None and self._goal_is_users:
+            return that_map(self._models, goal.product)
+        # Nothing was asked for: better another map than none.
+        known = [product.id for model in self._models for product in model.products]
+        wanted = dict.fromkeys([g.product for g in GOALS if g.product in known] + known)
+        return [choice for product in wanted for choice in that_map(self._models, product)]
+
+    def _model(self) -> Optional[Model]:
+        """Return the chosen model; None if none is installed."""
+        model_id, _ = self._chosen()
+        return next((model for model in self._models if model.id == model_id), None)
+
+    def _product(self) -> Optional[Product]:
+        """Return the chosen product; None if no model is installed."""
+        model, (_, product_id) = self._model(), self._chosen()
+        products = model.products if model else ()
+        return next((product for product in products if product.id == product_id), None)
+
+    def _cell_m(self) -> Optional[float]:
+        """Return the side of a cell; 0 if none are wanted, None if there can be none."""
+        layer = self.layers.first_ticked_layer()
+        in_degrees = layer is not None and layer.crs().isGeographic()
+        return None if in_degrees else self.form.cellSpin.value()
+
+    def _outputs(self) -> List[str]:
+        """Return the results that are wanted."""
+        goal = self.goals.current()
+        wanted = list(goal.outputs) if goal else ["classes", "table"]
+        if not self._cell_m():
+            wanted = [name for name in wanted if name != "density_cells"]
+        for name, box in (
+            ("polygons", self.form.polygonsCheck),
+            ("confidence", self.form.confidenceCheck),
+            ("probabilities", self.form.probabilitiesCheck),
+        ):
+            if box.isChecked():
+                wanted.append(name)
+        return wanted
+
     def _show_model(self) -> None:
-        """Show the card of the chosen model."""
-        model_id, product_id = self._chosen()
-        model = next((m for m in self._models if m.id == model_id), None)
-        if model is None:
+        """Show the card of the chosen model, and what comes out."""
+        model, product = self._model(), self._product()
+        if product is not None:
+            self.goals.show_product(product.id)
+        self.goals.say(product, self._cell_m())
+        if model is None or product is None:
             self.form.modelCard.setText(self.tr("No models are installed."))
             return
-        product = next(p for p in model.products if p.id == product_id)
         self.form.modelCard.setText(words.card(model, product))
         self.form.modelCard.setToolTip(words.card_details(model))
         self.bands.show_model(model.bands)
@@ -207,16 +276,13 @@ class MapPanel(QObject):
             return None
         if self.backend.status not in (Status.running, Status.stopped):
             return None  # it is on its way, and tells when it is ready
-        rasters = self.layers.ticked_keys()
-        candidates = [(spec["model"], spec["product"])]
-        if not self._model_is_users:
-            every = range(self.form.modelCombo.count())
-            others = [tuple(self.form.modelCombo.itemData(i).split("/")) for i in every]
-            candidates += [other for other in others if other not in candidates]
+        rasters, candidates = self.layers.ticked_keys(), self._candidates()
+        # A plan looks at which results are asked for, not at where they go.
+        outputs = {name: name for name in self._outputs()}
 
         def work(_task):
-            ready = {**spec, "inputs": self.layers.copied(spec["inputs"])}
-            return (*_first_that_fits(shared.backend().client(), ready, candidates), rasters)
+            ready = {**spec, "inputs": self.layers.copied(spec["inputs"]), "outputs": outputs}
+            return (*first_that_fits(shared.backend().client(), ready, candidates), rasters)
 
         self.status.say(self.tr("Looking at the rasters…"))
         return work
@@ -246,18 +312,14 @@ class MapPanel(QObject):
         spec = self.spec()
         if spec is None:
             return
+        goal = self.goals.current()
         title = self.form.modelCombo.currentText().partition(" · ")[0]
+        if goal is not None and "density" in goal.outputs:  # which is named after another product
+            title = self.tr(goal.title)
         raster = self.layers.ticked_names()[0]
         folder = self._output_folder()
-        wanted = ["classes", "table"]
-        for name, box in (
-            ("polygons", self.form.polygonsCheck),
-            ("confidence", self.form.confidenceCheck),
-            ("probabilities", self.form.probabilitiesCheck),
-        ):
-            if box.isChecked():
-                wanted.append(name)
-        outputs = map_files.output_files(folder, raster, spec["product"], wanted)
+        name = goal.id if goal else spec["product"]
+        outputs = map_files.output_files(folder, raster, name, self._outputs())
         keep = map_files.is_kept(folder)
 
         def work(task):
@@ -333,14 +395,3 @@ class MapPanel(QObject):
         self.status.show_error(error)
         self.backend.refresh()
         self._refresh_run()
-
-
-def _first_that_fits(client, spec, candidates: List[Any]):
-    """Return the first model and product whose plan has no errors, and its plan; else the first."""
-    first = None
-    for model, product in candidates:
-        plan = client.plan({**spec, "model": model, "product": product, "outputs": {}})
-        first = first or ((model, product), plan)
-        if not plan["errors"]:
-            return (model, product), plan
-    return first

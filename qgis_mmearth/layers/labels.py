@@ -45,7 +45,7 @@ Classes = List[Dict[str, str]]  # rows with value, title, color, as the backend'
 # Name of each layer and the geometry that it holds, from the bottom of the group to its top.
 _KINDS = (("polygons", ogr.wkbMultiPolygon), ("lines", ogr.wkbMultiLineString),
           ("points", ogr.wkbPoint))  # fmt: skip
-_UNCHOSEN = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"  # of QGIS's value map, for no value
+UNCHOSEN = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"  # of QGIS's value map, for no value
 
 
 def create_label_layers(
@@ -283,7 +283,7 @@ def _widget_rows(layer: QgsVectorLayer, field: str) -> Iterator[Tuple[str, str, 
         entries = [entries]
     for entry in entries:
         for title, value in entry.items():
-            if value != _UNCHOSEN and class_text(value) is not None:
+            if value != UNCHOSEN and class_text(value) is not None:
                 yield class_text(value), str(title), ""
 
 

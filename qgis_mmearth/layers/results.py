@@ -26,6 +26,8 @@ _TITLES = {
     "confidence": "Confidence",
     "polygons": "Areas",
     "classes": "",  # the product's own title
+    "density_cells": "Mean by cell",
+    "density": "",
     "table": "Area table",
     "transitions": "Forest before and after",
     "features": "Features",
@@ -34,6 +36,8 @@ _TITLES = {
 }
 _TABLES = ("table", "transitions")
 _RASTER_STYLES = {
+    "density": style.style_cover,
+    "density_cells": style.style_cover,
     "features": style.style_features,
     "view": style.style_picture,
     "similarity": style.style_similarity,
@@ -122,11 +126,14 @@ def output_paths(
     Args:
         folder: where results go.
         stem: beginning of the names.
-        wanted: of ``classes``, ``probabilities``, ``confidence``, ``polygons`` and ``table``.
+        wanted: of ``classes`` or ``density``, ``density_cells``, ``probabilities``, ``confidence``,
+            ``polygons`` and ``table``.
         exists: tells whether a file is there.
     """
     endings = {
         "classes": ".tif",
+        "density": ".tif",
+        "density_cells": "_cells.tif",
         "probabilities": "_probabilities.tif",
         "confidence": "_confidence.tif",
         "polygons": "_areas.gpkg",

@@ -4,6 +4,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 from qgis.core import (
     QgsCategorizedSymbolRenderer,
+    QgsColorRampLegendNodeSettings,
     QgsColorRampShader,
     QgsContrastEnhancement,
     QgsFillSymbol,
@@ -24,6 +25,7 @@ CUT = (0.02, 0.98)  # what lies beyond these percentiles is shown as black or fu
 SAMPLE = 250_000  # pixels that percentiles are taken from, as QGIS itself does
 # The viridis ramp, which is even to the eye and reads in grey.
 SIMILARITY_COLORS = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
+COVER_COLORS = ("#f7f3e3", "#d5e0a0", "#93bf6b", "#45934a", "#0f5226")  # bare ground to forest
 CHANGE_COLORS = ("#fff5f0", "#fc9272", "#cb181d", "#67000d")  # ColorBrewer's Reds
 UNCERTAINTY_COLORS = ("#440154", "#b63679", "#fcfdbf")  # after magma, sure to unsure
 
@@ -83,23 +85,34 @@ def style_uncertainty(layer: QgsRasterLayer) -> None:
     _style_ramp(layer, UNCERTAINTY_COLORS, 0.0, 1.0)
 
 
+def style_cover(layer: QgsRasterLayer) -> None:
+    """Show the first band in greens from 0 % to 100 % of the ground."""
+    _style_ramp(layer, COVER_COLORS, 0.0, 100.0, "{:.0f} %")
+
+
 def style_change(layer: QgsRasterLayer) -> None:
     """Show the first band in colours from 0 %, no change, to 100 %, a certain one."""
-    _style_ramp(layer, CHANGE_COLORS, 0.0, 1.0)
+    _style_ramp(layer, CHANGE_COLORS, 0.0, 1.0, "{:.0%}")
 
 
-def _style_ramp(layer: QgsRasterLayer, colors: Sequence[str], low: float, high: float) -> None:
+def _style_ramp(
+    layer: QgsRasterLayer, colors: Sequence[str], low: float, high: float, label: str = "{:.2f}"
+) -> None:
     ramp = QgsColorRampShader(low, high)
     ramp.setColorRampType(QgsColorRampShader.Type.Interpolated)
     step = (high - low) / (len(colors) - 1)
     ramp.setColorRampItemList(
         [
             QgsColorRampShader.ColorRampItem(
-                low + step * number, QColor(color), f"{low + step * number:.2f}"
+                low + step * number, QColor(color), label.format(low + step * number)
             )
             for number, color in enumerate(colors)
         ]
     )
+    legend = QgsColorRampLegendNodeSettings()
+    legend.setMinimumLabel(label.format(low))
+    legend.setMaximumLabel(label.format(high))
+    ramp.setLegendSettings(legend)
     shader = QgsRasterShader(low, high)
     shader.setRasterShaderFunction(ramp)
     renderer = QgsSingleBandPseudoColorRenderer(layer.dataProvider(), 1, shader)

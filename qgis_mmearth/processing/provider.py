@@ -9,12 +9,16 @@ from .. import paths, shared
 
 # Module and class of each algorithm; a new one is one file and one line here.
 ALGORITHMS = {
+    "assess": "AssessAlgorithm",
     "disturbance": "DisturbanceAlgorithm",
     "embed": "EmbedAlgorithm",
     "finetune": "FinetuneAlgorithm",
     "importmodel": "ImportModelAlgorithm",
+    "landcover": "LandCoverAlgorithm",
+    "sampledesign": "SampleDesignAlgorithm",
     "segment": "SegmentAlgorithm",
     "similarity": "SimilarityAlgorithm",
+    "treedensity": "TreeDensityAlgorithm",
     "treemask": "TreeMaskAlgorithm",
 }
 

@@ -79,6 +79,31 @@ def test_segment(mmearth, scene, tmp_path) -> None:
         assert dataset.shape == (30, 40)
 
 
+def test_products_by_name(mmearth, scene, tmp_path) -> None:
+    code, out, err = mmearth(
+        "treedensity", scene, "--output", tmp_path / "density.tif",
+        "--cells", tmp_path / "cells.tif", "--cell", "50", "--table", tmp_path / "t.csv",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "Model: Tiny test model" in out
+    with rasterio.open(tmp_path / "cells.tif") as dataset:
+        assert dataset.shape == (30, 26)
+    table = (tmp_path / "t.csv").read_text().splitlines()
+    assert table[0].endswith("cover_ha,cover_percent")
+    assert table[1].split(",")[-1] in next(line for line in out.splitlines() if "Trees" in line)
+
+    more = ["--polygons", tmp_path / "p.gpkg", "--minimum-area", "0.5", "--plan"]
+    for name in ("landcover", "treemask"):
+        code, out, err = mmearth(name, scene, "--output", tmp_path / "m.tif", *more)
+        assert code == 0 and "12 tiles" in out, err
+    small = ["--cells", tmp_path / "c.tif", "--cell", "5", "--plan"]
+    code, out, _ = mmearth("treedensity", scene, "--output", tmp_path / "d.tif", *small)
+    assert code == 1 and "too small for pixels of 10 m" in out
+    small[3] = "0"
+    code, _, err = mmearth("treedensity", scene, "--output", tmp_path / "d.tif", *small)
+    assert code == 1 and "--cell:" in err
+
+
 def test_bands_by_hand(mmearth, make_raster, tmp_path) -> None:
     path = make_raster("unnamed.tif", scene_values(40, 40), nodata=0)
     order = {name: n for n, name in enumerate(S2, start=1)}
@@ -361,6 +386,32 @@ def test_disturbance(mmearth, scene, make_raster, tmp_path) -> None:
     code, _, err = mmearth("disturbance", "--before", scene, "--after", scene, "--model", "tiny",
                            "--output", files["tif"])  # fmt: skip
     assert code == 1 and "the same image" in err
+
+
+def test_a_sample_and_an_assessment(mmearth, make_raster, tmp_path) -> None:
+    values = np.repeat([[1], [2]], 40, axis=0).repeat(60, axis=1).astype(np.uint8)
+    path = make_raster("map.tif", values)
+    sample, areas, report = (tmp_path / name for name in ("s.gpkg", "a.csv", "r.html"))
+    code, out, err = mmearth(
+        "sampledesign", path, "--output", sample, "--target-error", "0.03", "--expected", "1=0.7",
+        "--expected-accuracy", "0.9",
+    )  # fmt: skip
+    assert code == 0 and " points; standard error of overall accuracy about 0.03" in out, err
+    code, _, err = mmearth("assess", path, "--reference", sample, "--areas", areas)
+    assert code == 1 and "is interpreted" in err
+    code, out, err = mmearth(
+        "assess", path, "--reference", sample, "--field", "stratum", "--areas", areas, "--report",
+        report,
+    )  # fmt: skip
+    assert code == 0 and "Overall accuracy 100.0 ± 0.0 %" in out, err
+    assert "24.0" in out and report.read_text("utf-8").startswith("<!DOCTYPE html>")
+    assert "Warning" not in err
+    code, out, err = mmearth(
+        "sampledesign", path, "--output", sample, "--target-error", "2", "--expected", "x"
+    )
+    assert code == 1 and "--expected: expected CLASS=ACCURACY" in err
+    code, out, err = mmearth("sampledesign", path, "--output", sample, "--target-error", "2")
+    assert code == 1 and "--target-error" in err and "Traceback" not in err + out
 
 
 def test_plan_of_features(mmearth, scene, tmp_path) -> None:

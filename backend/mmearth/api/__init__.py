@@ -5,6 +5,19 @@ made from them and committed; a test fails when the two differ. Pixels never tra
 its rasters, and the backend opens them.
 """
 
+from mmearth.api.assess import (
+    Allocation,
+    AssessOutputs,
+    AssessResult,
+    AssessSpec,
+    ClassAssessment,
+    Estimate,
+    ExpectedAccuracy,
+    SampleDesignResult,
+    SampleDesignSpec,
+    SampleOutputs,
+    Stratum,
+)
 from mmearth.api.base import ErrorBody, Problem, Request, Schema
 from mmearth.api.disturbance import (
     DateInfo,
@@ -65,9 +78,14 @@ from mmearth.api.service import API_VERSION, Health, ServiceInfo
 
 __all__ = [
     "API_VERSION",
+    "Allocation",
+    "AssessOutputs",
+    "AssessResult",
+    "AssessSpec",
     "BandChoice",
     "BandMatch",
     "ClassArea",
+    "ClassAssessment",
     "ClassInfo",
     "ClassScore",
     "DateInfo",
@@ -79,6 +97,8 @@ __all__ = [
     "EmbedResult",
     "EmbedSpec",
     "ErrorBody",
+    "Estimate",
+    "ExpectedAccuracy",
     "ExportResult",
     "ExportSpec",
     "Extent",
@@ -113,6 +133,9 @@ __all__ = [
     "Radiometry",
     "RasterInput",
     "Request",
+    "SampleDesignResult",
+    "SampleDesignSpec",
+    "SampleOutputs",
     "Scene",
     "Schema",
     "SegmentOutputs",
@@ -123,5 +146,6 @@ __all__ = [
     "SimilarityResult",
     "SimilaritySpec",
     "SourceBand",
+    "Stratum",
     "Suggestion",
 ]

@@ -8,6 +8,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from mmearth.api.assess import (
+    AssessResult,
+    AssessSpec,
+    SampleDesignResult,
+    SampleDesignSpec,
+)
 from mmearth.api.base import Problem, Schema
 from mmearth.api.disturbance import DisturbanceResult, DisturbanceSpec
 from mmearth.api.embed import EmbedResult, EmbedSpec, SimilarityResult, SimilaritySpec
@@ -31,7 +37,9 @@ JobSpec = Annotated[
     | FinetuneSpec
     | PreviewSpec
     | InstallSpec
-    | ExportSpec,
+    | ExportSpec
+    | SampleDesignSpec
+    | AssessSpec,
     Field(discriminator="kind"),
 ]
 JobResult = Annotated[
@@ -42,7 +50,9 @@ JobResult = Annotated[
     | FinetuneResult
     | PreviewResult
     | InstallResult
-    | ExportResult,
+    | ExportResult
+    | SampleDesignResult
+    | AssessResult,
     Field(discriminator="kind"),
 ]
 

@@ -20,6 +20,16 @@ class SegmentOutputs(Schema):
     confidence: str | None = Field(
         None, description="GeoTIFF, probability of the mapped class, uint8 percent, 255 = no data."
     )
+    density: str | None = Field(
+        None,
+        description="GeoTIFF, calibrated probability of the product's first class in hundredths of "
+        "a percent, uint16, 65535 = no data; of products of one class against the rest.",
+    )
+    density_cells: str | None = Field(
+        None,
+        description="GeoTIFF with a pixel a cell: mean of the density (65535 = too little data), "
+        "and share of the ground that has data, both in hundredths of a percent, uint16.",
+    )
     polygons: str | None = Field(None, description="GeoPackage of the mapped areas.")
     table: str | None = Field(None, description="CSV with the area of each class in hectares.")
 
@@ -33,6 +43,12 @@ class SegmentSpec(MappingSpec):
     minimum_area_ha: float = Field(
         0.0, ge=0, description="Smaller polygons join their largest neighbour; 0 keeps all."
     )
+    cell_m: float = Field(
+        100.0,
+        gt=0,
+        description="Side of a cell of the density in metres; cells lie at its multiples in the "
+        "CRS of the map.",
+    )
 
 
 class ClassArea(Schema):
@@ -45,6 +61,12 @@ class ClassArea(Schema):
     pixels: int
     hectares: float = Field(description="On the ellipsoid, not on the map plane.")
     percent: float
+    cover_hectares: float | None = Field(
+        None, description="Sum of probability x area; if a density is asked for."
+    )
+    cover_percent: float | None = Field(
+        None, description="Mean probability by area; if a density is asked for."
+    )
 
 
 class SegmentResult(Schema):

@@ -18,12 +18,16 @@ from mmearth.errors import JobCancelled, MMEarthError
 from mmearth.settings import Settings
 
 EXIT_CANCELLED = 130
-COMMANDS = ("segment", "disturbance", "finetune", "embed", "similarity", "models", "service")
+COMMANDS = (
+    "products", "segment", "disturbance", "finetune", "embed", "similarity", "assess", "models",
+    "service",
+)  # fmt: skip
 # Options that are called otherwise than the field of the request that they fill.
 _OPTIONS = {
     "scale": "--scale",
     "offset": "--offset",
     "minimum_area_ha": "--minimum-area",
+    "cell_m": "--cell",
     "tile_size": "--tile",
     "bounds": "--extent",
     "index": "--band",
@@ -33,6 +37,10 @@ _OPTIONS = {
     "validation": "--validation",
     "epochs": "--epochs",
     "seed": "--seed",
+    "size": "--size",
+    "target_error": "--target-error",
+    "expected_accuracy": "--expected-accuracy",
+    "minimum": "--minimum",
 }
 
 

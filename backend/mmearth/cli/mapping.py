@@ -14,10 +14,18 @@ from mmearth.jobs.registry import plan_job, run_job
 from mmearth.settings import Settings
 
 
-def add_mapping_options(parser: argparse.ArgumentParser) -> None:
-    """Add rasters, model, area, bands, radiometry, mask and tile size."""
+def add_mapping_options(parser: argparse.ArgumentParser, *, any_model: bool = False) -> None:
+    """Add rasters, model, area, bands, radiometry, mask and tile size.
+
+    Args:
+        parser: of the command.
+        any_model: whether the model may be left open.
+    """
     parser.add_argument("inputs", nargs="+", metavar="RASTER", help="file or .SAFE folder")
-    parser.add_argument("--model", required=True, help="identifier, see 'mmearth models'")
+    default = "; default: the one that suits the rasters" if any_model else ""
+    parser.add_argument(
+        "--model", required=not any_model, help=f"identifier, see 'mmearth models'{default}"
+    )
     parser.add_argument("--mask", metavar="RASTER", help="leave out clouds and bad pixels by it")
     add_scene_options(parser)
 
@@ -141,6 +149,12 @@ def print_plan(plan: Plan) -> None:
         print(f"Warning: {warning.message} {warning.advice}")
     for error in plan.errors:
         print(f"Error: {error.message} {error.advice}")
+
+
+def print_masked(pixels: int) -> None:
+    """Print how much a mask of clouds has left out, if any."""
+    if pixels:
+        print(f"Left out by a mask: {pixels:,} pixels")
 
 
 def plan_or_run(

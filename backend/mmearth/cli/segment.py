@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 
 from mmearth.api import SegmentOutputs, SegmentResult, SegmentSpec
-from mmearth.cli.mapping import add_mapping_options, full_path, mapping_fields, plan_or_run
+from mmearth.cli.mapping import (
+    add_mapping_options,
+    full_path,
+    mapping_fields,
+    plan_or_run,
+    print_masked,
+)
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,6 +37,7 @@ def _segment(options: argparse.Namespace) -> int:
 def _show(result: SegmentResult) -> None:
     for row in result.classes:
         print(f"{row.title:<24} {row.hectares:>14,.2f} ha {row.percent:>6.2f} %")
+    print_masked(result.masked_pixels)
 
 
 def _spec(options: argparse.Namespace) -> SegmentSpec:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +32,13 @@ class Areas:
         classes: a row for each class.
         empty_pixels: without a class, because there is no data.
         masked_pixels: without a class, because a mask leaves them out.
+        masked_hectares: their area on the ellipsoid.
     """
 
     classes: list[ClassArea]
     empty_pixels: int
     masked_pixels: int
+    masked_hectares: float = 0.0
 
 
 def sum_up(
@@ -61,17 +64,19 @@ def sum_up(
     areas = PixelAreas(grid)
     pixels = np.zeros(256, np.int64)
     square_metres = np.zeros(256)
-    masked = 0
+    masked, masked_metres = 0, 0.0
     with rasterio.open(path) as source, MaskReader(masks, grid) as reader:
         for start in range(0, grid.height, ROWS):
             check_cancelled()
             stop = min(grid.height, start + ROWS)
             values = source.read(1, window=Window(0, start, grid.width, stop - start))
             pixels += np.bincount(values.ravel(), minlength=256)
-            weights = areas.rows(start, stop).ravel()
-            square_metres += np.bincount(values.ravel(), weights, minlength=256)
+            weights = areas.rows(start, stop)
+            square_metres += np.bincount(values.ravel(), weights.ravel(), minlength=256)
             if masks:
-                masked += int((reader.clouded(start, stop) & (values == write.CLASS_NODATA)).sum())
+                left_out = reader.clouded(start, stop) & (values == write.CLASS_NODATA)
+                masked += int(left_out.sum())
+                masked_metres += float(weights[left_out].sum())
     empty = int(pixels[write.CLASS_NODATA])
     if empty == grid.width * grid.height:
         raise nothing_left(masked)
@@ -88,7 +93,7 @@ def sum_up(
         )
         for row in classes
     ]
-    return Areas(rows, empty - masked, masked)
+    return Areas(rows, empty - masked, masked, masked_metres / 10_000)
 
 
 def nothing_left(masked_pixels: int) -> EmptyAreaError:
@@ -105,18 +110,26 @@ def nothing_left(masked_pixels: int) -> EmptyAreaError:
     )
 
 
-def write_table(target: Path, rows: Sequence[ClassArea]) -> None:
-    """Write the area table, CSV.
+def write_table(target: Path, areas: Areas) -> None:
+    """Write the area table, CSV: a row a class, and one of what a mask leaves out, if any.
+
+    Cover is told if it is known; what is left out is no part of the percentages.
 
     Raises:
         OutputError: if it cannot be written.
     """
-    head = ["class", "name", "title", "pixels", "area_ha", "percent"]
-    lines = (
-        [row.value, row.name, row.title, row.pixels, f"{row.hectares:.4f}", f"{row.percent:.2f}"]
-        for row in rows
-    )
-    write_csv(target, [head, *lines])
+    head: list[object] = ["class", "name", "title", "pixels", "area_ha", "percent"]
+    covers = any(row.cover_hectares is not None for row in areas.classes)
+    lines = [head + ["cover_ha", "cover_percent"] * covers]
+    for row in areas.classes:
+        lines.append([row.value, row.name, row.title, row.pixels])
+        lines[-1] += [f"{row.hectares:.4f}", f"{row.percent:.2f}"]
+        if row.cover_hectares is not None:
+            lines[-1] += [f"{row.cover_hectares:.4f}", f"{row.cover_percent:.2f}"]
+    if areas.masked_pixels:
+        facts = [write.CLASS_NODATA, "masked", "Left out by a mask", areas.masked_pixels]
+        lines.append([*facts, f"{areas.masked_hectares:.4f}", *[""] * (1 + 2 * covers)])
+    write_csv(target, lines)
 
 
 def write_csv(target: Path, lines: Sequence[Sequence[object]]) -> None:
@@ -129,12 +142,21 @@ def write_csv(target: Path, lines: Sequence[Sequence[object]]) -> None:
         csv.writer(file).writerows(lines)
 
 
-def palette(classes: Sequence[ClassRow]) -> dict[int, tuple[tuple[int, int, int], str]]:
-    """Return colour (r, g, b) and title of each class code."""
-    return {
+def class_layer(band: str, classes: Sequence[ClassRow], tags: Mapping[str, str]) -> write.Layer:
+    """Return the working raster of a class map, with what its values mean.
+
+    Args:
+        band: description of the band.
+        classes: all that there may be.
+        tags: provenance.
+    """
+    described = [row.model_dump(include={"value", "name", "title", "color"}) for row in classes]
+    named = {**tags, write.CLASSES_TAG: json.dumps(described, ensure_ascii=False)}
+    palette = {
         row.value: (
             (int(row.color[1:3], 16), int(row.color[3:5], 16), int(row.color[5:7], 16)),
             row.title,
         )
         for row in classes
     }
+    return write.Layer("classes", (band,), named, palette)

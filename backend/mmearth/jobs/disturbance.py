@@ -147,7 +147,7 @@ def run(spec: DisturbanceSpec, context: JobContext) -> DisturbanceResult:
         infos, same = _compare(dates, rule, work, context)
         context.report(COMPARED_SHARE, "Summing up areas", None)
         summed = _sum_up(dates, infos, work, context)
-        count = _finish(spec, dates, targets, layers, work, summed.classes, context)
+        count = _finish(spec, dates, targets, layers, work, summed, context)
         work.remove()
     return DisturbanceResult(
         outputs=DisturbanceOutputs(**{key: str(path) for key, path in targets.items()}),
@@ -241,13 +241,19 @@ def _refuse_twice(dates: Sequence[Date]) -> None:
 
 
 def _warnings(dates: Sequence[Date]) -> list[Problem]:
-    """Return the warnings of all dates, each told once."""
-    found = {}
-    for date in dates:
-        for problem in date.ready.warnings:
-            words = _told(date.role, date.title, problem.message)
-            found[problem.code, problem.message] = problem.model_copy(update={"message": words})
-    return list(found.values())
+    """Return the warnings of all dates: what is true of all of them once, else with its date."""
+    first, *others = dates
+    common = [
+        problem
+        for problem in first.ready.warnings
+        if all(problem in date.ready.warnings for date in others)
+    ]
+    return common + [
+        problem.model_copy(update={"message": _told(date.role, date.title, problem.message)})
+        for date in dates
+        for problem in date.ready.warnings
+        if problem not in common
+    ]
 
 
 def _same_pixels() -> Problem:
@@ -279,7 +285,7 @@ def _layers(dates: Sequence[Date], rule: Rule) -> dict[str, write.Layer]:
         ),
     }
     return {
-        "classes": write.Layer("classes", ("change",), tags, areas.palette(CLASSES)),
+        "classes": areas.class_layer("change", CLASSES, tags),
         "probability": write.Layer("percent", ("probability of a change",), tags),
     }
 
@@ -418,7 +424,7 @@ def _finish(
     targets: dict[str, Path],
     layers: dict[str, write.Layer],
     work: Work,
-    rows: list[ClassArea],
+    summed: areas.Areas,
     context: JobContext,
 ) -> int | None:
     """Build every result, then move all into place; return the number of polygons, if any."""
@@ -429,9 +435,9 @@ def _finish(
         context.report(share, f"Writing {target.name}", None)
         path = work.staging.path(name)
         if name == "table":
-            areas.write_table(path, rows)
+            areas.write_table(path, summed)
         elif name == "transitions":
-            areas.write_csv(path, _transitions(rows))
+            areas.write_csv(path, _transitions(summed.classes))
         elif name == "polygons":
             count = write_polygons(
                 work.path("classes"),

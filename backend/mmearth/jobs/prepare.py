@@ -17,16 +17,18 @@ from pathlib import Path
 from mmearth.api import BandMatch, MappingSpec, Plan, Problem, SegmentSpec, SourceBand
 from mmearth.errors import InputError, MMEarthError, ModelError
 from mmearth.inference.tiles import Layout
+from mmearth.jobs import density
 from mmearth.models.budget import processor_budget
 from mmearth.models.card import ModelCard
+from mmearth.models.inputs import summary, unlike
 from mmearth.models.registry import find_model
 from mmearth.raster.grid import Grid
 from mmearth.raster.mask import Mask, check_overlap, find_masks
 from mmearth.raster.match import distant_bands, match_bands, require_all, shared_bands
-from mmearth.raster.radiometry import ScaledBand, refuse_pictures, scale_bands
+from mmearth.raster.radiometry import ScaledBand, refuse_pictures, sample, scale_bands
 from mmearth.raster.source import BandSource, list_bands
 from mmearth.raster.stack import NATIVE_FACTOR, RasterStack, target_grid
-from mmearth.sensors import load_sensor
+from mmearth.sensors import Sensor, load_sensor
 from mmearth.settings import Settings
 
 # Before the first run on a machine nothing is measured: a cautious guess of a core's speed.
@@ -85,8 +87,8 @@ def plan(spec: MappingSpec, settings: Settings) -> Plan:
 def _prepare(spec: MappingSpec, settings: Settings, plan: Plan) -> Prepared:
     """Prepare, filling in ``plan`` what is known even if a later step fails."""
     card = find_model(spec.model, settings.model_folders)
-    if isinstance(spec, SegmentSpec):
-        card.product(spec.product)  # so that an encoder is refused before anything is read
+    if isinstance(spec, SegmentSpec):  # refused before anything is read
+        density.check_product(spec, card.product(spec.product))
     sensor = load_sensor(card.sensor)
     sources = list_bands(spec.inputs)
     plan.sources = [source.reference() for source in sources]
@@ -98,6 +100,9 @@ def _prepare(spec: MappingSpec, settings: Settings, plan: Plan) -> Prepared:
     grid = target_grid(chosen, card.resolution_m, spec.extent)
     masks, found = find_masks(spec.masks, sources, search=spec.scene_classification == "use")
     warnings += found + check_overlap(masks, grid)
+    warnings += _unlike_training(card, sensor, bands, masks, warnings)
+    if isinstance(spec, SegmentSpec):
+        warnings += density.check_cells(spec, grid)
     tile = card.tile_size if spec.tile_size is None else spec.tile_size
     if card.is_onnx and tile != card.tile_size:
         raise InputError(
@@ -123,6 +128,23 @@ def _source(sources: list[BandSource], match: BandMatch) -> BandSource:
         if wanted and (source.input, source.index) == (wanted.input, wanted.index):
             return source
     raise ModelError(f"Band {match.band} has no source.")  # require_all has made sure of it
+
+
+def _unlike_training(
+    card: ModelCard,
+    sensor: Sensor,
+    bands: list[ScaledBand],
+    masks: list[Mask],
+    known: list[Problem],
+) -> list[Problem]:
+    """Warn if what is to be mapped is unlike what the model was trained on, as far as known."""
+    if card.inputs is None or any(problem.code == "offset" for problem in known):
+        return []
+    pixels = sample(bands, masks)
+    if not all(values.size for values in pixels):  # whether there is any data shows in the map
+        return []
+    problem = unlike(card.inputs, summary(pixels), card.bands, sensor)
+    return [problem] if problem else []
 
 
 def _resolution_warning(sources: list[BandSource], card: ModelCard) -> list[Problem]:

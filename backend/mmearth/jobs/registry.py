@@ -14,12 +14,14 @@ from mmearth.settings import Settings
 
 # kind -> module with plan(spec, settings) -> Plan and run(spec, context) -> result
 KINDS = {
+    "assess": "mmearth.jobs.assess",
     "disturbance": "mmearth.jobs.disturbance",
     "embed": "mmearth.jobs.embed",
     "export": "mmearth.jobs.export",
     "finetune": "mmearth.jobs.finetune",
     "install": "mmearth.jobs.install",
     "preview": "mmearth.jobs.preview",
+    "sampledesign": "mmearth.jobs.sampledesign",
     "segment": "mmearth.jobs.segment",
     "similarity": "mmearth.jobs.similarity",
 }

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from mmearth.api import ClassArea, SegmentOutputs, SegmentResult, SegmentSpec
+from mmearth.api import SegmentOutputs, SegmentResult, SegmentSpec
 from mmearth.errors import EmptyAreaError
 from mmearth.files import check_space
 from mmearth.inference.predict import RowBand, class_probabilities, compute_rows
-from mmearth.jobs import areas, mapping
+from mmearth.jobs import areas, density, mapping
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.prepare import Prepared, plan, prepare, remember_speed
 from mmearth.jobs.work import Work
@@ -44,7 +43,7 @@ def run(spec: SegmentSpec, context: JobContext) -> SegmentResult:
     product = ready.card.product(spec.product)
     products = _products(spec, ready, product)
     pixels = ready.grid.width * ready.grid.height
-    bytes_needed = pixels * sum(len(layer.bands) for layer in products.values())
+    bytes_needed = pixels * sum(layer.pixel_bytes for layer in products.values())
     write.check_writable(list(targets.values()), bytes_needed)
     folder = context.settings.work_folder / _fingerprint(spec, ready, product)
     with Work(folder, targets) as work:
@@ -55,7 +54,11 @@ def run(spec: SegmentSpec, context: JobContext) -> SegmentResult:
         _map(ready, product, products, work, context)
         context.report(MAPPING_SHARE, "Summing up areas", None)
         summed = _sum_up(ready, product, work, context)
-        count = _finish(spec, ready, targets, products, work, summed.classes, context)
+        if density.is_wanted(spec):
+            path = work.path("density")
+            rows = density.with_cover(summed.classes, path, ready.grid, context)
+            summed = replace(summed, classes=rows)
+        count = _finish(spec, ready, targets, products, work, summed, context)
         work.remove()
     return SegmentResult(
         outputs=SegmentOutputs(**{name: str(path) for name, path in targets.items()}),
@@ -76,18 +79,24 @@ def _products(spec: SegmentSpec, ready: Prepared, product: Product) -> dict[str,
     """Return the working rasters that the results are made of."""
     tags = {**mapping.provenance(spec, ready), "MMEARTH_PRODUCT": product.id}
     titles = tuple(f"{row.name} ({row.title})" for row in product.classes)
-    layers = {"classes": write.Layer("classes", ("class",), tags, areas.palette(product.classes))}
+    layers = {"classes": areas.class_layer("class", product.classes, tags)}
     if spec.outputs.confidence or spec.outputs.polygons:
         layers["confidence"] = write.Layer("percent", ("confidence",), tags)
     if spec.outputs.probabilities:
         layers["probabilities"] = write.Layer("percent", titles, tags)
+    if density.is_wanted(spec):
+        layers["density"] = density.layer(product, tags)
     return layers
 
 
 def _fingerprint(spec: SegmentSpec, ready: Prepared, product: Product) -> str:
     """Return a name for everything that decides the pixels of a result."""
     outputs = spec.outputs
-    wanted = bool(outputs.confidence or outputs.polygons), bool(outputs.probabilities)
+    wanted = (
+        bool(outputs.confidence or outputs.polygons),
+        bool(outputs.probabilities),
+        density.is_wanted(spec),
+    )
     return mapping.fingerprint(ready, product.model_dump(mode="json"), wanted)
 
 
@@ -125,11 +134,12 @@ def _map(
 
 def _quantise(
     band: RowBand, product: Product, network: Network, wanted: Collection[str]
-) -> dict[str, NDArray[np.uint8]]:
-    """Turn probabilities into what is stored, as uint8; without data 0 or 255.
+) -> dict[str, write.Rows]:
+    """Turn probabilities into what is stored.
 
     Returns:
-        classes (1, n, W) and, if wanted, confidence (1, n, W) and probabilities (P, n, W).
+        classes (1, n, W) uint8, 0 = no data, and, if wanted, confidence (1, n, W) and
+        probabilities (P, n, W) uint8 percent, 255 = no data, and density (1, n, W) uint16.
     """
     probabilities = product_probabilities(band.values, product, network.card.classes)
     if product.members:
@@ -146,11 +156,13 @@ def _quantise(
     values = torch.tensor([row.value for row in product.classes], dtype=torch.uint8)
     classes = values[position].numpy()
     classes[~band.valid] = write.CLASS_NODATA
-    rows = {"classes": classes[None]}
+    rows: dict[str, write.Rows] = {"classes": classes[None]}
     for name, shares in (("confidence", best[None]), ("probabilities", probabilities)):
         if name in wanted:
             rows[name] = (shares * 100).round().to(torch.uint8).numpy()
             rows[name][:, ~band.valid] = write.PERCENT_NODATA
+    if "density" in wanted:
+        rows["density"] = density.quantise(probabilities[:1].numpy(), band.valid)
     return rows
 
 
@@ -186,7 +198,7 @@ def _finish(
     targets: dict[str, Path],
     products: dict[str, write.Layer],
     work: Work,
-    rows: list[ClassArea],
+    summed: areas.Areas,
     context: JobContext,
 ) -> int | None:
     """Build every result, then move all into place; return the number of polygons, if any.
@@ -200,18 +212,20 @@ def _finish(
         context.report(share, f"Writing {target.name}", None)
         path = work.staging.path(name)
         if name == "table":
-            areas.write_table(path, rows)
+            areas.write_table(path, summed)
         elif name == "polygons":
             count = write_polygons(
                 work.path("classes"),
                 work.path("confidence"),
                 path,
                 ready.grid,
-                {row.value: PolygonClass(row.name, row.title) for row in rows},
+                {row.value: PolygonClass(row.name, row.title) for row in summed.classes},
                 minimum_area_ha=spec.minimum_area_ha,
                 scratch=work.folder,
                 cancelled=context.check_cancelled,
             )
+        elif name == "density_cells":
+            density.write_cells(spec, ready.grid, work, path, products["density"])
         else:
             write.publish(work.path(name), path, products[name])
     context.check_cancelled()

@@ -13,12 +13,39 @@ import json
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from mmearth.api import ClassInfo, ModelInfo, ProductInfo
 from mmearth.errors import ModelError
+from mmearth.models.inputs import InputStatistics
+from mmearth.models.parts import (
+    Accuracy,
+    ClassRow,
+    ContinuousValue,
+    NetworkConfig,
+    Normalisation,
+    Part,
+    Product,
+)
+
+__all__ = [
+    "CARD_NAME",
+    "ONNX_NAME",
+    "WEIGHTS_NAME",
+    "Accuracy",
+    "ClassRow",
+    "ContinuousValue",
+    "ModelCard",
+    "NetworkConfig",
+    "Normalisation",
+    "Product",
+    "Task",
+    "file_sha256",
+    "parse_card",
+    "read_card",
+]
 
 CARD_NAME = "model.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -42,105 +69,7 @@ _VERBS: dict[Task, str] = {
 }
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Normalisation(_Part):
-    """From reflectance to what the network reads.
-
-    value = (f(reflectance) - mean) / std, with f either the identity or ln(1 + gain x reflectance).
-    With ``clip``, reflectance is cut off at these two values first; with ``bounds``, the value at
-    these at last. Of radar it is backscatter in decibels, of pictures brightness. With
-    ``inside``, the network does all of this by itself: it reads reflectance, and NaN where there is
-    no data.
-    """
-
-    inside: bool = False
-    function: Literal["identity", "log1p"] = "identity"
-    gain: float = 1.0
-    clip: tuple[float, float] | None = None
-    bounds: tuple[float, float] | None = None
-    mean: tuple[float, ...]
-    std: tuple[Annotated[float, Field(gt=0)], ...]
-
-
-class NetworkConfig(_Part):
-    """Which network to build: names of the registries in ``mmearth.models``.
-
-    The encoder is empty of networks that came from elsewhere, whole.
-    """
-
-    decoder: str
-    encoder: str
-    options: dict[str, Any] = Field(default_factory=dict)
-    multiply_adds_per_pixel: float = Field(gt=0)
-
-    @property
-    def title(self) -> str:
-        """What it is, in words."""
-        return f"{self.decoder} on {self.encoder}" if self.encoder else self.decoder
-
-
-class ClassRow(_Part):
-    """A class of the network's output, in order."""
-
-    value: int = Field(ge=1, le=250)
-    name: str
-    title: str
-    color: str = Field(pattern="^#[0-9a-f]{6}$")
-
-
-class Product(_Part):
-    """Something to map with the network's probabilities.
-
-    With ``members`` empty, the likeliest class, or ``fallback``, if it is named, where even that
-    one's probability is below ``threshold``. Otherwise a binary map: class 1 where the summed
-    probability of the members reaches ``threshold``, else class 2.
-    """
-
-    id: str
-    title: str
-    members: tuple[str, ...] = ()
-    fallback: str | None = None
-    threshold: float = Field(0.5, gt=0, lt=1)
-    classes: tuple[ClassRow, ...]
-
-
-class ContinuousValue(_Part):
-    """What a regression predicts of each pixel.
-
-    value = low + (high - low) x sigmoid(network output / temperature): it never leaves its range.
-
-    Attributes:
-        name: in files.
-        title: in words, as within a sentence.
-        unit: as it is written behind a number.
-        range: lowest and highest value, in that unit.
-    """
-
-    name: str = Field(min_length=1)
-    title: str = Field(min_length=1)
-    unit: str
-    range: tuple[float, float]
-
-    @model_validator(mode="after")
-    def _ascending(self) -> ContinuousValue:
-        low, high = self.range
-        if low >= high:
-            raise ValueError(f"the range of {self.name} must ascend, found {low:g} to {high:g}")
-        return self
-
-
-class Accuracy(_Part):
-    """A measured figure and what it was measured on."""
-
-    name: str
-    value: float
-    data: str
-
-
-class ModelCard(_Part):
+class ModelCard(Part):
     """All that is known of a model.
 
     Attributes:
@@ -155,6 +84,7 @@ class ModelCard(_Part):
         temperature: probabilities = softmax(network output / temperature); of labels and values
             the sigmoid, likewise.
         value: what a regression predicts.
+        inputs: what the training images were like, if it is known.
         limits: what the model is known to do badly, or was never shown; a sentence each.
         weights_name: of the file with the weights; an ONNX file holds the network as well.
         folder: where the card was read from.
@@ -184,6 +114,7 @@ class ModelCard(_Part):
     accuracy: tuple[Accuracy, ...] = ()
     limits: tuple[str, ...] = ()
     training: dict[str, Any] = Field(default_factory=dict)
+    inputs: InputStatistics | None = None
     sha256: str
     weights_name: Literal["model.safetensors", "model.onnx"] = "model.safetensors"
     folder: Path
@@ -202,6 +133,8 @@ class ModelCard(_Part):
                 raise ValueError(f"the task {task} needs the decoder {decoder}, and no other does")
         if self.tile_size % self.stride:
             raise ValueError(f"tile size {self.tile_size} is no multiple of {self.stride}")
+        if self.inputs is not None and self.inputs.band_count != count:
+            raise ValueError(f"{count} bands need input statistics of as many")
         _unique("bands", self.bands)
         _unique("products", [product.id for product in self.products])
         names = [row.name for row in self.classes]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from mmearth.models.decoders.hypercolumn import Hypercolumn
+
 LAYERS = (nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
@@ -30,4 +32,6 @@ def multiply_adds_per_pixel(network: nn.Module, bands: int, side: int = 64) -> f
         network(torch.zeros(1, bands, side, side))
     for hook in hooks:
         hook.remove()
+    if isinstance(network, Hypercolumn):  # which computes with its layers' weights by itself
+        total += (network.first.weight.numel() + network.last.weight.numel()) * side**2
     return float(round(total / side**2))

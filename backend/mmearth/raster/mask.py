@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
+import rasterio.warp
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
@@ -34,6 +36,8 @@ from mmearth.raster.warp import source_window
 # 7 (unclassified), which is mostly clear, bright ground; 11 (snow), which models map as a class.
 SCL_EXCLUDED = (0, 1, 3, 8, 9, 10)
 SCL_NODATA = 0
+
+LOOK_SIDE = 1024  # pixels a side of a mask of which only samples are asked
 
 # Of pixels that are left out: because the scene has no data, and for all other reasons.
 _EMPTY, _BAD = 1, 2
@@ -212,13 +216,7 @@ class MaskReader:
             window = source_window(dataset, crs, self._grid.crs, transform, shape, shrink)
             if window is None:
                 continue
-            try:
-                values = dataset.read(mask.band, window=window)
-            except RasterioError as error:
-                raise RasterReadError(
-                    f"{dataset.name} is damaged: it cannot be read as a mask.",
-                    f"Copy or download the file again. GDAL says: {error}",
-                ) from error
+            values = _read(mask, dataset, window=window)
             found = np.where(mask.excludes(values), _BAD, 0).astype(np.uint8)
             if mask.nodata is not None:
                 found[(found > 0) & (values == mask.nodata)] = _EMPTY
@@ -236,6 +234,60 @@ class MaskReader:
             )
             np.maximum(codes, warped, out=codes)
         return codes
+
+
+def left_in(
+    masks: Sequence[Mask], places: Sequence[tuple[Grid, NDArray[np.float64]]]
+) -> list[NDArray[np.bool_]]:
+    """Return which places no mask leaves out, of large masks to within a few pixels.
+
+    Args:
+        masks: read no finer than ``LOOK_SIDE`` pixels a side.
+        places: grids, and columns and rows on them, (n, 2).
+
+    Returns:
+        (n,) bool for each grid.
+
+    Raises:
+        RasterReadError: if a mask is damaged.
+    """
+    kept = [np.ones(len(points), bool) for _, points in places]
+    for mask in masks:
+        with open_raster(mask.dataset) as dataset:
+            crs = stated_crs(dataset, mask.title)
+            shape = (min(LOOK_SIDE, dataset.height), min(LOOK_SIDE, dataset.width))
+            excluded = mask.excludes(_read(mask, dataset, out_shape=shape))
+            # Of the pixels as they are read.
+            scaling = Affine.scale(dataset.width / shape[1], dataset.height / shape[0])
+            transform = dataset.transform @ scaling
+        for clear, (grid, points) in zip(kept, places, strict=True):
+            found = _applied(grid.transform, points)
+            if grid.crs != crs:
+                found = np.stack(rasterio.warp.transform(grid.crs, crs, *found.T), axis=1)
+            col, row = _applied(~transform, found).T
+            inside = (0 <= col) & (col < shape[1]) & (0 <= row) & (row < shape[0])
+            clear[inside] &= ~excluded[row[inside].astype(int), col[inside].astype(int)]
+    return kept
+
+
+def _applied(transform: Affine, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    a, b, c, d, e, f = transform[:6]
+    return points @ np.array([[a, d], [b, e]]) + np.array([c, f])
+
+
+def _read(mask: Mask, dataset: DatasetReader, **options: Any) -> NDArray[np.generic]:
+    """Read the band of a mask; ``options`` are rasterio's.
+
+    Raises:
+        RasterReadError: if the file is damaged.
+    """
+    try:
+        return np.asarray(dataset.read(mask.band, **options))
+    except RasterioError as error:
+        raise RasterReadError(
+            f"{dataset.name} is damaged: it cannot be read as a mask.",
+            f"Copy or download the file again. GDAL says: {error}",
+        ) from error
 
 
 def _named(item: MaskInput) -> Mask:

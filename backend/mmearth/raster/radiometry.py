@@ -21,6 +21,7 @@ from rasterio.windows import Window
 
 from mmearth.api import Problem, Radiometry
 from mmearth.errors import RadiometryError, RasterReadError
+from mmearth.raster.mask import Mask, left_in
 from mmearth.raster.source import BandSource, open_raster, read_mask
 from mmearth.sensors import Sensor
 
@@ -50,6 +51,19 @@ class ScaledBand:
     all_zero_nodata: float | None
 
 
+@dataclass(frozen=True)
+class _Sample:
+    """Some pixels of a band.
+
+    Attributes:
+        values: stored numbers, (n,) float64.
+        places: column and row of the middle of each, (n, 2), in pixels of its dataset.
+    """
+
+    values: NDArray[np.float64]
+    places: NDArray[np.float64]
+
+
 def scale_bands(
     sources: Sequence[BandSource], sensor: Sensor, override: Radiometry | None = None
 ) -> tuple[list[ScaledBand], list[Problem]]:
@@ -68,7 +82,7 @@ def scale_bands(
         RasterReadError: if pixels cannot be read.
     """
     bands = [_unscaled(source, sensor) for source in sources]
-    samples = _samples_of(bands)
+    samples = [found.values for found in _samples_of(bands)]
     reflective = _reflective_inputs(bands, samples)
     scaled = [_scale(band, sensor, override, reflective) for band in bands]
     # Whether there is any data at all shows when it is mapped.
@@ -82,6 +96,29 @@ def scale_bands(
     elif sensor.quantity != "radiance":  # which has no largest value
         _check_range(scaled, values, sensor)
     return scaled, _offset_warning(scaled, samples, sensor, override)
+
+
+def sample(bands: Sequence[ScaledBand], masks: Sequence[Mask] = ()) -> list[NDArray[np.float64]]:
+    """Return what some pixels of each band measure, spread over it; (n,), empty ones left out.
+
+    They are those that scale and offset were checked on, and are not read again.
+
+    Args:
+        bands: with scale and offset.
+        masks: pixels that they leave out are not among them.
+
+    Raises:
+        RasterReadError: if pixels cannot be read.
+    """
+    stored = _samples_of(bands)
+    kept = left_in(
+        masks,
+        [(band.source.grid, found.places) for band, found in zip(bands, stored, strict=True)],
+    )
+    return [
+        found.values[kept_here] * band.scale + band.offset
+        for found, band, kept_here in zip(stored, bands, kept, strict=True)
+    ]
 
 
 def refuse_pictures(
@@ -215,8 +252,8 @@ def _offset_warning(
     ]
 
 
-def _samples_of(bands: Sequence[ScaledBand]) -> list[NDArray[np.float64]]:
-    """Return stored numbers of each band, spread over it; (n,), empty ones left out."""
+def _samples_of(bands: Sequence[ScaledBand]) -> list[_Sample]:
+    """Return stored numbers of each band, spread over it, empty ones left out."""
     empty_by_file: dict[str, dict[int, frozenset[float]]] = {}
     for band in bands:
         stated = (band.nodata, band.all_zero_nodata)
@@ -233,20 +270,21 @@ def _stamp(name: str) -> float:
     return os.stat(name).st_mtime if os.path.exists(name) else 0.0
 
 
-@lru_cache(maxsize=8)  # each holds all bands of a file: megabytes
+@lru_cache(maxsize=16)  # files of a product; each holds all bands of one, up to megabytes
 def _samples(
     name: str, empty: tuple[tuple[int, frozenset[float]], ...], _modified: float
-) -> dict[int, NDArray[np.float64]]:
+) -> dict[int, _Sample]:
     """Read about SAMPLE_SIDE² numbers a band; none only if a denser look finds none either."""
     samples = {}
     with open_raster(name) as dataset:
         try:
             found = _read_sparsely(dataset, [band for band, _ in empty])
             for band, none in empty:
-                values = _without(none, found[band])
-                if not values.size:  # a small island of data lies between the windows
-                    values = _without(none, _read_decimated(dataset, band, DENSE_SIDE))
-                samples[band] = values[:: 1 + values.size // SAMPLE_SIDE**2]
+                sample = _without(none, found[band])
+                if not sample.values.size:  # a small island of data lies between the windows
+                    sample = _without(none, _read_decimated(dataset, band, DENSE_SIDE))
+                step = 1 + sample.values.size // SAMPLE_SIDE**2
+                samples[band] = _Sample(sample.values[::step], sample.places[::step])
         except RasterioError as error:
             raise RasterReadError(
                 f"{name} is damaged: its pixels cannot be read.", f"GDAL says: {error}"
@@ -254,12 +292,12 @@ def _samples(
     return samples
 
 
-def _without(empty: frozenset[float], values: NDArray[np.generic]) -> NDArray[np.float64]:
-    numbers = values.astype(np.float64)
-    return numbers[np.isfinite(numbers) & ~np.isin(numbers, list(empty))]
+def _without(empty: frozenset[float], sample: _Sample) -> _Sample:
+    kept = np.isfinite(sample.values) & ~np.isin(sample.values, list(empty))
+    return _Sample(sample.values[kept], sample.places[kept])
 
 
-def _read_sparsely(dataset: DatasetReader, bands: list[int]) -> dict[int, NDArray[np.generic]]:
+def _read_sparsely(dataset: DatasetReader, bands: list[int]) -> dict[int, _Sample]:
     """Read SAMPLE_SIDE² pixels a band: decimated where that is cheap, else a few windows.
 
     Without overviews a decimated read would decode the whole file. Window by window, because files
@@ -270,17 +308,38 @@ def _read_sparsely(dataset: DatasetReader, bands: list[int]) -> dict[int, NDArra
     side = SAMPLE_SIDE // 4
     rows = np.linspace(0, dataset.height - side, 4).astype(int).clip(0)
     cols = np.linspace(0, dataset.width - side, 4).astype(int).clip(0)
-    parts: dict[int, list[NDArray[np.generic]]] = {band: [] for band in bands}
+    parts: dict[int, list[_Sample]] = {band: [] for band in bands}
     for row, col in itertools.product(rows, cols):
         window = Window(int(col), int(row), min(side, dataset.width), min(side, dataset.height))
         for band in bands:
             values = dataset.read(band, window=window)
-            parts[band].append(values[read_mask(dataset, band, window=window)])
-    return {band: np.concatenate(found) for band, found in parts.items()}
+            mask = read_mask(dataset, band, window=window)
+            parts[band].append(_sample(values, mask, window))
+    return {
+        band: _Sample(
+            np.concatenate([part.values for part in found]),
+            np.concatenate([part.places for part in found]),
+        )
+        for band, found in parts.items()
+    }
 
 
-def _read_decimated(dataset: DatasetReader, band: int, side: int) -> NDArray[np.generic]:
+def _read_decimated(dataset: DatasetReader, band: int, side: int) -> _Sample:
     shape = (min(side, dataset.height), min(side, dataset.width))
     values = dataset.read(band, out_shape=shape, resampling=Resampling.nearest)
     mask = read_mask(dataset, band, out_shape=shape, resampling=Resampling.nearest)
-    return np.asarray(values[mask])
+    return _sample(values, mask, Window(0, 0, dataset.width, dataset.height))
+
+
+def _sample(values: NDArray[np.generic], mask: NDArray[np.bool_], window: Window) -> _Sample:
+    """Return the valid ones of (h, w) numbers that are spread evenly over a window."""
+    rows, cols = np.nonzero(mask)
+    height, width = values.shape
+    places = np.stack(
+        [
+            window.col_off + (cols + 0.5) * window.width / width,
+            window.row_off + (rows + 0.5) * window.height / height,
+        ],
+        axis=1,
+    )
+    return _Sample(values[mask].astype(np.float64), places)

@@ -30,10 +30,14 @@ from mmearth.raster.grid import Grid
 CLASS_NODATA = 0
 PERCENT_NODATA = 255
 PICTURE_NODATA = 0
+COVER_NODATA = 65535
+CLASSES_TAG = "MMEARTH_CLASSES"  # of class maps: value, name, title and color of each, as JSON
 COG_BLOCK = 512  # pixels a side, halved until a block of all bands is no larger than this:
 COG_BLOCK_BYTES = 32 * 2**20
 UNDO = "undo"
 SIDECARS = (".aux.xml", ".ovr", ".msk")  # GDAL takes them to belong to the raster of that name
+
+Rows = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,14 @@ class Layer:
     """What a map holds, and how it should be shown.
 
     Attributes:
-        kind: class codes, percent, numbers as they are (float32), or a picture (red, green, blue).
+        kind: class codes, percent, cover in hundredths of a percent, numbers as they are (float32),
+            or a picture (red, green, blue).
         bands: description of each band.
         tags: provenance, written into the file.
         palette: colour (r, g, b) and title of each class code; class maps only.
     """
 
-    kind: Literal["classes", "percent", "values", "picture"]
+    kind: Literal["classes", "percent", "cover", "values", "picture"]
     bands: tuple[str, ...]
     tags: Mapping[str, str]
     palette: Mapping[int, tuple[tuple[int, int, int], str]] | None = None
@@ -58,6 +63,7 @@ class Layer:
         return {
             "classes": CLASS_NODATA,
             "percent": PERCENT_NODATA,
+            "cover": COVER_NODATA,
             "values": math.nan,
             "picture": PICTURE_NODATA,
         }[self.kind]
@@ -65,7 +71,7 @@ class Layer:
     @property
     def dtype(self) -> str:
         """Name of the type that is stored."""
-        return "float32" if self.kind == "values" else "uint8"
+        return {"values": "float32", "cover": "uint16"}.get(self.kind, "uint8")
 
     @property
     def pixel_bytes(self) -> int:
@@ -104,11 +110,13 @@ def create_working(path: Path, grid: Grid, layer: Layer) -> None:
             if layer.palette:
                 colours = {value: (*rgb, 255) for value, (rgb, _) in layer.palette.items()}
                 dataset.write_colormap(1, {CLASS_NODATA: (0, 0, 0, 0), **colours})
-            if layer.kind == "percent":
+            if layer.kind in ("percent", "cover"):  # the one reads as 0..1, the other as 0..100
                 dataset.scales = [0.01] * len(layer.bands)
+            if layer.kind == "cover":
+                dataset.units = ["%"] * len(layer.bands)
 
 
-def write_rows(path: Path, start: int, rows: NDArray[np.uint8] | NDArray[np.float32]) -> None:
+def write_rows(path: Path, start: int, rows: Rows) -> None:
     """Write whole rows and close the file, so that they outlive this process.
 
     Args:

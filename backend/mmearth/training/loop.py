@@ -149,16 +149,16 @@ def fit(
             except JobCancelled:
                 if not run.history:
                     raise
-                warnings.append(_ended("stopped_early", f"Stopped in epoch {number}", run))
+                warnings.append(_ended("stopped_early", f"Stopped in round {number}", run))
                 break
             except _Diverged:
                 if not run.history:
                     raise TrainingError(
-                        "The training went astray in its first epoch: its error is no longer a "
+                        "The training went astray in its first round: its error is no longer a "
                         "number.",
                         DIVERGED,
                     ) from None
-                warnings.append(_ended("diverged", f"Training went astray in epoch {number}", run))
+                warnings.append(_ended("diverged", f"Training went astray in round {number}", run))
                 break
             checkpoint.write(folder, run.state())
             done = len(run.history)
@@ -171,7 +171,7 @@ def fit(
 def _ended(code: str, what: str, run: _Run) -> Problem:
     return Problem(
         code=code,
-        message=f"{what}; the model is that of epoch {run.best}.",
+        message=f"{what}; the model is that of round {run.best}.",
         advice=DIVERGED if code == "diverged" else "",
     )
 
@@ -216,10 +216,10 @@ class _Run:
     def stage(self) -> str:
         """What the last epoch came to, in words."""
         last = self.history[-1]
-        text = f"Epoch {last.number} of {self._recipe.epochs}: loss {last.loss:.2f}"
+        text = f"Round {last.number} of {self._recipe.epochs}"
         if last.validation_accuracy is None:
-            return text
-        return f"{text}, accuracy on held-back labels {last.validation_accuracy:.2f}"
+            return f"{text}: error {last.loss:.2f}"
+        return f"{text}: {last.validation_accuracy:.0%} of the labels held back are right"
 
     def epoch(self, number: int, watch: Watch) -> None:
         """Train for an epoch and see how good the average of weights is."""

@@ -170,7 +170,6 @@ def _network(options: dict[str, object], bands: int, classes: int, stride: int) 
     )
     network = build_network(config, in_channels=bands, classes=classes).eval()
     cost = multiply_adds_per_pixel(network, bands, max(64, 2 * stride))
-    cost += network.first.weight.numel() + network.last.weight.numel()  # type: ignore[operator, union-attr]
     return config.model_copy(update={"multiply_adds_per_pixel": cost})
 
 

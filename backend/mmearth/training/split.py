@@ -59,7 +59,8 @@ def _check(labels: Labels) -> None:
     for name, count in zip(labels.names, labels.units_per_class, strict=True):
         if count < 2:
             raise InputError(
-                f"The class {name!r} has {count} labels within the image; expected two or more.",
+                f"Expected two labels or more of the class {name!r} within the image, found "
+                f"{count}.",
                 "Draw another one elsewhere: one is learned from, the other tests what was "
                 "learned.",
             )

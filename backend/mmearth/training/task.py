@@ -167,7 +167,8 @@ class Trained:
         tested: what it, or models trained in the same way on other splits, said of pixels that
             they had not learned from; None if nothing was tested.
         baseline: the same of a random forest on the raw bands, on the same splits.
-        curve: with growing numbers of labels; may be empty.
+        curve: with growing numbers of labels, of what tuning began with if the network was tuned;
+            may be empty.
         history: of the epochs; empty if the protocol has none.
         temperature: probabilities = softmax(scores / temperature).
         warnings: what the user should know.

@@ -3,9 +3,10 @@
 Labels are split by place: one part is tested on and never learned from, another one decides which
 epoch is kept, and from the rest the network learns.
 
-A base that knows none or some of the classes gets the head of Quick first, and everything is tuned
-from there: a head drawn at random would spoil what the base knows before it has learned anything
-(linear probing, then fine-tuning; Kumar et al. 2022, arXiv:2202.10054).
+A base whose decoder heads are built on (see ``levels.decodes``), and that does not know all of the
+classes, gets the head of Quick first, and everything is tuned from there: a head drawn at random
+would spoil what the base knows before it has learned anything (linear probing, then fine-tuning;
+Kumar et al. 2022, arXiv:2202.10054). Of other bases, see ``build_base``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mmearth.errors import ModelError
+from mmearth.errors import InputError, ModelError
 from mmearth.models.card import NetworkConfig
 from mmearth.models.levels import decodes
 from mmearth.models.network import Normaliser, choose_device, memory_explained
@@ -40,7 +41,7 @@ from mmearth.training.loop import Lessons, Outcome, Recipe, fit
 from mmearth.training.losses import find_loss
 from mmearth.training.samples import thinned, tiles_with
 from mmearth.training.split import fold_count, spatial_folds
-from mmearth.training.task import Task, Tested, Trained, Watch
+from mmearth.training.task import CurvePoint, Task, Tested, Trained, Watch
 
 FINEST_SHARE = 10  # folds at most, of which some are tested on
 HELD_FOLDS = 5  # of the units that are not tested on, one fold in so many decides on the epoch
@@ -54,7 +55,7 @@ STEPS = 12
 # For testing, once the user has cancelled: what is kept has to be saved before time is up, see
 # ``FinetuneSpec.cancel_seconds``.
 TESTING_SECONDS = 45.0
-READING, LEARNING, TESTING = 0.05, 0.1, 0.9  # where each begins in the progress
+READING, LEARNING, TESTING = 0.1, 0.15, 0.9  # where each begins in the progress
 
 # Highest learning rate, and epochs, by protocol.
 RECIPES = {"adapter": (2e-3, 20), "full": (1e-3, 20), "scratch": (2e-3, 40)}
@@ -86,7 +87,7 @@ def train(task: Task, watch: Watch) -> Trained:
         )
     watch.report(0.0, "Building the network", None)
     split = split_labels(task.labels, task.validation)
-    config, network = _begin(task, split.learned, watch.part(0.0, READING))
+    config, network, curve = _begin(task, split.learned, watch.part(0.0, READING))
     device = choose_device(task.settings)
     recipe = _recipe(task, config.multiply_adds_per_pixel, device)
     speeds = _prepare(task, network, recipe)
@@ -106,6 +107,7 @@ def train(task: Task, watch: Watch) -> Trained:
     trained = Trained(
         network=config,
         state={name: value.cpu() for name, value in network.state_dict().items()},
+        curve=curve,
         history=outcome.history,
         warnings=(*without_data(empty, anchors), *outcome.warnings),
         facts=_facts(recipe, split, outcome),
@@ -115,16 +117,28 @@ def train(task: Task, watch: Watch) -> Trained:
     return _test(task, trained, network, split, watch.part(TESTING, 1.0))
 
 
-def _begin(task: Task, learned: Labels, watch: Watch) -> tuple[NetworkConfig, nn.Module]:
-    """Return how the network is built, and the network as training begins with it."""
+def _begin(
+    task: Task, learned: Labels, watch: Watch
+) -> tuple[NetworkConfig, nn.Module, tuple[CurvePoint, ...]]:
+    """Build the network as training begins with it.
+
+    Returns:
+        How it is built, the network, and Quick's accuracy after a part of the labels if it began
+        with that: the same of tuning would take as many trainings.
+    """
     names = task.labels.names
     new = not (task.from_scratch or knows(task.card, names))
     if not (new and decodes(load_base(task.card)[0])):
-        return build_base(task.card, names, from_scratch=task.from_scratch, seed=task.seed)
-    probe = quick.train(replace(task, labels=learned, validation=0.0), watch)
+        base = build_base(task.card, names, from_scratch=task.from_scratch, seed=task.seed)
+        return *base, ()
+    task = replace(task, labels=learned)
+    try:
+        probe = quick.train(task, watch)
+    except InputError:  # a class may have a single label left, or one with data: none to test on
+        probe = quick.train(replace(task, validation=0.0), Watch(cancelled=watch.cancelled))
     network = build_network(probe.network, in_channels=len(task.card.bands), classes=len(names))
     network.load_state_dict(dict(probe.state))
-    return probe.network, network.eval()
+    return probe.network, network.eval(), probe.curve
 
 
 def split_labels(labels: Labels, validation: float) -> Split:

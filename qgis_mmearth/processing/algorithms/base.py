@@ -5,18 +5,23 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from qgis.core import (
+    QgsFeatureRequest,
+    QgsMapLayer,
     QgsProcessing,
     QgsProcessingAlgorithm,
     QgsProcessingException,
+    QgsProcessingFeatureSourceDefinition,
     QgsProcessingLayerPostProcessorInterface,
     QgsProcessingOutputLayerDefinition,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterExtent,
+    QgsProcessingParameterFeatureSource,
     QgsProcessingParameterMultipleLayers,
     QgsProcessingParameterRasterDestination,
     QgsProcessingParameterVectorDestination,
     QgsProcessingUtils,
     QgsRasterLayer,
+    QgsVectorLayer,
 )
 from qgis.PyQt.QtCore import QCoreApplication
 from qgis.PyQt.QtGui import QIcon
@@ -42,6 +47,23 @@ class RastersParameter(QgsProcessingParameterMultipleLayers):
     def clone(self):
         """Return a copy that is of this class too."""
         return RastersParameter(self)
+
+
+class LabelsParameter(QgsProcessingParameterFeatureSource):
+    """A vector layer or its selected features, or a raster.
+
+    Dialogs offer vector layers only: those of QGIS 3.22 crash if a field depends on a raster.
+    """
+
+    def checkValueIsAcceptable(self, value, context=None):  # noqa: N802
+        """Accept rasters beside what is accepted anyway."""
+        if isinstance(value, (str, QgsRasterLayer)) and value:
+            return True
+        return super().checkValueIsAcceptable(value, context)
+
+    def clone(self):
+        """Return a copy that is of this class too."""
+        return LabelsParameter(self)
 
 
 class KeptStyle(QgsProcessingLayerPostProcessorInterface):
@@ -207,9 +229,20 @@ class SceneAlgorithm(MMEarthAlgorithm):
     def finish(self, outputs, result, context) -> None:
         """Do what is left to do with the files of a result."""
 
+    def keep_styles(self, outputs, context) -> None:
+        """Let layers be loaded with the styles that stand with their files."""
+        for path in outputs.values():
+            if context.willLoadLayerOnCompletion(path):
+                _stylers.append(KeptStyle())
+                context.layerToLoadOnCompletionDetails(path).setPostProcessor(_stylers[-1])
+
     def answer(self, outputs, result) -> Dict[str, Any]:
         """Return the algorithm's outputs."""
         raise NotImplementedError
+
+    def destination(self, name, parameters, context) -> str:
+        """Return the full path of an output, empty if it is not wanted."""
+        return _full_path(self.parameterAsOutputLayer(parameters, name, context))
 
     def file_destination(self, name, parameters, context) -> str:
         """Return the full path of an output that is no layer, empty if it is not wanted."""
@@ -292,20 +325,20 @@ class MappingAlgorithm(SceneAlgorithm):
         """Say what came out."""
         for row in result["classes"]:
             feedback.pushInfo(f"{row['title']}: {row['hectares']:,.2f} ha ({row['percent']:.2f} %)")
+        self.tell_masked(result, feedback)
+
+    def tell_masked(self, result, feedback) -> None:
+        """Say how much a mask of clouds has left out, if any."""
+        if result["masked_pixels"]:
+            words = self.tr("Left out by a mask: {:,} pixels")
+            feedback.pushInfo(words.format(result["masked_pixels"]))
 
     def finish(self, outputs, result, context):
         """Style the layers."""
         # Makes the layers once, to write their styles beside the files: everyone who adds them
         # later loads them so.
         results.open_results(result, result.get("product", ""))
-        for path in outputs.values():
-            if context.willLoadLayerOnCompletion(path):
-                _stylers.append(KeptStyle())
-                context.layerToLoadOnCompletionDetails(path).setPostProcessor(_stylers[-1])
-
-    def destination(self, name, parameters, context) -> str:
-        """Return the full path of an output, empty if it is not wanted."""
-        return _full_path(self.parameterAsOutputLayer(parameters, name, context))
+        self.keep_styles(outputs, context)
 
     def checkParameterValues(self, parameters, context):  # noqa: N802
         """Check names of files too."""
@@ -335,6 +368,39 @@ class MappingAlgorithm(SceneAlgorithm):
         return self.tr("{}: {} is no file name ending in .{}, the only format written.").format(
             definition.description(), value, suffixes[0]
         )
+
+
+def layer_of(value, context) -> QgsMapLayer:
+    """Return the layer that a value of a ``LabelsParameter`` names.
+
+    Raises:
+        LinkError: if there is none.
+    """
+    if isinstance(value, QgsProcessingFeatureSourceDefinition):
+        value = value.source.staticValue()
+    if value is None or value == "":
+        raise LinkError("No labels are chosen.", "Choose a vector layer or a label raster.")
+    if not isinstance(value, QgsMapLayer):
+        layer = QgsProcessingUtils.mapLayerFromString(str(value), context)
+        if layer is None or not layer.isValid():
+            raise LinkError(
+                f"{value} cannot be opened as labels.", "Choose a vector layer or a label raster."
+            )
+        return layer
+    return value
+
+
+def only_selected(value) -> bool:
+    """Tell whether only the selected features of a layer are meant."""
+    chosen = isinstance(value, QgsProcessingFeatureSourceDefinition)
+    return chosen and value.selectedFeaturesOnly
+
+
+def selected(layer: QgsVectorLayer) -> QgsVectorLayer:
+    """Return a layer in memory of the selected features."""
+    part = layer.materialize(QgsFeatureRequest().setFilterFids(layer.selectedFeatureIds()))
+    part.setName(layer.name())
+    return part
 
 
 def product_folder(item) -> "Path | None":

@@ -6,21 +6,15 @@ from typing import List
 
 from qgis.core import (
     QgsDataProvider,
-    QgsFeatureRequest,
-    QgsMapLayer,
-    QgsProcessingFeatureSourceDefinition,
     QgsProcessingOutputNumber,
     QgsProcessingOutputString,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterEnum,
-    QgsProcessingParameterFeatureSource,
     QgsProcessingParameterField,
     QgsProcessingParameterFileDestination,
     QgsProcessingParameterFolderDestination,
     QgsProcessingParameterNumber,
     QgsProcessingParameterString,
-    QgsProcessingUtils,
-    QgsRasterLayer,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtCore import QMetaObject, Qt
@@ -29,28 +23,11 @@ from ... import paths, shared, teaching
 from ...compat import SOURCE_RASTER, SOURCE_VECTOR
 from ...layers import label_copies, labels
 from ...link.errors import LinkError
-from .base import RastersParameter
+from .base import LabelsParameter, RastersParameter, layer_of, only_selected, selected
 from .model import BAND_HELP, ModelAlgorithm
 
 PROTOCOLS = list(teaching.PROTOCOLS)
 LOSSES = list(teaching.LOSSES)
-
-
-class LabelsParameter(QgsProcessingParameterFeatureSource):
-    """A vector layer or its selected features, or a raster.
-
-    Dialogs offer vector layers only: those of QGIS 3.22 crash if a field depends on a raster.
-    """
-
-    def checkValueIsAcceptable(self, value, context=None):  # noqa: N802
-        """Accept rasters beside what is accepted anyway."""
-        if isinstance(value, (str, QgsRasterLayer)) and value:
-            return True
-        return super().checkValueIsAcceptable(value, context)
-
-    def clone(self):
-        """Return a copy that is of this class too."""
-        return LabelsParameter(self)
 
 
 class FinetuneAlgorithm(ModelAlgorithm):
@@ -162,8 +139,8 @@ class FinetuneAlgorithm(ModelAlgorithm):
         )  # fmt: skip
         self.add(
             number(
-                self.EPOCHS, tr("Most epochs"), number.Type.Integer, optional=True, minValue=1,
-                maxValue=1000,
+                self.EPOCHS, tr("Most rounds (epochs)"), number.Type.Integer, optional=True,
+                minValue=1, maxValue=1000,
             )
         )  # fmt: skip
         self.add_advanced(
@@ -283,7 +260,7 @@ class FinetuneAlgorithm(ModelAlgorithm):
             LinkError: if they hold no classes.
         """
         value = parameters.get(self.LABELS)
-        layer = _layer_of(value, context)
+        layer = layer_of(value, context)
         if not isinstance(layer, QgsVectorLayer):
             return label_copies.copy_labels([layer], None)
         field = self.parameterAsString(parameters, self.FIELD, context)
@@ -297,41 +274,9 @@ class FinetuneAlgorithm(ModelAlgorithm):
                 "Choose the field that holds the class of each feature.",
             )
         classes = labels.classes_of(layers, field)
-        if _only_selected(value):
-            layers = [_selected(layer)]
+        if only_selected(value):
+            layers = [selected(layer)]
         return label_copies.copy_labels(layers, field, _drawn(classes, layers, field))
-
-
-def _layer_of(value, context) -> QgsMapLayer:
-    """Return the layer that a parameter's value names.
-
-    Raises:
-        LinkError: if there is none.
-    """
-    if isinstance(value, QgsProcessingFeatureSourceDefinition):
-        value = value.source.staticValue()
-    if value is None or value == "":
-        raise LinkError("No labels are chosen.", "Choose a vector layer or a label raster.")
-    if not isinstance(value, QgsMapLayer):
-        layer = QgsProcessingUtils.mapLayerFromString(str(value), context)
-        if layer is None or not layer.isValid():
-            raise LinkError(
-                f"{value} cannot be opened as labels.", "Choose a vector layer or a label raster."
-            )
-        return layer
-    return value
-
-
-def _only_selected(value) -> bool:
-    chosen = isinstance(value, QgsProcessingFeatureSourceDefinition)
-    return chosen and value.selectedFeaturesOnly
-
-
-def _selected(layer: QgsVectorLayer) -> QgsVectorLayer:
-    """Return a layer in memory of the selected features."""
-    part = layer.materialize(QgsFeatureRequest().setFilterFids(layer.selectedFeatureIds()))
-    part.setName(layer.name())
-    return part
 
 
 def _parts(layer: QgsVectorLayer, value) -> List[QgsVectorLayer]:

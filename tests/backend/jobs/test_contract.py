@@ -66,6 +66,40 @@ def similarity(scene, folder) -> api.SimilaritySpec:
     )
 
 
+def classes(scene):
+    """Write a class map of two classes over the scene."""
+    path = scene.with_name("map.tif")
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype="uint8", count=1, height=20, width=30, crs=UTM, nodata=0,
+        transform=from_origin(600_000, 5_400_000, 10, 10),
+    ) as dataset:  # fmt: skip
+        dataset.write(np.repeat([[1], [2]], 10, axis=0).repeat(30, axis=1).astype(np.uint8), 1)
+    return path
+
+
+def sampledesign(scene, folder) -> api.SampleDesignSpec:
+    return api.SampleDesignSpec(
+        raster=str(classes(scene)),
+        size=100,
+        outputs=api.SampleOutputs(sample=str(folder / "sample.gpkg")),
+    )
+
+
+def assess(scene, folder) -> api.AssessSpec:
+    path, reference = classes(scene), scene.with_name("reference.gpkg")
+    points = [shapely.Point(600_005 + 20 * n, 5_399_905 - 100 * (n % 2)) for n in range(10)]
+    pyogrio.raw.write(
+        reference, shapely.to_wkb(points), [np.array([1, 2] * 5)], ["class"],
+        geometry_type="Point", crs="EPSG:32632",
+    )  # fmt: skip
+    return api.AssessSpec(
+        map=str(path),
+        reference=str(reference),
+        field="class",
+        outputs=api.AssessOutputs(table=str(folder / "table.csv")),
+    )
+
+
 def export(_scene, folder) -> api.ExportSpec:
     return api.ExportSpec(model="tiny", target=str(folder / "tiny.zip"))
 
@@ -105,12 +139,14 @@ def preview(scene, folder) -> api.PreviewSpec:
 
 # kind -> function that makes a request, of a small scene, with results in a folder
 SPECS = {
+    "assess": assess,
     "disturbance": disturbance,
     "embed": embed,
     "export": export,
     "finetune": finetune,
     "install": install,
     "preview": preview,
+    "sampledesign": sampledesign,
     "segment": segment,
     "similarity": similarity,
 }

@@ -117,6 +117,10 @@ def test_every_output(before, after, settings, out) -> None:
     with rasterio.open(out / "classes.tif") as dataset:
         tags = dataset.tags()
         assert dataset.colormap(1)[2][:3] == (0xD7, 0x19, 0x1C)
+    described = json.loads(tags["MMEARTH_CLASSES"])
+    assert [(row["value"], row["title"]) for row in described] == [
+        (row.value, row.title) for row in result.classes
+    ]
     assert tags["MMEARTH_RULE"] == result.rule == "sentinel-2"
     assert [entry["inputs"] for entry in json.loads(tags["MMEARTH_DATES"])] == [
         [str(before)],
@@ -240,6 +244,15 @@ def test_plan_says_what_is_wrong_with_which_date(before, settings, out, tmp_path
     good = plan_job(spec_of(out, before, DATA / "terramind_l2a.tif"), settings)
     assert [error.code for error in good.errors] == ["empty_area"]
     assert "before.tif and terramind_l2a.tif do not overlap" in good.errors[0].message
+
+
+def test_a_warning_of_one_date_names_it(before, after, settings, out) -> None:
+    bright = [date(path, radiometry=api.Radiometry(scale=5e-4)) for path in (before, after)]
+    (warning,) = plan_job(spec_of(out, before, bright[1]), settings).warnings
+    assert warning.code == "unlike_training"
+    assert warning.message.startswith("Last date (after.tif): The scene is much brighter")
+    (warning,) = plan_job(spec_of(out, *bright), settings).warnings
+    assert warning.message.startswith("The scene is much brighter")
 
 
 def test_plan_counts_all_dates(before, after, settings, out) -> None:

@@ -18,6 +18,7 @@ from mmearth.errors import InputError, MMEarthError, ModelError, OutputError
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.registry import plan_job, run_job
 from mmearth.models.card import read_card
+from mmearth.training import tune
 
 LEFT, TOP, SIDE = 600_000.0, 5_400_000.0, 96
 
@@ -186,6 +187,38 @@ class TestQuick:
         assert hidden == []
 
 
+class TestTuned:
+    def test_a_tuned_model_is_like_any_other(
+        self, request_for, draw, scene, field, settings, tmp_path, monkeypatch
+    ) -> None:
+        """It maps, goes into an ONNX file, and is a base itself, by every protocol."""
+        monkeypatch.setattr(tune, "STEPS", 2)
+        few = {"epochs": 1, **UNTESTED}
+        first = train(request_for(protocol="full", title="First", **few), settings).model
+        request = api.SegmentSpec(
+            inputs=[api.RasterInput(path=str(scene))],
+            model=first.id,
+            outputs=api.SegmentOutputs(classes=str(tmp_path / "map.tif")),
+        )
+        for _ in range(2):  # from memory, then
+            run_job(request, JobContext(settings))
+            with rasterio.open(tmp_path / "map.tif") as dataset:
+                assert (dataset.read(1) == np.where(field == 0, 2, 1)).mean() > 0.95
+        target = tmp_path / "first.onnx"
+        run_job(api.ExportSpec(model=first.id, target=str(target)), JobContext(settings))
+        assert target.stat().st_size
+        other = api.LabelSource(path=str(draw(("beech", "oak"), name="o.gpkg")), field="cover")
+        network = read_card(settings.own_models / first.id).network
+        assert network.decoder == "hypercolumn"
+        for protocol, changes in (
+            ("full", {}), ("adapter", {"labels": other}), ("quick", {"labels": other})
+        ):  # fmt: skip
+            result = train(
+                request_for(protocol=protocol, model=first.id, **changes, **few), settings
+            )
+            assert read_card(settings.own_models / result.model.id).network == network
+
+
 class TestRefusals:
     """Each says what is wrong; the plan says the same without raising, and nothing is written."""
 
@@ -202,7 +235,7 @@ class TestRefusals:
 
     def test_a_class_with_one_polygon(self, request_for, draw, settings) -> None:
         labels = api.LabelSource(path=str(draw(count=2)), field="cover")
-        self.refused(request_for(labels=labels), settings, "has 1 labels within the image")
+        self.refused(request_for(labels=labels), settings, "within the image, found 1")
 
     def test_too_many_classes(self, request_for, tmp_path, settings) -> None:
         points = [shapely.Point(LEFT + 5 + place, TOP - 5) for place in range(300)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import numpy as np
@@ -74,6 +75,26 @@ def test_all_jobs_leave_out_the_same_pixels(scene, mask, clouds, settings, out) 
     )
     run_job(preview, JobContext(settings))
     np.testing.assert_array_equal(read(out / "preview.tif") == 0, lacking)
+
+
+def test_density_leaves_out_the_same_pixels(scene, mask, clouds, settings, out) -> None:
+    lacking = (rasterio.open(scene).read() == 0).all(axis=0) | clouds
+    files = {name: str(out / f"{name}.tif") for name in ("classes", "density", "density_cells")}
+    outputs = api.SegmentOutputs(**files, table=str(out / "table.csv"))
+    spec = segment(out, scene, masks=[mask], product="treemask")
+    result = run_job(spec.model_copy(update={"outputs": outputs}), JobContext(settings))
+    np.testing.assert_array_equal(read(files["density"]) == 65535, lacking)
+    with rasterio.open(files["density_cells"]) as dataset:
+        share = dataset.read(2) / 10_000
+    np.testing.assert_allclose(share, (~lacking).reshape(15, 10, 13, 10).mean(axis=(1, 3)))
+    with (out / "table.csv").open() as file:
+        trees, rest, masked = csv.DictReader(file)
+    assert result.masked_pixels == int(masked["pixels"]) == clouds.sum()
+    assert float(masked["area_ha"]) == pytest.approx(clouds.sum() / 100, rel=2e-3)
+    assert (masked["class"], masked["percent"], masked["cover_ha"]) == ("0", "", "")
+    cover, area = (float(trees[name]) + float(rest[name]) for name in ("cover_ha", "area_ha"))
+    assert cover == pytest.approx(area) == pytest.approx((~lacking).sum() / 100, rel=2e-3)
+    assert float(trees["cover_ha"]) == pytest.approx(result.classes[0].cover_hectares, abs=1e-4)
 
 
 def test_nothing_is_learned_under_clouds(scene, make_raster, settings) -> None:

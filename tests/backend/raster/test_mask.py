@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from products import write_product
 from pydantic import ValidationError
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
-from rasterio.transform import from_origin
+from rasterio.transform import from_bounds, from_origin
 from rasterio.warp import reproject, transform_bounds
 from scenes import S2, UTM, scene_values
 
 from mmearth.api import MaskInput, RasterInput
 from mmearth.errors import EmptyAreaError, InputError, MissingCrsError, RasterReadError
 from mmearth.raster.grid import Grid
-from mmearth.raster.mask import SCL_EXCLUDED, MaskReader, check_overlap, find_masks
+from mmearth.raster.mask import SCL_EXCLUDED, MaskReader, check_overlap, find_masks, left_in
 from mmearth.raster.source import list_bands
 
 GRID = Grid(UTM, from_origin(600_000, 5_400_000, 10, 10), 40, 30)
@@ -41,6 +42,22 @@ def test_scene_classification(make_raster) -> None:
     with MaskReader(masks, GRID) as reader:
         clouds = reader.clouded(0, 30)
     np.testing.assert_array_equal(clouds, np.isin(values, SCL_EXCLUDED[1:]))
+
+
+def test_single_places(make_raster) -> None:
+    """On other grids, in another projection, and beyond the mask."""
+    values = np.zeros((3000, 2400), np.uint8)
+    values[1000:, 1200:] = 1
+    left, bottom, right, top = transform_bounds(UTM, CRS.from_epsg(4326), *GRID.bounds)
+    path = make_raster("clouds.tif", values, crs=CRS.from_epsg(4326))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.transform = from_bounds(left, bottom, right, top, 2400, 3000)
+    masks, _ = find_masks([MaskInput(path=str(path))], [], search=True)
+    places = np.array([(18, 20), (22, 20), (22, 8), (22, 12), (60, 20)], float)
+    coarse = Grid(UTM, GRID.transform @ Affine.scale(2), 20, 15)
+    for grid, points in ((GRID, places), (coarse, places / 2)):
+        (kept,) = left_in(masks, [(grid, points)])
+        assert kept.tolist() == [True, False, True, False, True]
 
 
 @pytest.mark.parametrize("nodata", [None, 0, 255])

@@ -64,12 +64,12 @@ def stage(service: Service, job_id: str, words: str) -> str:
 def test_a_killed_training_goes_on(service, spec, settings) -> None:
     spec = spec.model_copy(update={"validation": 0.0})
     job_id = service.submit(spec)
-    stage(service, job_id, "Epoch 2")
+    stage(service, job_id, "Round 2")
     os.kill(service.worker_pid(), signal.SIGKILL)
     assert "goes on where it stopped" in service.wait_for(job_id, "failed")["error"]["advice"]
     assert len(list(settings.work_folder.glob("*/epoch.pt"))) == 1
     job_id = service.submit(spec)
-    assert stage(service, job_id, "Epoch")[:7] in ("Epoch 3", "Epoch 4", "Epoch 5")
+    assert stage(service, job_id, "Round")[:7] in ("Round 3", "Round 4", "Round 5")
     assert service.wait_for(job_id, "succeeded")["result"]["epochs"] == 5
     assert [path.name for path in (settings.home / "models").iterdir()] == ["kinds"]
     assert not list(settings.work_folder.glob("*/epoch.pt"))
@@ -77,7 +77,7 @@ def test_a_killed_training_goes_on(service, spec, settings) -> None:
 
 def test_a_cancelled_training_keeps_its_best_epoch(service, spec, settings) -> None:
     job_id = service.submit(spec.model_copy(update={"epochs": 500}))
-    stage(service, job_id, "Epoch 2")
+    stage(service, job_id, "Round 2")
     service.post(f"/jobs/{job_id}/cancel", {})
     result = service.wait_for(job_id, "succeeded")["result"]
     assert [problem["code"] for problem in result["warnings"]] == ["stopped_early"]

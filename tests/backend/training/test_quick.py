@@ -152,7 +152,7 @@ class TestTraining:
         labels = labels_at([(50, 10, 0), (50, 90, 1)])
         trained = train(make_task(labels, validation=0.0), Watch())
         assert trained.tested is None and trained.baseline is None and not trained.curve
-        with pytest.raises(InputError, match="expected two or more"):
+        with pytest.raises(InputError, match="Expected two labels or more"):
             train(make_task(labels), Watch())
 
     def test_fifty_classes_in_a_scene_that_is_all_alike(

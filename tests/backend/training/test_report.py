@@ -4,62 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from pages import Page, values
 
 from mmearth.api import Problem
 from mmearth.errors import DiskFullError, OutputError
 from mmearth.models.card import NetworkConfig
+from mmearth.reports.charts import ticks
 from mmearth.training import task  # pytest would take a class named Tested for its own
 from mmearth.training.labels import Labels
 from mmearth.training.pictures import View
 from mmearth.training.report import Report, render, write_report
-from mmearth.training.report.charts import ticks
 from mmearth.training.task import CurvePoint, Epoch, Trained
 
-VOID = {"meta", "img"}
-INLINE = {"strong", "span", "a"}
 UNIT_PIXELS = 20
-
-
-class Page(HTMLParser):
-    """What a browser sees; fails where elements are not closed in turn."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.text, self.tags, self.attributes = "", [], []
-        self._open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.handle_startendtag(tag, attributes)
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append(tag)
-        self.attributes += attributes
-        self.text += "" if tag in INLINE else " "
-
-    def handle_endtag(self, tag):
-        assert self._open.pop() == tag
-        self.text += "" if tag in INLINE else " "
-
-    def handle_data(self, data):
-        if self._open and self._open[-1] != "style":
-            self.text += data
-
-    @property
-    def words(self) -> str:
-        return " ".join(self.text.split())
-
-
-def values(page: Page, *names: str) -> list[str]:
-    return [value for name, value in page.attributes if name in names]
 
 
 def labels(per_class: int = 10) -> Labels:
@@ -181,8 +141,12 @@ def test_certainty_in_words(report) -> None:
 )
 def test_what_more_labels_would_bring(report, last, advice) -> None:
     curve = (CurvePoint(20, last, 0.7), CurvePoint(10, 0.8, 0.65))  # in any order
-    words = Page(render(replace(report, trained=replace(report.trained, curve=curve)))).words
-    assert "From 10 to 20 polygons" in words and advice in words
+    report = replace(report, trained=replace(report.trained, curve=curve))
+    words = Page(render(replace(report, protocol="quick"))).words
+    assert "From 10 to 20 polygons the accuracy of the new model" in words and advice in words
+    words = Page(render(replace(report, protocol="full"))).words
+    assert "the accuracy of the model before tuning" in words and advice in words
+    assert "training began with it" in words
 
 
 def test_few_labels_are_a_warning(report) -> None:

@@ -61,5 +61,5 @@ def test_one_class_is_refused() -> None:
 
 
 def test_a_single_label_of_a_class_is_refused() -> None:
-    with pytest.raises(InputError, match="class 'b' has 1 labels"):
+    with pytest.raises(InputError, match="class 'b' within the image, found 1"):
         spatial_folds(labels_at([(0, 0), (50, 50), (90, 0)], [0, 0, 1]), 4)

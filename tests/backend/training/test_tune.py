@@ -26,6 +26,7 @@ from mmearth.training.loop import Lessons, Recipe, fit
 from mmearth.training.losses import LOSSES, find_loss
 from mmearth.training.task import Task, Watch, train
 
+SAVED = {"sha256", "weights_name", "folder"}
 ENCODER_FACTS = {"task": "features", "classes": (), "products": (), "accuracy": ()}
 
 
@@ -68,13 +69,17 @@ def changed(task: Task, tmp_path, **changes) -> Task:
 
 class TestTraining:
     def test_learns_what_it_is_shown(self, task) -> None:
-        trained = train(dataclasses.replace(task, epochs=25, validation=0.25), Watch())
+        said: list[float] = []
+        watch = Watch(lambda share, stage, eta: said.append(share))
+        trained = train(dataclasses.replace(task, epochs=25, validation=0.25), watch)
+        assert said == sorted(said) and said[-1] == pytest.approx(1)
         assert trained.history[-1].loss < 0.5 * trained.history[0].loss
         assert trained.tested.accuracy > 0.8
         assert trained.tested.probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
         assert trained.baseline.truth.tolist() == trained.tested.truth.tolist()
         assert trained.baseline.accuracy > 0.85 and 0.2 <= trained.temperature <= 5
         assert trained.facts["epochs"] == len(trained.history)
+        assert [point.accuracy > 0.5 for point in trained.curve] == [True] * 3
         built = build_network(trained.network, in_channels=10, classes=2)
         built.load_state_dict(dict(trained.state))  # all keys, and no more
 
@@ -95,7 +100,7 @@ class TestTraining:
     def test_full_changes_all_and_adapter_leaves_statistics(self, task, tmp_path) -> None:
         """Of new classes, the head is at first that of Quick, and all is tuned from there."""
         learned = tune.split_labels(task.labels, task.validation).learned
-        quick = changed(task, tmp_path, protocol="quick", validation=0, labels=learned)
+        quick = changed(task, tmp_path, protocol="quick", labels=learned)
         before = train(quick, Watch()).state
         for protocol in ("full", "adapter"):
             now = train(changed(task, tmp_path / protocol, protocol=protocol), Watch()).state
@@ -114,6 +119,25 @@ class TestTraining:
         trained = train(changed(task, tmp_path, labels=labels, protocol=protocol), Watch())
         assert trained.network.decoder == "unet"
         assert trained.state["segmentation_head.0.bias"].shape == (2,)
+
+    @pytest.mark.parametrize("more", [0, 1])
+    def test_begins_with_a_class_of_one_label(self, task, more) -> None:
+        """The others of its labels are tested on, or lie where there are no data."""
+        labels, corner = task.labels, np.arange(more) + 3
+        learned = labels.chosen((labels.classes == 0) | (labels.units == labels.units[-1]))
+        if labels.classes[-1] == 0:
+            learned = dataclasses.replace(learned, classes=(learned.units == labels.units[-1]) * 1)
+        learned = dataclasses.replace(
+            learned,
+            rows=np.append(learned.rows, corner),
+            cols=np.append(learned.cols, corner),
+            classes=np.append(learned.classes, np.ones(more, int)),
+            units=np.append(learned.units, np.full(more, labels.units.max() + 1)),
+        )
+        assert learned.units_per_class[1] == 1 + more
+        config, network, curve = tune._begin(task, learned, Watch())
+        assert config.decoder == "hypercolumn" and not curve
+        assert network(torch.zeros(1, 10, 16, 16)).shape[1] == 2
 
     def test_from_scratch(self, task) -> None:
         trained = train(dataclasses.replace(task, from_scratch=True, epochs=1), Watch())
@@ -155,7 +179,7 @@ class TestEndings:
 
         def die(progress: float, stage: str, eta: float | None) -> None:
             stages.append(stage)
-            if stage.startswith("Epoch 2"):
+            if stage.startswith("Round 2"):
                 raise KilledError
 
         stages: list[str] = []
@@ -163,7 +187,7 @@ class TestEndings:
             train(task, Watch(die))
         stages.clear()
         again = train(task, Watch(lambda progress, stage, eta: stages.append(stage)))
-        assert [stage[:7] for stage in stages if "Epoch" in stage] == ["Epoch 3"]
+        assert [stage[:7] for stage in stages if "Round" in stage] == ["Round 3"]
         straight = train(changed(task, tmp_path), Watch())
         assert same(again, straight) and again.history == straight.history
 
@@ -173,9 +197,16 @@ class TestEndings:
         task = dataclasses.replace(task, epochs=1, validation=0)
         assert same(train(task, Watch()), train(changed(task, tmp_path), Watch()))
 
-    def test_cancelled_before_the_first_epoch(self, task) -> None:
+    @pytest.mark.parametrize("stage", ["Building", "Learning", "Comparing", "Reading"])
+    def test_cancelled_before_the_first_epoch(self, task, stage) -> None:
+        stages = [""]
+        watch = Watch(
+            lambda progress, stage, eta: stages.append(stage),
+            lambda: stages[-1].startswith(stage),
+        )
         with pytest.raises(JobCancelled):
-            train(task, Watch(cancelled=lambda: True))
+            train(task, watch)
+        assert stages[-1].startswith(stage) and not task.folder.exists()
 
     @pytest.mark.parametrize("seconds", [45.0, 0.0])
     def test_cancelled_later_keeps_the_best_epoch(self, task, monkeypatch, seconds) -> None:
@@ -184,14 +215,14 @@ class TestEndings:
         stages: list[str] = []
         watch = Watch(
             lambda progress, stage, eta: stages.append(stage),
-            lambda: any(stage.startswith("Epoch 1 of 3: loss ") for stage in stages),
+            lambda: any(stage.startswith("Round 1 of 3: ") for stage in stages),
         )
         trained = train(task, watch)
         assert len(trained.history) == 1 and (trained.tested is not None) == bool(seconds)
         warning, *more = trained.warnings
         assert [problem.code for problem in more] == ([] if seconds else ["untested"])
         assert warning.code == "stopped_early"
-        assert "Stopped in epoch 2; the model is that of epoch 1" in warning.message
+        assert "Stopped in round 2; the model is that of round 1" in warning.message
 
 
 class Dots:
@@ -316,6 +347,26 @@ class TestBases:
         known = old.base.state_dict()
         for name, value in network.state_dict().items():
             assert name.startswith("segmentation_head") or torch.equal(value, known[name])
+
+    def test_a_quick_model_that_knows_the_classes_is_kept(self, task, tmp_path) -> None:
+        quick = changed(task, tmp_path, protocol="quick", validation=0)
+        trained, base = train(quick, Watch()), task.card.model_dump()
+        facts = {name: base[name] for name in base if name not in SAVED}
+        rows = [
+            {**row, "name": name}
+            for row, name in zip(base["classes"][:2], task.labels.names, strict=True)
+        ]
+        product = {"id": "kinds", "title": "Kinds", "classes": rows}
+        facts |= {"network": trained.network, "classes": rows, "products": (product,)}
+        card = save_model(tmp_path / "quick", trained.state, facts, half=False)
+        config, network = build_base(card, ("Bright", "DARK"), from_scratch=False, seed=0)
+        assert config == card.network  # what it costs, too
+        assert config.title == "hypercolumn on unet on doubleconv-16"
+        for name, value in network.state_dict().items():
+            known = trained.state[name]
+            assert torch.equal(value, known.flip(0) if name.startswith("last") else known)
+        config, _ = build_base(card, ("dark", "new"), from_scratch=False, seed=0)
+        assert config.decoder == "unet"
 
     def test_onnx_is_refused(self, tiny_model) -> None:
         card = tiny_model.model_copy(update={"weights_name": "model.onnx"})

@@ -452,7 +452,7 @@ class TestBandsByHand:
 
 def test_a_failed_plan_does_not_hide_the_next(open_panel, corner, wait, monkeypatch):
     begun, go_on = threading.Event(), threading.Event()
-    real = map_panel._first_that_fits
+    real = map_panel.first_that_fits
 
     def slow_then_real(*arguments):
         if begun.is_set():
@@ -461,7 +461,7 @@ def test_a_failed_plan_does_not_hide_the_next(open_panel, corner, wait, monkeypa
         go_on.wait(30)
         raise LinkError("A raster cannot be opened.")
 
-    monkeypatch.setattr(map_panel, "_first_that_fits", slow_then_real)
+    monkeypatch.setattr(map_panel, "first_that_fits", slow_then_real)
     dock = open_panel()
     wait(begun.is_set)
     add(SCENE, "Second")

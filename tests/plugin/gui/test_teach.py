@@ -141,7 +141,7 @@ def test_stop_keeps_the_best_round(teach, wait):
     teach.modelNameEdit.setText("Stopped")
     wait(ready(teach))
     teach.trainButton.click()
-    wait(lambda: "Epoch 1" in words(teach.teachStatusLabel))
+    wait(lambda: "Round 1" in words(teach.teachStatusLabel))
     teach.trainButton.click()
     assert not teach.trainButton.isEnabled() and "is kept" in words(teach.teachStatusLabel)
     wait(lambda: not teach.training.running)

@@ -72,6 +72,18 @@ def is_whole(text: str) -> bool:
     return re.fullmatch(r"-?[0-9]+", text) is not None
 
 
+def class_text(value: object) -> str | None:
+    """Return a class as text, None if there is none.
+
+    A column of whole numbers with gaps is read as one of decimals.
+    """
+    if value is None or (isinstance(value, (float, np.floating)) and bool(np.isnan(value))):
+        return None
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip() or None
+
+
 def limit_classes(count: int, where: str) -> None:
     """Refuse what is no field or raster of classes."""
     if count > MOST_CLASSES:

@@ -33,12 +33,17 @@ def read_labels(source: LabelSource, grid: Grid) -> Labels:
         try:
             labels = read_raster_labels(source.path, grid, wanted=wanted)
         except RasterReadError:
-            _refuse_vectors(source.path)
+            refuse_vectors(source.path)
             raise
     return _without_empty(labels)
 
 
-def _refuse_vectors(path: str) -> None:
+def refuse_vectors(path: str) -> None:
+    """Say that the field is missing, if a file that is no raster holds vectors.
+
+    Raises:
+        InputError: if it does.
+    """
     try:
         fields = pyogrio.read_info(path)["fields"]
     except (DataSourceError, OSError):

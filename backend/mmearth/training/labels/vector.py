@@ -27,7 +27,14 @@ from pyproj.exceptions import CRSError
 from mmearth.api import Problem
 from mmearth.errors import InputError, MissingCrsError, listed
 from mmearth.raster.grid import Grid
-from mmearth.training.labels.base import CHOOSE_FIELD, Labels, is_whole, limit_classes, warning
+from mmearth.training.labels.base import (
+    CHOOSE_FIELD,
+    Labels,
+    class_text,
+    is_whole,
+    limit_classes,
+    warning,
+)
 from mmearth.training.labels.squares import MOST_PIXELS, SQUARE, Squares
 
 
@@ -170,9 +177,9 @@ def _read_layer(path: str, field: str, layer: str, grid: Grid, *, several: bool)
             "Assign one in the layer's properties.",
         )
     shapes, places = _apart(shapely.from_wkb(geometry))
-    values = [None if _is_empty(value) else _text(value) for value in columns[0][places]]
+    values = [class_text(value) for value in columns[0][places]]
     numbers = [f"{layer} {fid}" if several else str(fid) for fid in fids[places]]
-    return _Drawn(_reprojected(shapes, CRS(meta["crs"]), grid), values, numbers)
+    return _Drawn(reprojected(shapes, CRS(meta["crs"]), grid), values, numbers)
 
 
 def _apart(shapes: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
@@ -188,19 +195,6 @@ def _apart(shapes: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np
     return np.concatenate([shapes[~several], parts])[order], places[order]
 
 
-def _is_empty(value: object) -> bool:
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return True
-    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
-
-
-def _text(value: object) -> str:
-    """Write a class as text; a column of whole numbers with gaps is read as one of decimals."""
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        return str(int(value))
-    return str(value).strip()
-
-
 def _class_names(values: Sequence[str | None], field: str) -> list[str]:
     names = {value for value in values if value is not None}
     if not names:
@@ -208,7 +202,12 @@ def _class_names(values: Sequence[str | None], field: str) -> list[str]:
     return sorted(names, key=int) if all(map(is_whole, names)) else sorted(names)
 
 
-def _reprojected(shapes: NDArray[np.object_], crs: CRS, grid: Grid) -> NDArray[np.object_]:
+def reprojected(shapes: NDArray[np.object_], crs: CRS, grid: Grid) -> NDArray[np.object_]:
+    """Return geometries in the coordinates of a grid.
+
+    Raises:
+        InputError: if there are none.
+    """
     target = CRS(grid.crs.to_wkt())
     if crs == target:
         return shapes

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from mmearth.api.finetune import Protocol
-from mmearth.files import explained, staged
+from mmearth.reports import charts, environment, write_page
 from mmearth.training import pictures
 from mmearth.training.labels import Labels
-from mmearth.training.report import charts, findings
+from mmearth.training.report import certainty, findings
 from mmearth.training.task import Tested, Trained
 
 PROTOCOLS: dict[Protocol, tuple[str, str]] = {
@@ -28,18 +26,19 @@ PROTOCOLS: dict[Protocol, tuple[str, str]] = {
     ),
     "adapter": (
         "Adapter",
-        "Small additions to the base model were trained together with a new last part; all the "
-        "rest of it was left as it is.",
+        "Small additions to the base model's encoder, which looks at the image, were trained "
+        "together with all that comes after it; the encoder itself was left as it is.",
     ),
     "full": (
         "Full",
         "All parts of the base model were trained further, those nearest to the pixels most "
-        "gently, together with a new last part.",
+        "gently, together with the last part, which tells the classes apart.",
     ),
 }
 SCRATCH = "Only the architecture of the base was used; what it had learned before was not."
 FOREST = "Random forest"
 MODEL = "New model"
+BEGINNING = "Model before tuning"  # of Adapter and Full
 
 
 @dataclass(frozen=True)
@@ -90,10 +89,7 @@ def write_report(path: Path, report: Report) -> None:
         DiskFullError: if the disk is full.
         OutputError: if it cannot be written for another reason.
     """
-    page = render(report)
-    with staged(path) as temporary, explained(path):
-        # Names of files may hold what is no text.
-        temporary.write_text(page, "utf-8", errors="replace")
+    write_page(path, render(report))
 
 
 def render(report: Report) -> str:
@@ -110,7 +106,7 @@ def render(report: Report) -> str:
     name, words = PROTOCOLS[report.protocol]
     problems = {problem.message: problem for problem in (*labels.warnings, *trained.warnings)}
     return (
-        _environment()
+        environment(Path(__file__).parent)
         .get_template("page.html")
         .render(
             report=report,
@@ -128,38 +124,6 @@ def render(report: Report) -> str:
             facts={**report.provenance, **_facts(trained)},
         )
     )
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,  # titles and file names are the user's
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": _percent, "points": _points, "count": _count}
-    environment.tests["known"] = _known
-    return environment
-
-
-def _known(share: float | None) -> bool:
-    return share is not None and not np.isnan(share)
-
-
-def _percent(share: float | None, digits: int = 1) -> str:
-    if share is None or np.isnan(share):
-        return "–"
-    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}".replace("-", "−")
-
-
-def _count(number: int) -> str:
-    return f"{number:,}"
 
 
 def _duration(seconds: float) -> str:
@@ -192,10 +156,11 @@ def _tested(report: Report, rows: list[findings.ClassFigures]) -> dict[str, Any]
                 for row in measured
             ),
             measured,
+            x="Accuracy on labels that were not learned from",
         ),
         "matrix": _matrix(tested),
         "confusions": findings.confusions(tested.matrix, report.titles),
-        "reliability": charts.draw_reliability(
+        "reliability": certainty.draw_reliability(
             "certainty",
             "How often the map is right, by the certainty that it states",
             "; ".join(
@@ -225,17 +190,24 @@ def _matrix(tested: Tested) -> dict[str, Any]:
 
 def _curve(report: Report) -> dict[str, str]:
     curve = sorted(report.trained.curve, key=lambda point: point.units)
+    model, told = MODEL, ""
+    if report.protocol != "quick":
+        model = BEGINNING
+        told = (
+            " The model before tuning is the base model as it is, with a small new part; training "
+            "began with it."
+        )
     series = [
-        charts.Series(MODEL, "model", [(p.units, 100 * p.accuracy) for p in curve]),
+        charts.Series(model, "model", [(p.units, 100 * p.accuracy) for p in curve]),
         charts.Series(FOREST, "forest", [(p.units, 100 * p.baseline) for p in curve]),
     ]
     return {
-        "words": findings.curve_words(curve, report.unit),
+        "words": findings.curve_words(curve, f"the {model.lower()}", report.unit) + told,
         "figure": charts.draw_lines(
             "curve",
             f"Accuracy by number of {report.unit}s learned from",
             "; ".join(
-                f"{p.units:.0f} {report.unit}s: new model {100 * p.accuracy:.1f} %, "
+                f"{p.units:.0f} {report.unit}s: {model.lower()} {100 * p.accuracy:.1f} %, "
                 f"random forest {100 * p.baseline:.1f} %"
                 for p in curve
             ),

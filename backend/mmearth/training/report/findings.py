@@ -165,11 +165,11 @@ def confusions(matrix: NDArray[np.int64], titles: Sequence[str], most: int = 3) 
     return sentences
 
 
-def curve_words(curve: Sequence[CurvePoint], unit: str) -> str:
+def curve_words(curve: Sequence[CurvePoint], model: str, unit: str) -> str:
     """Say what more labels would bring. curve: two points or more, by growing numbers."""
     before, last = curve[-2], curve[-1]
     gain = 100 * (last.accuracy - before.accuracy)
-    grew = f"From {before.units:.0f} to {last.units:.0f} {unit}s the accuracy of the new model "
+    grew = f"From {before.units:.0f} to {last.units:.0f} {unit}s the accuracy of {model} "
     if gain >= FLAT_POINTS:
         advice = (
             f"rose by {gain:.1f} points. More {unit}s should help further, though each step "

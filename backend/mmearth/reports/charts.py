@@ -1,4 +1,4 @@
-"""Figures of the report, as SVG.
+"""Figures of reports, as SVG.
 
 Colours come from the page's style sheet, by the names of the series, so that figures suit light,
 dark and printed pages. Series also differ in marker and dash, for those who see no colours.
@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from xml.etree import ElementTree  # nosec B405 - only written here, never read
 
 import numpy as np
-from numpy.typing import NDArray
-
-from mmearth.training.metrics import Reliability
 
 WIDTH = 700
 LETTER = 7.6  # pixels: width of a letter, on average
@@ -222,8 +219,25 @@ def draw_lines(
     return axes.svg()
 
 
-def draw_intervals(key: str, title: str, description: str, rows: Sequence[Measured]) -> str:
-    """Return figures in percent with their intervals, one below the other, as SVG."""
+def draw_intervals(
+    key: str,
+    title: str,
+    description: str,
+    rows: Sequence[Measured],
+    *,
+    x: str,
+    width: float = WIDTH,
+) -> str:
+    """Return figures in percent with their intervals, one below the other, as SVG.
+
+    Args:
+        key: identifies the figure on the page.
+        title: short, for who does not see it.
+        description: what it shows, likewise.
+        rows: from top to bottom.
+        x: label of the horizontal axis.
+        width: in pixels.
+    """
     numbers = ticks(min(row.low for row in rows), max(row.high for row in rows))
     numbers = [number for number in numbers if number <= 100]
     left = 30 + LETTER * max(len(row.name) for row in rows)
@@ -234,10 +248,11 @@ def draw_intervals(key: str, title: str, description: str, rows: Sequence[Measur
         x=(numbers[0], numbers[-1]),
         y=(len(rows), 0),
         height=54 + 38 * len(rows),
+        width=width,
         left=left,
         top=6,
     )
-    axes.horizontal("Accuracy on labels that were not learned from", numbers, " %")
+    axes.horizontal(x, numbers, " %")
     for place, row in enumerate(rows):
         y = axes.row(place + 0.5)
         low, high = axes.column(row.low), axes.column(row.high)
@@ -247,33 +262,3 @@ def draw_intervals(key: str, title: str, description: str, rows: Sequence[Measur
             axes.shape("line", f"line solid {row.style}", x1=end, y1=y - 6, x2=end, y2=y + 6)
         axes.marker(axes.column(row.value), y, row.style, 6)
     return axes.svg()
-
-
-def draw_reliability(key: str, title: str, description: str, found: Reliability) -> str:
-    """Return how often predictions of like confidence are right, as SVG.
-
-    Bars at the foot show how many predictions there are.
-    """
-    axes = Axes(key, title, description, x=(0, 100), y=(0, 100), width=460, height=400)
-    marks = list(range(0, 101, 20))
-    axes.vertical("Right", marks, " %")
-    axes.horizontal("Certainty that the map states", marks, " %")
-    for left, share in zip(_edges(found.counts), found.counts / found.counts.max(), strict=True):
-        x, right = axes.column(left) + 2, axes.column(left + 100 / found.counts.size) - 2
-        top, foot = axes.row(18 * share), axes.row(0)
-        axes.shape("rect", "count", x=x, y=top, width=right - x, height=foot - top)
-    axes.shape(
-        "line",
-        "ideal",
-        x1=axes.column(0),
-        y1=axes.row(0),
-        x2=axes.column(100),
-        y2=axes.row(100),
-    )
-    points = zip(100 * found.confidence, 100 * found.accuracy, strict=True)
-    axes.draw(Series("New model", "model", [(float(x), float(y)) for x, y in points]))
-    return axes.svg()
-
-
-def _edges(counts: NDArray[np.int64]) -> list[float]:
-    return np.linspace(0, 100, counts.size, endpoint=False).tolist()

@@ -1,0 +1,39 @@
+"""Which installed model suits a request for a product."""
+
+from __future__ import annotations
+
+from mmearth.api import SegmentSpec
+from mmearth.errors import ModelError
+from mmearth.jobs.registry import plan_job
+from mmearth.models.registry import installed_models
+from mmearth.settings import Settings
+
+
+def choose_model(spec: SegmentSpec, settings: Settings) -> SegmentSpec:
+    """Return a request with the model that suits its rasters.
+
+    Of the models that offer the product and can read the rasters, it is the one that makes use of
+    most bands; of several such, the first.
+
+    Args:
+        spec: names a product; its model is not looked at.
+        settings: say where models are.
+
+    Returns:
+        The request; if no model can read the rasters, with the first one, which then says why.
+
+    Raises:
+        ModelError: if no model offers the product.
+    """
+    cards = [
+        card
+        for card in installed_models(settings.model_folders)
+        if any(product.id == spec.product for product in card.products)
+    ]
+    if not cards:
+        raise ModelError(
+            f"No installed model maps {spec.product!r}.", "Install one; see 'mmearth models'."
+        )
+    cards.sort(key=lambda card: -len(card.bands))
+    requests = [spec.model_copy(update={"model": card.id}) for card in cards]
+    return next((found for found in requests if plan_job(found, settings).ready), requests[0])

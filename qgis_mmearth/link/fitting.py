@@ -1,0 +1,31 @@
+"""Which model suits rasters: what the backend says of each."""
+
+from typing import Any, Dict, Iterable, List, Tuple
+
+from .catalog import Model
+
+Choice = Tuple[str, str]
+"""Identifiers of a model and of one of its products."""
+
+
+def that_map(models: Iterable[Model], product: str) -> List[Choice]:
+    """Return the models that offer a product; those that make use of most bands first."""
+    offering = [m for m in models if any(found.id == product for found in m.products)]
+    return [(m.id, product) for m in sorted(offering, key=lambda m: -len(m.bands))]
+
+
+def first_that_fits(client, spec: Dict[str, Any], candidates: List[Choice]):
+    """Return the first model and product whose plan has no errors, and its plan; else the first.
+
+    Args:
+        client: of the backend.
+        spec: what is asked for; the results that its outputs name are not written.
+        candidates: at least one.
+    """
+    first = None
+    for model, product in candidates:
+        plan = client.plan({**spec, "model": model, "product": product})
+        first = first or ((model, product), plan)
+        if not plan["errors"]:
+            return (model, product), plan
+    return first

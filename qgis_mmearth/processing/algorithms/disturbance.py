@@ -87,12 +87,12 @@ class DisturbanceAlgorithm(ModelAlgorithm, MappingAlgorithm):
             self.add(RastersParameter(name, title, SOURCE_RASTER, optional=optional))
         self.add(QgsProcessingParameterExtent(self.EXTENT, self.tr("Area to map"), optional=True))
         self.add_model_parameter([model for model in shared.models() if _maps_trees(model)])
-        self.add(
-            QgsProcessingParameterNumber(
-                self.MINIMUM_AREA, self.tr("Minimum mapping unit (ha)"),
-                QgsProcessingParameterNumber.Type.Double, defaultValue=0.0, minValue=0.0,
-            )
+        unit = QgsProcessingParameterNumber(
+            self.MINIMUM_AREA, self.tr("Minimum mapping unit (ha)"),
+            QgsProcessingParameterNumber.Type.Double, defaultValue=0.0, minValue=0.0,
         )  # fmt: skip
+        unit.setMetadata({"widget_wrapper": {"decimals": 2}})
+        self.add(unit)
         self.add_band_parameters()
         self.add(QgsProcessingParameterRasterDestination(self.CLASSES, self.tr("Forest change")))
         self.add(

@@ -10,6 +10,7 @@ from .errors import BackendError, BackendStartError, InstallError
 from .process import BackendProcess
 
 WAIT_SECONDS = 0.1
+END_SECONDS = 2.0  # a dying process closes its connections before the system tells of its end
 
 
 def never() -> bool:
@@ -110,7 +111,7 @@ class Backend:
                     "Run it again: it goes on where it stopped.",
                     code="stopped",
                 ) from error
-            if not process.alive:
+            if process.ends_within(END_SECONDS):
                 raise BackendStartError(
                     f"The backend ended in the middle of the job (exit code {process.exit_code}).",
                     "Run it again: the backend is started anew and goes on where it stopped.",

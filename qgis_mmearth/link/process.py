@@ -8,6 +8,7 @@ import subprocess  # constants only; programs are started by .child
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Callable, Dict, List, NamedTuple, Optional
 
@@ -55,6 +56,13 @@ class BackendProcess:
     def alive(self) -> bool:
         """True while the process runs."""
         return self._process is not None and self._process.poll() is None
+
+    def ends_within(self, seconds: float) -> bool:
+        """Wait for the process to end; tell whether it has."""
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
+        return not self.alive
 
     @property
     def pid(self) -> Optional[int]:

@@ -21,11 +21,12 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from mmearth.change.rule import Rule
 
 LEAST_FOREST = 100  # pixels of stable forest that make a median
+EVEN = 0.0  # log odds from which on a change is mapped
 
 
 class Change(IntEnum):
@@ -90,27 +91,21 @@ def compare(
     loss = loss_odds(before, after, valid, rule)
     gain = loss_odds(after, before, valid, rule)
     was, became = before[0] >= rule.forest, after[0] >= rule.forest
-    limit = least_odds(rule)
     classes = np.where(was, Change.stable_forest, Change.stable_other).astype(np.uint8)
     # A gain is a loss read backwards.
     gain[was | ~became] = -np.inf
-    classes[gain >= limit] = Change.gain
-    classes[loss >= limit] = Change.loss
+    classes[gain >= EVEN] = Change.gain
+    classes[loss >= EVEN] = Change.loss
     probability = expit(np.maximum(loss, gain)).astype(np.float32)
     classes[~valid] = Change.none
     probability[~valid] = np.nan
     return Compared(classes, probability)
 
 
-def least_odds(rule: Rule) -> np.float32:
-    """Return the log odds from which on a change is mapped, as precise as those of pixels."""
-    return np.float32(logit(rule.threshold))
-
-
 def loss_odds(
     before: NDArray[np.float32], after: NDArray[np.float32], valid: NDArray[np.bool_], rule: Rule
 ) -> NDArray[np.float32]:
-    """Return the log odds that forest was lost.
+    """Return the log odds that forest was lost, at least ``EVEN`` where the rule says so.
 
     Args:
         before: (3, h, w) float32, the probability of trees, and sums less their medians.
@@ -121,11 +116,12 @@ def loss_odds(
     Returns:
         (h, w) float32, least where there was nothing to lose; means nothing where not valid.
     """
-    odds = np.float32(rule.before[0]) * before[0] + np.float32(rule.after[0]) * after[0]
-    odds += before[1] + after[2] + np.float32(rule.bias)
-    odds = window_mean(odds, valid, rule.window)
+    evidence = np.float32(rule.before[0]) * before[0] + np.float32(rule.after[0]) * after[0]
+    evidence += before[1] + after[2]
+    evidence = window_mean(evidence, valid, rule.window)
+    odds = (evidence - np.float32(rule.threshold)) / np.float32(rule.spread)
     cleared = (before[0] >= rule.forest) & (after[0] <= rule.cleared)
-    odds[cleared] = np.maximum(odds[cleared], least_odds(rule))
+    odds[cleared] = np.maximum(odds[cleared], EVEN)
     odds[before[0] < rule.least] = -np.inf
     return odds
 

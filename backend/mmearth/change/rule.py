@@ -24,12 +24,18 @@ TREE_CLASSES = ("trees", "tree", "tree_cover", "forest")
 
 @dataclass(frozen=True)
 class Rule:
-    """A logistic rule of few numbers, and the thresholds that go with it.
+    """What counts as evidence of a loss, and the thresholds that go with it.
 
     A date is described by the probability of trees, and by a weighted sum of the logarithms of its
     reflectances, one as the earlier and one as the later date, each less its median over the
-    scene's stable forest. The log odds of a loss are a weighted sum of these of both dates, and
-    their mean over a square around the pixel.
+    scene's stable forest. Evidence of a loss is a weighted sum of these of both dates, averaged
+    over a square around the pixel. No weight is fitted; only ``threshold`` is tuned to labels.
+
+    With r the logarithm of red over green less its median over stable forest, ``sentinel-2`` takes
+    (r after - r before) + r after: how much redder the canopy became, and how red it is. Crowns
+    that die turn red before they fall (Red-Green Index; Coops, Johnson, Wulder and White, 2006,
+    Remote Sensing of Environment 103, 67-80). ``probability`` is for models of any other sensor and
+    takes the drop in the probability of trees.
 
     Attributes:
         id: name, as results state it.
@@ -38,14 +44,16 @@ class Rule:
         typical: logarithm of the reflectance of forest in each band, for scenes without forest.
         before: weights of the earlier date: of the probability, then of each band.
         after: of the later date.
-        bias: added to the sum.
         window: side of the square in pixels, odd.
-        threshold: probability of a change from which on it is mapped.
+        threshold: evidence from which on a change is mapped.
+        spread: of the evidence over forest that stayed (1.4826 times the median absolute
+            deviation, as much as a standard deviation). In this unit the log odds of a change are
+            what the evidence exceeds the threshold by: even odds there, by definition.
         forest: probability of trees from which on a pixel counts as forest.
         least: probability of trees before, below which nothing can have been lost. Less than
             ``forest``, because thin and ailing forest is lost first.
         cleared: probability of trees after, up to which forest is gone whatever bands say: what
-            was fitted to trees that die must not overlook those that are felled.
+            tells trees that die must not overlook those that are felled.
     """
 
     id: str
@@ -54,9 +62,9 @@ class Rule:
     typical: tuple[float, ...]
     before: tuple[float, ...]
     after: tuple[float, ...]
-    bias: float
     window: int
     threshold: float
+    spread: float
     forest: float
     least: float
     cleared: float

@@ -26,7 +26,9 @@ class DisturbanceOutputs(Schema):
         "0 = no data or cloud on the first or last date.",
     )
     probability: str | None = Field(
-        None, description="GeoTIFF, probability of a change, uint8 percent, 255 = no data."
+        None,
+        description="GeoTIFF, how likely a change is, uint8 percent, 255 = no data. Changes are "
+        "mapped from 50 on; it is no calibrated frequency.",
     )
     polygons: str | None = Field(None, description="GeoPackage of the areas of loss and gain.")
     table: str | None = Field(None, description="CSV with the area of each class in hectares.")

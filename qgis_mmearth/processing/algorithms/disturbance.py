@@ -53,7 +53,8 @@ class DisturbanceAlgorithm(ModelAlgorithm, MappingAlgorithm):
         "largest neighbour; 0 keeps every pixel as it is.",
         "CLASSES": "GeoTIFF: 1 stable forest, 2 loss, 3 gain, 4 stable non-forest, 0 no data or "
         "cloud on either date.",
-        "PROBABILITY": "GeoTIFF with the probability of a change in percent.",
+        "PROBABILITY": "GeoTIFF that says in percent how likely a change is; changes are mapped "
+        "from 50 on. It is not calibrated: 80 does not mean right in 8 of 10 places.",
         "POLYGONS": "GeoPackage of the areas of loss and gain, with area on the ellipsoid and mean "
         "probability.",
         "TABLE": "CSV with the area of each class in hectares on the ellipsoid.",

@@ -16,6 +16,7 @@ from qgis.core import (
     QgsProcessingParameterDefinition,
     QgsProcessingParameterExtent,
     QgsProcessingParameterFeatureSource,
+    QgsProcessingParameterFileDestination,
     QgsProcessingParameterMultipleLayers,
     QgsProcessingParameterRasterDestination,
     QgsProcessingParameterVectorDestination,
@@ -221,6 +222,14 @@ class SceneAlgorithm(MMEarthAlgorithm):
         self.tell(result, feedback)
         self.finish(outputs, result, context)
         return self.answer(outputs, result)
+
+    def add_table(self, name, title):
+        """Add a table that is made if it is asked for."""
+        self.add(
+            QgsProcessingParameterFileDestination(
+                name, title, "CSV (*.csv)", optional=True, createByDefault=False
+            )
+        )
 
     def tell(self, result, feedback) -> None:
         """Say what came out."""

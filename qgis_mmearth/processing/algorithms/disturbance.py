@@ -2,7 +2,6 @@
 
 from qgis.core import (
     QgsProcessingParameterExtent,
-    QgsProcessingParameterFileDestination,
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterDestination,
     QgsProcessingParameterVectorDestination,
@@ -108,15 +107,8 @@ class DisturbanceAlgorithm(ModelAlgorithm, MappingAlgorithm):
                 createByDefault=False,
             )
         )  # fmt: skip
-        for name, title in (
-            (self.TABLE, self.tr("Area table")),
-            (self.TRANSITIONS, self.tr("Forest before and after")),
-        ):
-            self.add(
-                QgsProcessingParameterFileDestination(
-                    name, title, "CSV (*.csv)", optional=True, createByDefault=False
-                )
-            )
+        self.add_table(self.TABLE, self.tr("Area table"))
+        self.add_table(self.TRANSITIONS, self.tr("Forest before and after"))
 
     def mask_titles(self):
         """Return a mask for each of the two dates."""

@@ -3,7 +3,6 @@
 from qgis.core import (
     QgsProcessingException,
     QgsProcessingParameterEnum,
-    QgsProcessingParameterFileDestination,
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterDestination,
     QgsProcessingParameterVectorDestination,
@@ -64,15 +63,6 @@ class ProductAlgorithm(ModelAlgorithm, MappingAlgorithm):
                 name, title, optional=name != self.OUTPUT, createByDefault=default
             )
         )
-
-    def add_table(self):
-        """Add the table of areas."""
-        self.add(
-            QgsProcessingParameterFileDestination(
-                self.TABLE, self.tr("Area table"), "CSV (*.csv)", optional=True,
-                createByDefault=False,
-            )
-        )  # fmt: skip
 
     def request(self, parameters, context):
         """Return product, bands and radiometry, and the model if one is chosen."""
@@ -138,7 +128,7 @@ class ClassMapAlgorithm(ProductAlgorithm):
                 self.POLYGONS, self.tr("Polygons"), optional=True, createByDefault=False
             )
         )
-        self.add_table()
+        self.add_table(self.TABLE, self.tr("Area table"))
 
     def request(self, parameters, context):
         """Return the smallest polygon too."""

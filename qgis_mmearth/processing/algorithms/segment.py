@@ -1,7 +1,6 @@
 """``mmearth:segment``: map the classes of a model."""
 
 from qgis.core import (
-    QgsProcessingParameterFileDestination,
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterDestination,
     QgsProcessingParameterString,
@@ -88,12 +87,7 @@ class SegmentAlgorithm(ModelAlgorithm, MappingAlgorithm):
                 self.POLYGONS, self.tr("Polygons"), optional=True, createByDefault=False
             )
         )
-        self.add(
-            QgsProcessingParameterFileDestination(
-                self.TABLE, self.tr("Area table"), "CSV (*.csv)", optional=True,
-                createByDefault=False,
-            )
-        )  # fmt: skip
+        self.add_table(self.TABLE, self.tr("Area table"))
 
     def request(self, parameters, context):
         """Return model, product, bands, radiometry and the smallest polygon."""

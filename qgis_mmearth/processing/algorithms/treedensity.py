@@ -61,7 +61,7 @@ class TreeDensityAlgorithm(ProductAlgorithm):
         self.add(side)
         self.add_raster(self.OUTPUT, self.displayName())
         self.add_raster(self.CELLS, self.tr("Tree density by cell"))
-        self.add_table()
+        self.add_table(self.TABLE, self.tr("Area table"))
 
     def request(self, parameters, context):
         """Return the side of a cell too."""

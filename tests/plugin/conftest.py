@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 from qgis.core import QgsProject, QgsRasterLayer, QgsVectorLayer
+from qgis.PyQt.QtCore import QEvent, Qt
 from qgis.PyQt.QtWidgets import QApplication
 from qgis.utils import iface as qgis_iface
 from qgis.utils import plugins
 
 from qgis_mmearth import settings, shared
+from qgis_mmearth.gui.dock import MMEarthDock
 from qgis_mmearth.link.environment import Environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,6 +66,32 @@ def kept_home(module_home, monkeypatch):
     yield module_home
     shutil.rmtree(module_home / "models", ignore_errors=True)
     shared.events.models_changed.emit()
+
+
+@pytest.fixture
+def panel_home(kept_home):
+    """Starting a backend takes longer than most of these tests."""
+    return kept_home
+
+
+@pytest.fixture
+def open_panel(iface, panel_home):
+    """Return a function that opens the panel; it is closed at the end."""
+    docks = []
+
+    def open_it() -> MMEarthDock:
+        dock = MMEarthDock(iface)
+        iface.mainWindow().addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
+        docks.append(dock)
+        return dock
+
+    yield open_it
+    for dock in docks:
+        dock.shut_down()
+        iface.mainWindow().removeDockWidget(dock)
+        dock.deleteLater()
+    # What is to be deleted waits for an event loop; here there is none but this.
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
 
 @pytest.fixture(autouse=True)

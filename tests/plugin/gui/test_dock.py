@@ -11,44 +11,17 @@ import pytest
 from conftest import DATA, SCENE
 from osgeo import gdal
 from qgis.core import QgsProject, QgsRasterLayer, QgsRectangle, QgsVectorLayer
-from qgis.PyQt.QtCore import QEvent, QPoint, QPointF, Qt
+from qgis.PyQt.QtCore import QPoint, QPointF, Qt
 from qgis.PyQt.QtGui import QColor, QWheelEvent
 from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QApplication, QDockWidget, QDoubleSpinBox, QLabel, QWidget
 
 from qgis_mmearth import settings, shared
 from qgis_mmearth.gui import map_panel
-from qgis_mmearth.gui.dock import MMEarthDock
 from qgis_mmearth.gui.words import COLORS, color, folder_link
 from qgis_mmearth.link.errors import LinkError
 
 CHECKED, UNCHECKED = Qt.CheckState.Checked, Qt.CheckState.Unchecked
-
-
-@pytest.fixture
-def panel_home(kept_home):
-    """Starting a backend takes longer than most of these tests."""
-    return kept_home
-
-
-@pytest.fixture
-def open_panel(iface, panel_home):
-    """Return a function that opens the panel; it is closed at the end."""
-    docks = []
-
-    def open_it() -> MMEarthDock:
-        dock = MMEarthDock(iface)
-        iface.mainWindow().addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
-        docks.append(dock)
-        return dock
-
-    yield open_it
-    for dock in docks:
-        dock.shut_down()
-        iface.mainWindow().removeDockWidget(dock)
-        dock.deleteLater()
-    # What is to be deleted waits for an event loop; here there is none but this.
-    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
 
 @pytest.fixture

@@ -10,12 +10,11 @@ import pytest
 from conftest import DATA
 from osgeo import gdal
 from qgis.core import QgsProject, QgsRasterLayer
-from qgis.PyQt.QtCore import QEvent, Qt
+from qgis.PyQt.QtCore import Qt
 from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QApplication, QPushButton
 
 from qgis_mmearth import shared
-from qgis_mmearth.gui.dock import MMEarthDock
 from qgis_mmearth.gui.goals import GOALS
 
 TILE = str(DATA / "terramind_l2a.tif")
@@ -25,25 +24,6 @@ TILE = str(DATA / "terramind_l2a.tif")
 def home(kept_home):
     """Starting a backend takes longer than most of these tests."""
     return kept_home
-
-
-@pytest.fixture
-def open_panel(iface, home):
-    """Return a function that opens the panel; it is closed at the end."""
-    docks = []
-
-    def open_it() -> MMEarthDock:
-        dock = MMEarthDock(iface)
-        iface.mainWindow().addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
-        docks.append(dock)
-        return dock
-
-    yield open_it
-    for dock in docks:
-        dock.shut_down()
-        iface.mainWindow().removeDockWidget(dock)
-        dock.deleteLater()
-    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
 
 @pytest.fixture

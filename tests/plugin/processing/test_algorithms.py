@@ -1,25 +1,17 @@
 """Processing algorithms: the contract of all of them, and what each does."""
 
 import csv
-import json
-import shutil
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import processing
 import pytest
-from conftest import DATA, SCENE
+from conftest import SCENE
 from osgeo import gdal
 from qgis.core import (
     QgsApplication,
-    QgsFeature,
-    QgsGeometry,
-    QgsPointXY,
-    QgsProcessingAlgorithm,
     QgsProcessingContext,
     QgsProcessingException,
-    QgsProcessingFeatureSourceDefinition,
     QgsProcessingFeedback,
     QgsProcessingModelAlgorithm,
     QgsProcessingModelChildAlgorithm,
@@ -29,22 +21,22 @@ from qgis.core import (
     QgsProcessingParameterRasterLayer,
     QgsProject,
     QgsRasterLayer,
-    QgsVectorFileWriter,
-    QgsVectorLayer,
+)
+from runs import (
+    TILE,
+    Feedback,
+    algorithm,
+    make_features,
+    make_places,
+    output_of,
+    wanted,
 )
 
 from qgis_mmearth import shared
 from qgis_mmearth.compat import FLAG_ADVANCED, SOURCE_RASTER
-from qgis_mmearth.paths import EMBEDDED_MODELS
 from qgis_mmearth.processing.algorithms.base import MappingAlgorithm, RastersParameter
-from qgis_mmearth.processing.algorithms.model import parse_bands, parse_mask_values
+from qgis_mmearth.processing.algorithms.model import parse_bands
 from qgis_mmearth.processing.provider import ALGORITHMS
-
-TILE = str(DATA / "terramind_l2a.tif")
-
-
-def algorithm(name) -> QgsProcessingAlgorithm:
-    return QgsApplication.processingRegistry().createAlgorithmById(f"mmearth:{name}")
 
 
 @pytest.fixture
@@ -54,85 +46,6 @@ def home(kept_home):
 
 
 MAPPING = [name for name in ALGORITHMS if isinstance(algorithm(name), MappingAlgorithm)]
-
-
-class Feedback(QgsProcessingFeedback):
-    """Keeps what is said, and cancels if told to."""
-
-    def __init__(self, cancel_at=101):
-        super().__init__()
-        self.said = []
-        self.cancel_at = cancel_at
-        self.progressChanged.connect(self.look)
-
-    def look(self, percent):
-        if percent >= self.cancel_at:
-            self.cancel()
-
-    def pushInfo(self, text):
-        self.said.append(text)
-
-    def pushWarning(self, text):
-        self.said.append(text)
-
-
-def make_features(folder, side=40, bands=4, name="features.tif") -> str:
-    """Write a raster of features over the ground of the tile; random, but always the same."""
-    path, tile = folder / name, gdal.Open(TILE)
-    dataset = gdal.GetDriverByName("GTiff").Create(str(path), side, side, bands, gdal.GDT_Float32)
-    dataset.SetProjection(tile.GetProjection())
-    left, _, _, top, _, _ = tile.GetGeoTransform()
-    dataset.SetGeoTransform((left, 20, 0, top, 0, -20))
-    random = np.random.default_rng(0)
-    for band in range(1, bands + 1):
-        dataset.GetRasterBand(band).WriteArray(random.normal(size=(side, side)))
-    return str(path)
-
-
-def make_places(features, *pixels, kind="Point") -> QgsVectorLayer:
-    """Make a layer in memory with a place in the middle of each pixel (row, column)."""
-    raster = QgsRasterLayer(features, "features")
-    layer = QgsVectorLayer(f"{kind}?crs={raster.crs().authid()}", "places", "memory")
-    step, corner = raster.rasterUnitsPerPixelX(), raster.extent()
-    rows = []
-    for row, column in pixels:
-        x, y = corner.xMinimum() + (column + 0.5) * step, corner.yMaximum() - (row + 0.5) * step
-        geometry = QgsGeometry.fromPointXY(QgsPointXY(x, y))
-        rows.append(QgsFeature())
-        rows[-1].setGeometry(geometry if kind == "Point" else geometry.buffer(1.2 * step, 8))
-    assert layer.dataProvider().addFeatures(rows)[0]
-    layer.updateExtents()
-    return layer
-
-
-def wanted(name, folder, **others):
-    """Return the least that an algorithm needs, under its own names of INPUT and OUTPUT."""
-    parameters = {"INPUT": TILE, "OUTPUT": "TEMPORARY_OUTPUT"}
-    if name == "similarity":
-        features = make_features(folder)
-        parameters.update(INPUT=features, REFERENCES=make_places(features, (3, 5)))
-    if name == "disturbance":
-        parameters["AFTER"] = make_later(folder)
-    names = {key: getattr(algorithm(name), key) for key in ("INPUT", "OUTPUT")}
-    return {names.get(key, key): value for key, value in {**parameters, **others}.items()}
-
-
-def output_of(name, result):
-    """Return the map among an algorithm's results."""
-    return result[algorithm(name).OUTPUT]
-
-
-def make_later(folder, scene=TILE, band_factor=3) -> str:
-    """Write a scene as it may look later: a square in its middle has other reflectances."""
-    path = str(folder / "later.tif")
-    gdal.Translate(path, scene)
-    dataset = gdal.Open(path, gdal.GA_Update)
-    for index in range(1, dataset.RasterCount + 1):
-        band = dataset.GetRasterBand(index)
-        values = band.ReadAsArray(40, 40, 20, 20) // band_factor
-        band.WriteArray(values, 40, 40)
-    del dataset
-    return path
 
 
 RENDERERS = {
@@ -341,249 +254,6 @@ class TestSegment:
         parameters = {"INPUT": TILE, "OUTPUT": "TEMPORARY_OUTPUT", "SCALE": "0.0001",
                       "OFFSET": "0.0", "MINIMUM_AREA": "0.5"}  # fmt: skip
         assert Path(processing.run("mmearth:segment", parameters)["OUTPUT"]).exists()
-
-
-class TestProducts:
-    def test_density_by_pixel_and_by_cell(self, home, tmp_path):
-        names = {"OUTPUT": "d.tif", "CELLS": "c.tif", "TABLE": "t.csv"}
-        files = {name: str(tmp_path / file) for name, file in names.items()}
-        feedback = Feedback()
-        result = processing.run(
-            "mmearth:treedensity", {"INPUT": TILE, "CELL_SIZE": 200, **files}, feedback=feedback
-        )
-        assert result == files
-        pixels, cells = (QgsRasterLayer(files[name], name) for name in ("OUTPUT", "CELLS"))
-        assert cells.rasterUnitsPerPixelX() == 200 and cells.extent().xMinimum() % 200 == 0
-        # As QGIS reads them they are percent already.
-        statistics = pixels.dataProvider().bandStatistics(1)
-        assert 0 <= statistics.minimumValue < statistics.maximumValue <= 100
-        with open(files["TABLE"], encoding="utf-8") as file:
-            trees = next(csv.DictReader(file))
-        assert float(trees["cover_percent"]) == pytest.approx(statistics.mean, abs=0.1)
-        assert any(f"{trees['cover_percent']} % of the ground" in line for line in feedback.said)
-        for layer in (pixels, cells):
-            items = layer.renderer().shader().rasterShaderFunction().colorRampItemList()
-            assert [item.label for item in items] == ["0 %", "25 %", "50 %", "75 %", "100 %"]
-
-    def test_cells_in_degrees_are_refused_in_words(self, home, tmp_path):
-        degrees = str(tmp_path / "degrees.tif")
-        gdal.Warp(degrees, TILE, dstSRS="EPSG:4326")
-        parameters = {"INPUT": degrees, "OUTPUT": str(tmp_path / "d.tif")}
-        with pytest.raises(QgsProcessingException, match="Cells of 100 m need a map in metres"):
-            processing.run("mmearth:treedensity", {**parameters, "CELLS": "TEMPORARY_OUTPUT"})
-        assert processing.run("mmearth:treedensity", parameters)["OUTPUT"]
-
-    def test_polygons_of_a_mask(self, home, tmp_path):
-        files = {"OUTPUT": str(tmp_path / "m.tif"), "POLYGONS": str(tmp_path / "m.gpkg")}
-        parameters = {"INPUT": TILE, "MINIMUM_AREA": 0.5, **files}
-        assert processing.run("mmearth:treemask", parameters) == files
-        layer = QgsVectorLayer(files["POLYGONS"], "m", "ogr")
-        assert {feature["class"] for feature in layer.getFeatures()} == {1, 2}
-
-    def test_the_model_that_suits_the_rasters_is_taken(self, home, own_model, tmp_path):
-        """Of two models that map trees, one of which the raster lacks a band for."""
-        lacking = home / "models" / "aaa"
-        shutil.copytree(Path(own_model).parent / "own-model", lacking)
-        card = json.loads((lacking / "model.json").read_text("utf-8"))
-        card["id"] = "aaa"
-        for bands in (card["properties"]["bands"], card["properties"]["mlm:input"][0]["bands"]):
-            bands[0] = {**bands[0], "name": "B10"} if isinstance(bands[0], dict) else "B10"
-        (lacking / "model.json").write_text(json.dumps(card), "utf-8")
-        shared.events.models_changed.emit()
-        feedback = Feedback()
-        parameters = {"INPUT": TILE, "OUTPUT": str(tmp_path / "m.tif")}
-        assert shared.models()[0].id == "aaa"
-        processing.run("mmearth:landcover", parameters, feedback=feedback)
-        assert "Model: Sentinel-2 land cover" in feedback.said
-        with pytest.raises(QgsProcessingException, match="B10"):
-            processing.run("mmearth:landcover", {**parameters, "MODEL": "aaa"})
-
-
-class TestEmbed:
-    def test_features_and_their_picture(self, home, tmp_path):
-        names = {"OUTPUT": str(tmp_path / "f.tif"), "VIEW": str(tmp_path / "v.tif")}
-        feedback = Feedback()
-        result = processing.run("mmearth:embed", {"INPUT": TILE, **names}, feedback=feedback)
-        assert result == names
-        features, view = gdal.Open(names["OUTPUT"]), gdal.Open(names["VIEW"])
-        assert features.RasterCount == 96 and view.RasterCount == 3
-        assert (features.RasterXSize, features.RasterYSize) == (24, 24)  # 96 / 4
-        assert features.GetGeoTransform()[0] == gdal.Open(TILE).GetGeoTransform()[0]
-        assert any(f"{features.RasterCount} features" in line for line in feedback.said)
-        layer = QgsRasterLayer(names["VIEW"], "v")
-        shown = layer.renderer()
-        assert (shown.redBand(), shown.greenBand(), shown.blueBand()) == (1, 2, 3)
-        assert shown.redContrastEnhancement() is None  # the colours are as they are
-        layer = QgsRasterLayer(names["OUTPUT"], "f")
-        stretch = layer.renderer().greenContrastEnhancement()
-        assert stretch.minimumValue() < stretch.maximumValue()
-
-    def test_features_as_coarse_as_is_wished(self, home, tmp_path):
-        wished = {"INPUT": TILE, "OUTPUT": str(tmp_path / "f.tif"), "STRIDE": 16}
-        features = gdal.Open(processing.run("mmearth:embed", wished)["OUTPUT"])
-        assert features.RasterCount == 192
-        assert (features.RasterXSize, features.RasterYSize) == (6, 6)  # 96 / 16
-
-    def test_features_are_loaded_with_their_stretch(self, home):
-        processing.runAndLoadResults("mmearth:embed", {"INPUT": TILE, "OUTPUT": "TEMPORARY_OUTPUT"})
-        (loaded,) = QgsProject.instance().mapLayers().values()
-        renderer = loaded.renderer()
-        found = [
-            (stretch.minimumValue(), stretch.maximumValue())
-            for stretch in (
-                renderer.redContrastEnhancement(),
-                renderer.greenContrastEnhancement(),
-                renderer.blueContrastEnhancement(),
-            )
-        ]
-        cuts = [loaded.dataProvider().cumulativeCut(band, 0.02, 0.98) for band in (1, 2, 3)]
-        varying = [number for number, (low, high) in enumerate(cuts) if low < high]
-        assert varying
-        for number, given in enumerate(found):
-            assert given == (pytest.approx(cuts[number]) if number in varying else (0, 1))
-
-    def test_every_installed_model_can_be_chosen_and_only_maps_in_segment(self, home):
-        """An encoder has no product, so there is nothing that segment could map with it."""
-        card = json.loads((EMBEDDED_MODELS / "landcover-s2" / "model.json").read_text())
-        card["id"] = "an-encoder"
-        card["properties"]["mmearth:products"] = []
-        (home / "models" / "an-encoder").mkdir(parents=True)
-        (home / "models" / "an-encoder" / "model.json").write_text(json.dumps(card))
-        embed, segment = algorithm("embed"), algorithm("segment")
-        assert set(embed.parameterDefinition("MODEL").options()) == {"an-encoder", "landcover-s2"}
-        offered = segment.parameterDefinition("MODEL")
-        assert (offered.options(), offered.defaultValue()) == (["landcover-s2"], "landcover-s2")
-
-
-class TestSimilarity:
-    def run(self, references, features, feedback=None):
-        parameters = {"INPUT": features, "REFERENCES": references, "OUTPUT": "TEMPORARY_OUTPUT"}
-        result = processing.run("mmearth:similarity", parameters, feedback=feedback)
-        return gdal.Open(result["OUTPUT"]).ReadAsArray()
-
-    def like(self, found):
-        return {tuple(place) for place in np.argwhere(found > 0.9999)}
-
-    def test_places_in_memory(self, home, tmp_path):
-        features, feedback = make_features(tmp_path), Feedback()
-        found = self.run(make_places(features, (3, 5), (20, 9)), features, feedback)
-        assert self.like(found) == {(3, 5), (20, 9)} and found.min() >= -1
-        assert "Compared with 2 places of 2 pixels" in feedback.said
-
-    def test_a_file_of_polygons(self, home, tmp_path):
-        features, path = make_features(tmp_path), str(tmp_path / "places.geojson")
-        layer = make_places(features, (10, 10), kind="Polygon")
-        options = QgsVectorFileWriter.SaveVectorOptions()
-        options.driverName = "GeoJSON"  # in degrees
-        context = QgsProject.instance().transformContext()
-        QgsVectorFileWriter.writeAsVectorFormatV2(layer, path, context, options)
-        feedback = Feedback()
-        self.run(path, features, feedback)
-        assert "Compared with 1 places of 5 pixels" in feedback.said
-
-    def test_only_what_is_selected(self, home, tmp_path):
-        features = make_features(tmp_path)
-        layer = make_places(features, (3, 5), (20, 9))
-        QgsProject.instance().addMapLayer(layer)
-        layer.selectByIds([2])
-        chosen = QgsProcessingFeatureSourceDefinition(layer.id(), selectedFeaturesOnly=True)
-        assert self.like(self.run(chosen, features)) == {(20, 9)}
-
-    def test_only_what_is_filtered(self, home, tmp_path):
-        features = make_features(tmp_path)
-        layer = make_places(features, (3, 5), (20, 9))
-        layer.setSubsetString("$id = 1")
-        assert self.like(self.run(layer, features)) == {(3, 5)}
-
-    def test_places_outside_are_told(self, home, tmp_path):
-        features, feedback = make_features(tmp_path), Feedback()
-        found = self.run(make_places(features, (3, 5), (900, 9)), features, feedback)
-        assert self.like(found) == {(3, 5)}
-        assert any("1 of 2 places lie outside" in line for line in feedback.said)
-
-    def test_no_places(self, home, tmp_path):
-        features = make_features(tmp_path)
-        with pytest.raises(QgsProcessingException, match="places holds no places"):
-            self.run(make_places(features), features)
-
-    def test_colours_from_unlike_to_alike(self, home, tmp_path):
-        parameters = wanted("similarity", tmp_path)
-        result = processing.run("mmearth:similarity", parameters)
-        layer = QgsRasterLayer(result["OUTPUT"], "s")
-        ramp = layer.renderer().shader().rasterShaderFunction()
-        values = [item.value for item in ramp.colorRampItemList()]
-        found = layer.dataProvider().cumulativeCut(1, 0.02, 0.98)
-        assert (values[0], values[-1]) == pytest.approx(found)
-        assert values == sorted(values) and len(set(values)) == len(values)
-
-
-class TestMask:
-    def test_what_is_masked_is_no_data(self, home, tmp_path):
-        mask = str(tmp_path / "clouds.tif")
-        gdal.Translate(
-            mask, TILE, bandList=[1], outputType=gdal.GDT_Byte, scaleParams=[[0, 1, 0, 0]]
-        )
-        dataset = gdal.Open(mask, gdal.GA_Update)
-        values = np.zeros((96, 96), np.uint8)
-        values[:30], values[30:40] = 9, 4
-        dataset.GetRasterBand(1).WriteArray(values)
-        del dataset
-        common = {"INPUT": TILE, "MASK": QgsRasterLayer(mask, "My clouds")}
-        for number, (rule, rows) in enumerate({"": 40, "9": 30, "> 8": 30, "bits 2": 40}.items()):
-            output = str(tmp_path / f"{number}.tif")
-            bits = {"bits 2": (values & 4) > 0}
-            processing.run("mmearth:segment", {**common, "MASK_VALUES": rule, "OUTPUT": output})
-            lacking = gdal.Open(output).ReadAsArray() == 0
-            expected = bits.get(rule, np.arange(96)[:, None] < np.full((1, 96), rows))
-            assert (lacking == expected).all()
-
-    def test_a_rule_that_is_none(self):
-        assert parse_mask_values(" 3, 8;9 ") == {"values": [3, 8, 9]}
-        assert parse_mask_values(">0.4") == {"above": 0.4}
-        assert parse_mask_values("bits 3 4") == {"bits": [3, 4]}
-        assert parse_mask_values("") == {}
-        for text in ("clouds", "> much", "bits", ">", "3 x"):
-            with pytest.raises(QgsProcessingException, match="expected 3 8 9"):
-                parse_mask_values(text)
-
-
-class TestDisturbance:
-    def test_every_output(self, home, tmp_path):
-        names = {"CLASSES": "m.tif", "PROBABILITY": "p.tif", "POLYGONS": "a.gpkg",
-                 "TABLE": "t.csv", "TRANSITIONS": "r.csv"}  # fmt: skip
-        files = {name: str(tmp_path / file) for name, file in names.items()}
-        feedback = Feedback()
-        mask = str(tmp_path / "clouds.tif")
-        gdal.Translate(mask, TILE, bandList=[1], srcWin=[0, 0, 10, 96])
-        parameters = {"BEFORE": TILE, "AFTER": make_later(tmp_path), "MASK_AFTER": mask, **files}
-        result = processing.run("mmearth:disturbance", parameters, feedback=feedback)
-        assert result == files
-        assert all(Path(path).stat().st_size for path in files.values())
-        classes = gdal.Open(files["CLASSES"]).ReadAsArray()
-        assert (classes[:, :10] == 0).all() and (classes[:, 10:] > 0).all()
-        said = "\n".join(feedback.said)
-        assert "First date: terramind_l2a (0 pixels left out by a mask" in said
-        assert "Last date: later (960 pixels left out by a mask" in said
-        assert "Forest loss: " in said
-
-    def test_layers_are_styled(self, home, tmp_path):
-        parameters = wanted("disturbance", tmp_path, PROBABILITY="TEMPORARY_OUTPUT")
-        result = processing.run("mmearth:disturbance", parameters)
-        layer = QgsRasterLayer(result["CLASSES"], "x")
-        titles = [entry.label for entry in layer.renderer().classes()]
-        assert titles == ["Stable forest", "Forest loss", "Forest gain", "Stable non-forest"]
-        shown = QgsRasterLayer(result["PROBABILITY"], "p")
-        assert shown.renderer().type() == "singlebandpseudocolor"
-
-    def test_without_a_last_date(self, home):
-        parameters = {"BEFORE": TILE, "CLASSES": "TEMPORARY_OUTPUT"}
-        with pytest.raises(QgsProcessingException, match=r"AFTER|last date is missing"):
-            processing.run("mmearth:disturbance", parameters)
-
-    def test_the_same_image_twice(self, home):
-        parameters = {"BEFORE": TILE, "AFTER": TILE, "CLASSES": "TEMPORARY_OUTPUT"}
-        with pytest.raises(QgsProcessingException, match="the same image"):
-            processing.run("mmearth:disturbance", parameters)
 
 
 class TestWhatIsRefused:

@@ -13,29 +13,15 @@ from qgis.core import (
     QgsPointXY,
     QgsProcessingException,
     QgsProcessingFeatureSourceDefinition,
-    QgsProcessingFeedback,
     QgsProject,
     QgsVectorLayer,
 )
+from runs import Feedback
 
 from qgis_mmearth.processing.algorithms.sampledesign import parse_expected
 
 LEFT, TOP, PIXEL = 600_000, 5_400_000, 10
 TITLES = ("", "Forest", "Water", "Field", "Road")  # there is no road on the map
-
-
-class Feedback(QgsProcessingFeedback):
-    """Keeps what is said."""
-
-    def __init__(self):
-        super().__init__()
-        self.said = []
-
-    def pushInfo(self, text):
-        self.said.append(text)
-
-    def pushWarning(self, text):
-        self.said.append(text)
 
 
 @pytest.fixture

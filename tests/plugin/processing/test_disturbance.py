@@ -1,0 +1,90 @@
+"""Masks of clouds, and disturbance between dates, in Processing."""
+
+from pathlib import Path
+
+import numpy as np
+import processing
+import pytest
+from osgeo import gdal
+from qgis.core import (
+    QgsProcessingException,
+    QgsRasterLayer,
+)
+from runs import TILE, Feedback, make_later, wanted
+
+from qgis_mmearth.processing.algorithms.model import parse_mask_values
+
+
+@pytest.fixture
+def home(kept_home):
+    """Starting a backend takes longer than most of these tests; none of them changes it."""
+    return kept_home
+
+
+class TestMask:
+    def test_what_is_masked_is_no_data(self, home, tmp_path):
+        mask = str(tmp_path / "clouds.tif")
+        gdal.Translate(
+            mask, TILE, bandList=[1], outputType=gdal.GDT_Byte, scaleParams=[[0, 1, 0, 0]]
+        )
+        dataset = gdal.Open(mask, gdal.GA_Update)
+        values = np.zeros((96, 96), np.uint8)
+        values[:30], values[30:40] = 9, 4
+        dataset.GetRasterBand(1).WriteArray(values)
+        del dataset
+        common = {"INPUT": TILE, "MASK": QgsRasterLayer(mask, "My clouds")}
+        for number, (rule, rows) in enumerate({"": 40, "9": 30, "> 8": 30, "bits 2": 40}.items()):
+            output = str(tmp_path / f"{number}.tif")
+            bits = {"bits 2": (values & 4) > 0}
+            processing.run("mmearth:segment", {**common, "MASK_VALUES": rule, "OUTPUT": output})
+            lacking = gdal.Open(output).ReadAsArray() == 0
+            expected = bits.get(rule, np.arange(96)[:, None] < np.full((1, 96), rows))
+            assert (lacking == expected).all()
+
+    def test_a_rule_that_is_none(self):
+        assert parse_mask_values(" 3, 8;9 ") == {"values": [3, 8, 9]}
+        assert parse_mask_values(">0.4") == {"above": 0.4}
+        assert parse_mask_values("bits 3 4") == {"bits": [3, 4]}
+        assert parse_mask_values("") == {}
+        for text in ("clouds", "> much", "bits", ">", "3 x"):
+            with pytest.raises(QgsProcessingException, match="expected 3 8 9"):
+                parse_mask_values(text)
+
+
+class TestDisturbance:
+    def test_every_output(self, home, tmp_path):
+        names = {"CLASSES": "m.tif", "PROBABILITY": "p.tif", "POLYGONS": "a.gpkg",
+                 "TABLE": "t.csv", "TRANSITIONS": "r.csv"}  # fmt: skip
+        files = {name: str(tmp_path / file) for name, file in names.items()}
+        feedback = Feedback()
+        mask = str(tmp_path / "clouds.tif")
+        gdal.Translate(mask, TILE, bandList=[1], srcWin=[0, 0, 10, 96])
+        parameters = {"BEFORE": TILE, "AFTER": make_later(tmp_path), "MASK_AFTER": mask, **files}
+        result = processing.run("mmearth:disturbance", parameters, feedback=feedback)
+        assert result == files
+        assert all(Path(path).stat().st_size for path in files.values())
+        classes = gdal.Open(files["CLASSES"]).ReadAsArray()
+        assert (classes[:, :10] == 0).all() and (classes[:, 10:] > 0).all()
+        said = "\n".join(feedback.said)
+        assert "First date: terramind_l2a (0 pixels left out by a mask" in said
+        assert "Last date: later (960 pixels left out by a mask" in said
+        assert "Forest loss: " in said
+
+    def test_layers_are_styled(self, home, tmp_path):
+        parameters = wanted("disturbance", tmp_path, PROBABILITY="TEMPORARY_OUTPUT")
+        result = processing.run("mmearth:disturbance", parameters)
+        layer = QgsRasterLayer(result["CLASSES"], "x")
+        titles = [entry.label for entry in layer.renderer().classes()]
+        assert titles == ["Stable forest", "Forest loss", "Forest gain", "Stable non-forest"]
+        shown = QgsRasterLayer(result["PROBABILITY"], "p")
+        assert shown.renderer().type() == "singlebandpseudocolor"
+
+    def test_without_a_last_date(self, home):
+        parameters = {"BEFORE": TILE, "CLASSES": "TEMPORARY_OUTPUT"}
+        with pytest.raises(QgsProcessingException, match=r"AFTER|last date is missing"):
+            processing.run("mmearth:disturbance", parameters)
+
+    def test_the_same_image_twice(self, home):
+        parameters = {"BEFORE": TILE, "AFTER": TILE, "CLASSES": "TEMPORARY_OUTPUT"}
+        with pytest.raises(QgsProcessingException, match="the same image"):
+            processing.run("mmearth:disturbance", parameters)

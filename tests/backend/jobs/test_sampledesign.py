@@ -147,6 +147,12 @@ def test_the_size_that_a_target_error_needs(draw) -> None:
     assert result.expected_error == pytest.approx(0.02, abs=0.002)
 
 
+def test_rare_classes_have_their_minimum_whatever_the_target_error_needs(draw) -> None:
+    result, points, _ = draw(target_error=0.1, minimum=40)
+    assert result.size == len(points) == 3 * 40
+    assert result.expected_error < 0.1
+
+
 def test_zero_is_a_class_unless_the_file_says_otherwise(draw, make_raster) -> None:
     values = (classes_raster() == 5).astype(np.int16)
     result, _, _ = draw(make_raster("binary.tif", values), size=100)
@@ -195,6 +201,13 @@ class TestWhatIsRefused:
     def test_one_class_only(self, draw, make_raster) -> None:
         with pytest.raises(InputError, match="two classes or more, found only '7'"):
             draw(make_raster("one.tif", np.full((90, 120), 7, np.uint8)), size=300)
+
+    def test_codes_that_no_field_holds(self, draw, make_raster) -> None:
+        values = classes_raster().astype(np.uint32)
+        values[values == 0] = 2**32 - 1
+        with pytest.raises(InputError, match=r"at most, found 4,294,967,295") as caught:
+            draw(make_raster("wide.tif", values), size=300)
+        assert "no data" in caught.value.advice
 
     def test_no_data(self, draw, make_raster) -> None:
         with pytest.raises(EmptyAreaError, match="no data at all"):

@@ -105,7 +105,7 @@ def run(spec: SampleDesignSpec, context: JobContext) -> SampleDesignResult:
     with Work(context.settings.work_folder / name, targets) as work:
         context.report(DRAWN_SHARE, f"Writing {targets['sample'].name}", None)
         sample = work.staging.path("sample")
-        write_sample(sample, raster.grid, drawn, owners, strata, _facts(spec))
+        write_sample(sample, raster.grid, drawn, strata, _facts(spec))
         if "table" in targets:
             _write_table(work.staging.path("table"), strata)
         context.check_cancelled()

@@ -171,11 +171,11 @@ def parse_mask_values(text):
         return {}
     match = _RULE.match(text.strip())
     try:
-        if match["above"]:
-            return {"above": float(match["above"])}
-        numbers = [int(part) for part in re.split(r"[\s,;]+", match["numbers"]) if part]
-        return {"bits" if match["bits"] else "values": numbers}
-    except (TypeError, ValueError):
+        if match.group("above"):
+            return {"above": float(match.group("above"))}
+        numbers = [int(part) for part in re.split(r"[\s,;]+", match.group("numbers")) if part]
+        return {"bits" if match.group("bits") else "values": numbers}
+    except (AttributeError, ValueError):  # no match, or no number
         raise QgsProcessingException(
             f"Values of the mask: expected 3 8 9, > 40 or bits 3 4, found {text!r}."
         ) from None

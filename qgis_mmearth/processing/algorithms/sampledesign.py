@@ -35,8 +35,8 @@ class AccuracyAlgorithm(SceneAlgorithm):
         """Return the page of the manual."""
         return f"{paths.MANUAL.as_uri()}#accuracy"
 
-    def _input_values(self, parameters, context):
-        layer = self.parameterAsRasterLayer(parameters, self.INPUT, context)
+    def _input_values(self, name, parameters, context):
+        layer = self.parameterAsRasterLayer(parameters, name, context)
         return [layer] if layer else []
 
     def prepareAlgorithm(self, parameters, context, feedback):  # noqa: N802

@@ -19,7 +19,8 @@ from .labels import UNCHOSEN, Classes, free_color
 
 LAYER = "sample"  # in the file
 ORDER, REFERENCE = "id", "reference"
-HIDDEN = ("fid", "stratum", "stratum_title")  # who interprets must not know what the map says
+# Who interprets must not know what the map says; how large a pixel is tells nothing.
+HIDDEN = ("fid", "stratum", "stratum_title", "area_ha")
 CONFIDENCE = ("high", "medium", "low")
 
 

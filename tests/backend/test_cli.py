@@ -102,6 +102,8 @@ def test_products_by_name(mmearth, scene, tmp_path) -> None:
     small[3] = "0"
     code, _, err = mmearth("treedensity", scene, "--output", tmp_path / "d.tif", *small)
     assert code == 1 and "--cell:" in err
+    code, _, err = mmearth("treedensity", scene, "--output", tmp_path / "d.tif", *small[2:])
+    assert code == 1 and "Give --cells too" in err
 
 
 def test_bands_by_hand(mmearth, make_raster, tmp_path) -> None:

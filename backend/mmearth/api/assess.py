@@ -35,7 +35,10 @@ class SampleDesignSpec(Request):
         default_factory=list, description="Titles and colours, where the raster does not say them."
     )
     size: int | None = Field(
-        None, ge=1, description="Points in all; if empty, as many as the target error needs."
+        None,
+        ge=1,
+        description="Points in all; if empty, as many as the target error and the minimum of each "
+        "class need.",
     )
     target_error: float = Field(
         0.01, gt=0, lt=0.5, description="Standard error of overall accuracy, 0.01 for one percent."

@@ -25,6 +25,7 @@ from mmearth.raster.write import CLASSES_TAG
 from mmearth.training.labels import MOST_CLASSES, is_whole
 
 STRIP_PIXELS = 2**22  # read at once
+LARGEST_CODE = 2**31 - 1  # that fields of the sample can hold
 
 
 @dataclass(frozen=True)
@@ -126,9 +127,15 @@ class Tally:
         """Count a strip.
 
         Raises:
-            InputError: if there are far too many codes.
+            InputError: if there are far too many codes, or too large ones.
         """
         codes, areas = strip.codes[strip.valid], strip.areas[strip.valid]
+        largest = max(codes.max(initial=0), codes.min(initial=0), key=lambda code: abs(int(code)))
+        if abs(int(largest)) > LARGEST_CODE:
+            raise InputError(
+                f"Expected codes of classes of {LARGEST_CODE:,} at most, found {largest:,}.",
+                "If it stands for no data, state so in the file (‘Translate’, no-data value).",
+            )
         for value, pixels, ground in zip(*_sums(codes, areas), strict=True):
             self.pixels[value] += pixels
             self.square_metres[value] += ground

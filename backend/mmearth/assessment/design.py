@@ -33,6 +33,12 @@ def sample_size(
     return math.ceil(mean**2 / (target_error**2 + float(weights @ deviations**2) / pixels))
 
 
+def fewest(pixels: NDArray[np.int64], allocation: Allocation, minimum: int) -> NDArray[np.int64]:
+    """Return how many points each stratum has at least, see ``allocate``. (H,) int64."""
+    least = max(minimum, LEAST_POINTS) if allocation == "compromise" else LEAST_POINTS
+    return np.minimum(least, pixels)
+
+
 def allocate(
     size: int,
     pixels: NDArray[np.int64],
@@ -59,11 +65,10 @@ def allocate(
         InputError: if the sample is too small or too large, or a stratum is a single pixel.
     """
     _check(size, pixels, titles)
-    least = max(minimum, LEAST_POINTS) if allocation == "compromise" else LEAST_POINTS
-    floors = np.minimum(least, pixels)
+    floors = fewest(pixels, allocation, minimum)
     if floors.sum() > size:
         raise InputError(
-            f"At least {least:,} points in each of {pixels.size} classes are "
+            f"At least {minimum:,} points in each of {pixels.size} classes are "
             f"{int(floors.sum()):,}, more than the {size:,} points of the sample.",
             "Draw more points, or lower the minimum of rare classes.",
         )

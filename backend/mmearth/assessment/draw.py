@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmearth.assessment.classraster import ClassRaster, Tally
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Pixels that were drawn, in random order: whoever looks at them in turn can stop at any time.
+
+    Attributes:
+        pixels: (n,) int64, row x width + column.
+        owners: (n,) int64, number of each one's class.
+        square_metres: (n,) float64, ground of each on the ellipsoid.
+    """
+
+    pixels: NDArray[np.int64]
+    owners: NDArray[np.int64]
+    square_metres: NDArray[np.float64]
 
 
 def draw_pixels(
@@ -16,7 +32,7 @@ def draw_pixels(
     points: NDArray[np.int64],
     seed: int,
     watch: Callable[[int], None] = lambda row: None,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> Drawn:
     """Draw pixels of each class, each with the same chance and none twice, and shuffle them.
 
     No least distance is kept: it would make the chances unequal, which the estimators rest on.
@@ -27,10 +43,6 @@ def draw_pixels(
         points: (H,) how many of each of the tally's values.
         seed: decides what is drawn.
         watch: told the row that is looked at; may raise.
-
-    Returns:
-        (n,) int64, row x width + column; and (n,) int64, number of each one's class; in random
-        order, so whoever interprets them in turn can stop at any time.
     """
     generator = np.random.default_rng(seed)
     ranks = [
@@ -40,6 +52,7 @@ def draw_pixels(
     passed = np.zeros(points.size, np.int64)
     pixels: list[NDArray[np.int64]] = []
     owners: list[NDArray[np.int64]] = []
+    areas: list[NDArray[np.float64]] = []
     for strip in raster.strips():
         watch(strip.start)
         codes, valid = strip.codes.ravel(), strip.valid.ravel()
@@ -51,8 +64,9 @@ def draw_pixels(
             chosen = there[ranks[number][low:high] - passed[number]]
             pixels.append(chosen + strip.start * raster.grid.width)
             owners.append(np.full(chosen.size, number, np.int64))
+            areas.append(strip.areas.ravel()[chosen])
             passed[number] += there.size
     found, classes = np.concatenate(pixels), np.concatenate(owners)
     # From the order of the pixels, so that it does not matter how many rows are read at once.
     order = np.argsort(found)[generator.permutation(found.size)]
-    return found[order], classes[order]
+    return Drawn(found[order], classes[order], np.concatenate(areas)[order])

@@ -87,7 +87,7 @@ def evaluate(raster: ClassRaster, tally: Tally, observed: Observed) -> Evaluatio
         assess(sample),
         np.unique(observed.clusters).size,
         observed,
-        (*observed.warnings, *_caution(observed)),
+        (*observed.warnings, *_other_titles(raster, observed), *_caution(observed)),
     )
 
 
@@ -122,6 +122,28 @@ def _require_enough(sample: Sample, titles: list[str], observed: Observed) -> No
             "Without them nothing can be told of these places. Interpret more points there, or "
             "join such classes with others in the map.",
         )
+
+
+def _other_titles(raster: ClassRaster, observed: Observed) -> tuple[Problem, ...]:
+    """Say where sample and map mean different classes by one code, as far as titles tell."""
+    differing = [
+        f"{row.value} is {row.title!r} in the sample and {raster.class_of(row.value).title!r} on "
+        "the map"
+        for row in observed.design
+        if row.value in raster.named
+        and row.title != str(row.value)
+        and row.title.casefold() != raster.class_of(row.value).title.casefold()
+    ]
+    if not differing:
+        return ()
+    return (
+        Problem(
+            code="other_titles",
+            message=f"Sample and map give other names to the same codes: {listed(differing)}.",
+            advice="They count as the same class. If they are not, interpret the points in a field "
+            "of their own, by the names that the map has.",
+        ),
+    )
 
 
 def _caution(observed: Observed) -> tuple[Problem, ...]:

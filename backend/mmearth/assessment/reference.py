@@ -41,7 +41,8 @@ class Observed:
         clusters: (n,) int64.
         strata: (n,) int64, number of the stratum in the design; empty without one.
         pixels: (n,) int64, how many a row stands for.
-        sizes: (n,) float64, square metres of these.
+        sizes: (n,) float64, square metres of these: of a sample, of the pixels that were drawn,
+            which the map that is judged may divide otherwise.
         unit: what a cluster is, in the singular.
         design: strata that the reference was drawn from, empty if it was not drawn by us.
         warnings: what was left out, and why.
@@ -134,10 +135,22 @@ def _of_sample(sample: samplefile.Interpreted, grid: Grid) -> _PixelReader:
         warnings.append(
             _left_out("uninterpreted", numbers[~done], "of the sample are not interpreted")
         )
-    if (strange := done & (sample.stratum < 0)).any():
+    known = (sample.stratum >= 0) & (sample.square_metres > 0)
+    if (strange := done & ~known).any():
         raise InputError(
-            f"Points {listed(numbers[strange])} have no stratum, so they are not of the sample.",
+            f"Points {listed(numbers[strange])} lack stratum or area, so they are not of the "
+            "sample.",
             "Delete points that were added; a larger sample is drawn anew.",
+        )
+    _refuse_copies(sample)
+    if (gone := sum(row.points for row in sample.strata) - done.size) > 0:
+        warnings.append(
+            Problem(
+                code="deleted",
+                message=f"Of the points that were drawn, {gone:,} are no longer in the sample.",
+                advice="Take all of them along: those that are hard to interpret are not like the "
+                "others.",
+            )
         )
     with np.errstate(invalid="ignore"):
         cols = np.floor((sample.xs - grid.transform.c) / grid.transform.a)
@@ -152,8 +165,20 @@ def _of_sample(sample: samplefile.Interpreted, grid: Grid) -> _PixelReader:
     pixels = rows[kept].astype(np.int64) * grid.width + cols[kept].astype(np.int64)
     return _PixelReader(
         grid.width, pixels, classes.astype(np.int64), tuple(map(str, names)), kept,
-        tuple(sample.numbers), "point", sample.stratum[kept], tuple(sample.strata), warnings,
+        tuple(sample.numbers), "point", sample.stratum[kept], sample.square_metres[kept],
+        tuple(sample.strata), warnings,
     )  # fmt: skip
+
+
+def _refuse_copies(sample: samplefile.Interpreted) -> None:
+    """Check that no stratum has more points than were drawn: a copied point would count twice."""
+    counts = np.bincount(sample.stratum[sample.stratum >= 0], minlength=len(sample.strata))
+    for row, count in zip(sample.strata, counts.tolist(), strict=True):
+        if count > row.points:
+            raise InputError(
+                f"The sample has {count:,} points of {row.title!r}, but {row.points:,} were drawn.",
+                "Delete points that were added or copied; a larger sample is drawn anew.",
+            )
 
 
 def _of_labels(labels: Labels, grid: Grid) -> _PixelReader:
@@ -167,7 +192,7 @@ def _of_labels(labels: Labels, grid: Grid) -> _PixelReader:
     single = np.unique(labels.units).size == labels.units.size
     return _PixelReader(
         grid.width, pixels, labels.classes, labels.names, labels.units, labels.features,
-        "point" if single else "feature", np.zeros(0, np.int64), (), warnings,
+        "point" if single else "feature", np.zeros(0, np.int64), np.zeros(0), (), warnings,
     )  # fmt: skip
 
 
@@ -184,6 +209,7 @@ class _PixelReader:
         numbers: what messages call each cluster.
         unit: what a cluster is.
         strata: (n,) int64, or empty.
+        sizes: (n,) float64, or empty if they are those of the map's pixels.
         design: strata.
         warnings: so far.
     """
@@ -196,6 +222,7 @@ class _PixelReader:
     numbers: tuple[str, ...]
     unit: str
     strata: NDArray[np.int64]
+    sizes: NDArray[np.float64]
     design: tuple[Stratum, ...]
     warnings: list[Problem]
     _found: list[tuple[NDArray[np.generic], ...]] = field(default_factory=list)
@@ -212,7 +239,8 @@ class _PixelReader:
         valid = strip.valid.ravel()[there]
         there, rows = there[valid], self._order[low:high][valid]
         codes = strip.codes.ravel()[there].astype(np.int64)
-        self._found.append((rows, codes, strip.areas.ravel()[there]))
+        sizes = self.sizes[rows] if self.design else strip.areas.ravel()[there]
+        self._found.append((rows, codes, sizes))
 
     def observed(self) -> Observed:
         """Return what was observed."""
@@ -259,7 +287,7 @@ class _RasterReader:
         height, width = strip.codes.shape
         window = Window(0, strip.start, width, height)
         try:
-            codes = self.dataset.read(1, window=window)
+            codes = self.dataset.read(1, window=window).astype(np.int64)
             valid = read_mask(self.dataset, 1, window=window) & strip.valid
         except (RasterioError, CPLE_BaseError) as error:
             raise RasterReadError(

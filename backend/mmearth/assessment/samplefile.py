@@ -22,6 +22,7 @@ from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldE
 from pyproj import CRS
 
 from mmearth.api import Stratum
+from mmearth.assessment.draw import Drawn
 from mmearth.errors import InputError, MissingCrsError, OutputError
 from mmearth.files import explained
 from mmearth.raster.grid import Grid
@@ -29,6 +30,7 @@ from mmearth.training.labels import class_text, reprojected
 
 LAYER, TABLE = "sample", "strata"
 REFERENCE = "reference"  # the field that is filled in
+AREA = "area_ha"  # the field that says how much ground a pixel of the sample had
 STRATA = "MMEARTH_STRATA"  # in the layer's metadata: rows of the table, as JSON
 
 _STRATA: TypeAdapter[list[Stratum]] = TypeAdapter(list[Stratum])
@@ -43,6 +45,7 @@ class Interpreted:
         stratum: (n,) int64, number of each point's stratum, from 0; -1 if it has none.
         xs: (n,) float64, map coordinates in the grid's system.
         ys: likewise.
+        square_metres: (n,) float64, ground of the pixel that was drawn, NaN if it is not known.
         values: class that each was interpreted as, None if it was not.
         numbers: what messages call each point.
     """
@@ -51,6 +54,7 @@ class Interpreted:
     stratum: NDArray[np.int64]
     xs: NDArray[np.float64]
     ys: NDArray[np.float64]
+    square_metres: NDArray[np.float64]
     values: list[str | None]
     numbers: list[str]
 
@@ -58,8 +62,7 @@ class Interpreted:
 def write_sample(
     path: Path,
     grid: Grid,
-    pixels: NDArray[np.int64],
-    owners: NDArray[np.int64],
+    drawn: Drawn,
     strata: Sequence[Stratum],
     facts: Mapping[str, str],
 ) -> None:
@@ -68,8 +71,7 @@ def write_sample(
     Args:
         path: of the new GeoPackage.
         grid: of the raster.
-        pixels: (n,) row x width + column, in the order of the identifiers, which count from 1.
-        owners: (n,) number of each point's stratum, from 0.
+        drawn: pixels, in the order of the identifiers, which count from 1.
         strata: in order.
         facts: further metadata, how the sample was drawn.
 
@@ -77,17 +79,19 @@ def write_sample(
         DiskFullError: if the disk is full.
         OutputError: if it cannot be written for another reason.
     """
-    rows, cols = np.divmod(pixels, grid.width)
+    rows, cols = np.divmod(drawn.pixels, grid.width)
     xs = grid.transform.c + grid.transform.a * (cols + 0.5)
     ys = grid.transform.f + grid.transform.e * (rows + 0.5)
     values = np.array([row.value for row in strata], np.int32)
     titles = np.array([row.title for row in strata], object)
-    nothing = np.full(pixels.size, None, object)
+    count = drawn.pixels.size
+    nothing = np.full(count, None, object)
     columns: dict[str, NDArray[Any]] = {
-        "id": np.arange(1, pixels.size + 1, dtype=np.int32),
-        "stratum": values[owners],
-        "stratum_title": titles[owners],
-        REFERENCE: np.zeros(pixels.size, np.int32),
+        "id": np.arange(1, count + 1, dtype=np.int32),
+        "stratum": values[drawn.owners],
+        "stratum_title": titles[drawn.owners],
+        AREA: drawn.square_metres / 10_000,
+        REFERENCE: np.zeros(count, np.int32),
         "confidence": nothing,
         "note": nothing,
     }
@@ -107,7 +111,7 @@ def write_sample(
                 shapely.to_wkb(shapely.points(xs, ys)),
                 list(columns.values()),
                 list(columns),
-                [np.ones(pixels.size, bool) if name == REFERENCE else None for name in columns],
+                [np.ones(count, bool) if name == REFERENCE else None for name in columns],
                 layer=LAYER,
                 driver="GPKG",
                 geometry_type="Point",
@@ -175,12 +179,12 @@ def read_sample(
     """
     name = Path(path).name
     fields = list(pyogrio.read_info(path, layer=layer)["fields"])
-    if missing := [one for one in ("stratum", field) if one not in fields]:
+    if missing := [one for one in ("stratum", AREA, field) if one not in fields]:
         raise InputError(
             f"{name} has no field {missing[0]!r}; it has {', '.join(fields) or 'none'}.",
             "Take the sample as it was drawn; only fields may be added.",
         )
-    wanted = [one for one in ("id", "stratum", field) if one in fields]
+    wanted = [one for one in ("id", "stratum", AREA, field) if one in fields]
     try:
         meta, fids, geometry, data = pyogrio.raw.read(
             path, layer=layer, columns=wanted, return_fids=True
@@ -205,6 +209,7 @@ def read_sample(
         np.array(known, np.int64),
         shapely.get_x(points),
         shapely.get_y(points),
+        columns[AREA].astype(np.float64) * 10_000,
         [class_text(value) for value in columns[field]],
         [class_text(value) or str(fid) for value, fid in zip(names, fids, strict=True)],
     )

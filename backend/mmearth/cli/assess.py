@@ -28,7 +28,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     design.add_argument("raster", metavar="RASTER", help="class map; its classes are the strata")
     design.add_argument("--output", required=True, help="points (GeoPackage)")
     design.add_argument("--table", help="strata (CSV)")
-    design.add_argument("--size", type=int, help="points; default: what the target error needs")
+    design.add_argument(
+        "--size", type=int, help="points; default: what target error and minimum need"
+    )
     design.add_argument(
         "--target-error",
         type=float,

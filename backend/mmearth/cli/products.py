@@ -12,6 +12,7 @@ from mmearth.cli.mapping import (
     plan_or_run,
     print_masked,
 )
+from mmearth.errors import InputError
 from mmearth.jobs.choose import choose_model
 from mmearth.settings import Settings
 
@@ -52,6 +53,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _spec(options: argparse.Namespace) -> SegmentSpec:
     given = vars(options)
+    if given.get("cell") is not None and not given.get("cells"):
+        raise InputError("--cell says how large cells are, but none are made.", "Give --cells too.")
     product, main, _ = PRODUCTS[options.command]
     files = {
         main: options.output,

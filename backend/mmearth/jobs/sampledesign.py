@@ -19,7 +19,7 @@ from mmearth.api import (
     Stratum,
 )
 from mmearth.assessment.classraster import ClassRaster, Tally, open_classes
-from mmearth.assessment.design import allocate, sample_size
+from mmearth.assessment.design import allocate, fewest, sample_size
 from mmearth.assessment.draw import draw_pixels
 from mmearth.assessment.matching import match_classes
 from mmearth.assessment.samplefile import keep_interpreted, write_sample
@@ -74,10 +74,13 @@ def run(spec: SampleDesignSpec, context: JobContext) -> SampleDesignResult:
         tally.add(strip)
     pixels, weights, expected = _strata(spec, raster, tally)
     titles = [raster.class_of(value).title for value in tally.values]
-    size = spec.size or sample_size(weights, expected, spec.target_error, int(pixels.sum()))
+    size = spec.size or max(
+        sample_size(weights, expected, spec.target_error, int(pixels.sum())),
+        int(fewest(pixels, spec.allocation, spec.minimum).sum()),
+    )
     points = allocate(size, pixels, spec.allocation, minimum=spec.minimum, titles=titles)
     write.check_writable(list(targets.values()), FILE_BYTES + POINT_BYTES * size)
-    drawn, owners = draw_pixels(
+    drawn = draw_pixels(
         raster,
         tally,
         points,
@@ -102,7 +105,7 @@ def run(spec: SampleDesignSpec, context: JobContext) -> SampleDesignResult:
     with Work(context.settings.work_folder / name, targets) as work:
         context.report(DRAWN_SHARE, f"Writing {targets['sample'].name}", None)
         sample = work.staging.path("sample")
-        write_sample(sample, raster.grid, drawn, owners, strata, _facts(spec))
+        write_sample(sample, raster.grid, drawn, strata, _facts(spec))
         if "table" in targets:
             _write_table(work.staging.path("table"), strata)
         context.check_cancelled()

@@ -30,7 +30,8 @@ def cell_grid(grid: Grid, cell_m: float) -> Grid:
         cell_m: side of a cell in metres of the map plane.
 
     Raises:
-        InputError: if the map is in degrees, or the cells are hardly larger than its pixels.
+        InputError: if the map is in degrees, the cells are hardly larger than its pixels, or so
+            large that none can have a mean.
     """
     if grid.crs.is_geographic:
         raise InputError(
@@ -51,7 +52,14 @@ def cell_grid(grid: Grid, cell_m: float) -> Grid:
     left, bottom = (math.floor((edge + slack) / side) for edge in (bounds.left, bounds.bottom))
     right, top = (math.ceil((edge - slack) / side) for edge in (bounds.right, bounds.top))
     transform = Affine(side, 0, left * side, 0, -side, top * side)
-    return Grid(grid.crs, transform, right - left, top - bottom)
+    cells = Grid(grid.crs, transform, right - left, top - bottom)
+    rows, cols = (np.diff(_edges(grid, cells, axis)).max() for axis in (0, 1))
+    if rows * cols < LEAST_VALID * _pixels_of(grid, cells) * (1 - 1e-9):
+        raise InputError(
+            f"Cells of {cell_m:g} m are too large for this map: it covers less than half of each.",
+            "Choose smaller cells, or leave them out.",
+        )
+    return cells
 
 
 def ground_side_m(cells: Grid, cell_m: float) -> float | None:
@@ -81,7 +89,7 @@ def cell_means(
         ``LEAST_VALID`` of the ground has data; and that share (n, cells.width) float64, 0..1.
     """
     rows, cols = (_edges(grid, cells, axis) for axis in (0, 1))
-    cell_pixels = (cells.transform.a / grid.transform.a) * (cells.transform.e / grid.transform.e)
+    cell_pixels = _pixels_of(grid, cells)
     step = max(1, int(ROWS_AT_ONCE * -grid.transform.e / -cells.transform.e))
     for start in range(0, cells.height, step):
         edges = rows[start : start + step + 1]
@@ -94,6 +102,11 @@ def cell_means(
         means = np.full(share.shape, np.nan)
         np.divide(sums, ground, out=means, where=enough)
         yield start, means, share
+
+
+def _pixels_of(grid: Grid, cells: Grid) -> float:
+    """Return how many pixels of a grid a cell takes."""
+    return (cells.transform.a / grid.transform.a) * (cells.transform.e / grid.transform.e)
 
 
 def _edges(grid: Grid, cells: Grid, axis: int) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ import numpy as np
 WIDTH = 700
 LETTER = 7.6  # pixels: width of a letter, on average
 MOST_TICKS = 6
+LEAST_PERCENT = 5  # of an axis of percent: figures that are all 0 have a readable one too
 MOST_MARKERS = 12  # of a line; more would hide it
 
 
@@ -238,7 +239,8 @@ def draw_intervals(
         x: label of the horizontal axis.
         width: in pixels.
     """
-    numbers = ticks(min(row.low for row in rows), max(row.high for row in rows))
+    highest = max(LEAST_PERCENT, *(row.high for row in rows))
+    numbers = ticks(min(row.low for row in rows), highest)
     numbers = [number for number in numbers if number <= 100]
     left = 30 + LETTER * max(len(row.name) for row in rows)
     axes = Axes(

@@ -70,7 +70,8 @@ class SampleDesignAlgorithm(AccuracyAlgorithm):
     )
     HELP = {
         "INPUT": "Class map: one band of whole numbers. Its classes are the strata.",
-        "SIZE": "Number of points in all; if empty, as many as the standard error below needs.",
+        "SIZE": "Number of points in all; if empty, as many as the standard error below needs, and "
+        "no fewer than the minimum of each class.",
         "TARGET_ERROR": "Standard error of overall accuracy that is wished for, 0.01 for one "
         "percent; half of a 95 % interval is about twice as much. Not used if a number is given.",
         "EXPECTED": "User's accuracy that you expect, for the number of points: 0.8 for all "

@@ -14,6 +14,7 @@ from mmearth.assessment.estimators import Sample, assess
 from mmearth.assessment.evaluate import Evaluation
 from mmearth.assessment.reference import Observed
 from mmearth.assessment.report import Report, render
+from mmearth.reports.charts import Measured, draw_intervals
 
 COUNTS = np.array([[40, 3, 2], [1, 60, 5], [0, 2, 30]])
 
@@ -86,3 +87,10 @@ def test_what_stands_behind_the_intervals(report) -> None:
 def test_many_classes_have_their_codes_above_the_columns(report) -> None:
     page = Page(render(report(classes=12)))
     assert page.tags.count("abbr") == 12
+
+
+def test_figures_that_are_all_zero_have_a_readable_axis() -> None:
+    """The map is wrong at every point."""
+    row = Measured("Trees", "model", 0, 0, 0)
+    svg = draw_intervals("users", "User's accuracy", "Trees 0 %", [row], x="Share")
+    assert ">0 %<" in svg and ">5 %<" in svg and "e-" not in svg.replace("text-anchor", "")

@@ -58,9 +58,13 @@ def write_points(path, places, columns, crs="EPSG:32632", pixel=10, **more):
     return path
 
 
-def fill_in(path, truth) -> None:
-    """Interpret a sample: ``truth`` gives the class of a row of the table, or None."""
+def fill_in(path, truth, rows=slice(None)) -> None:
+    """Interpret a sample: ``truth`` gives the class of a row of the table, or None.
+
+    Of its rows only those that are named stay; one that is named twice is copied.
+    """
     meta, _, geometry, data = pyogrio.raw.read(path, layer="sample")
+    geometry, data = geometry[rows], [column[rows] for column in data]
     info = pyogrio.read_info(path, layer="sample")
     columns = dict(zip(meta["fields"], data, strict=True))
     points = shapely.from_wkb(geometry)
@@ -251,6 +255,37 @@ def test_a_designed_sample_judges_another_map(assess, draw, make_raster) -> None
     assert abs(found.accuracy.value - exact) < 3 * found.accuracy.standard_error
 
 
+def test_points_stand_for_the_ground_that_they_were_drawn_from(assess, draw, make_raster) -> None:
+    """In degrees, pixels are smaller in the north; on an equal-area map, they are all alike."""
+    halves = np.ones((120, 40), np.uint8)
+    halves[:, 20:] = 2
+    degrees = CRS.from_epsg(4326)
+    drawn = make_raster("degrees.tif", halves, crs=degrees, pixel=0.5, origin=(0, 60))
+    sample = draw(drawn, 2000, allocation="equal")
+    fill_in(sample, lambda point, _row: 1 if point.y > 30 else 2)
+    right, top = Transformer.from_crs(degrees, 6933, always_xy=True).transform(20, 60)
+    squares = np.ones((320, 100), np.uint8)
+    squares[:, 50:] = 2
+    judged = make_raster(
+        "squares.tif", squares, crs=CRS.from_epsg(6933), pixel=right / 100, origin=(0, top)
+    )
+    north, south = (row.hectares for row in assess(sample, judged).classes)
+    exact = 1 - np.sin(np.radians(30)) / np.sin(np.radians(60))
+    share = north.value / (north.value + south.value)
+    assert share == pytest.approx(exact, abs=0.04)  # of the pixels in degrees, it is a half
+
+
+def test_one_code_with_two_meanings_is_told(assess, draw, class_map) -> None:
+    classes = [LabelClass(value=str(value), title=title) for value, title in TITLES.items()]
+    sample = draw(classes=classes)
+    fill_in(sample, truth_at(classes_raster()))
+    assert assess(sample, classes=classes).warnings == []
+    others = [*classes[:2], LabelClass(value="3", title="Loss")]
+    [warning] = assess(sample, classes=others).warnings
+    assert warning.code == "other_titles"
+    assert "codes: 3 is 'Other' in the sample and 'Loss' on the map." in warning.message
+
+
 class TestClasses:
     """Values of the reference are found in the map by code, name and title."""
 
@@ -411,6 +446,18 @@ class TestWhatIsRefused:
     def test_a_sample_that_nobody_has_interpreted(self, assess, draw) -> None:
         with pytest.raises(InputError, match="None of the 300 points of the sample is interpreted"):
             assess(draw())
+
+    def test_a_sample_with_points_that_were_copied(self, assess, draw) -> None:
+        sample = draw()
+        fill_in(sample, truth_at(classes_raster()), rows=[*range(300), 7])
+        with pytest.raises(InputError, match=r"The sample has \d+ points of '\d', but \d+ were"):
+            assess(sample)
+
+    def test_points_that_were_deleted_are_told(self, assess, draw) -> None:
+        sample = draw()
+        fill_in(sample, truth_at(classes_raster()), rows=range(4, 300))
+        [warning] = assess(sample).warnings
+        assert warning.code == "deleted" and "4 are no longer in the sample" in warning.message
 
     def test_missing_and_empty_fields(self, assess, tmp_path) -> None:
         path = self.points(tmp_path, "1", "2", "3", "1")

@@ -75,6 +75,7 @@ def test_points_lie_in_the_middle_of_pixels_of_their_stratum(draw) -> None:
     np.testing.assert_array_equal(classes_raster()[rows, cols], table["stratum"])
     assert np.unique(rows * 120 + cols).size == 400  # none twice
     assert table["id"].tolist() == list(range(1, 401))
+    np.testing.assert_allclose(table["area_ha"], 0.01, rtol=2e-3)
     assert np.isnan(table["reference"]).all() and set(table["note"]) == {None}
     assert [(row.value, row.points) for row in result.strata] == [(1, 60), (2, 225), (5, 115)]
 
@@ -147,6 +148,12 @@ def test_the_size_that_a_target_error_needs(draw) -> None:
     assert result.expected_error == pytest.approx(0.02, abs=0.002)
 
 
+def test_rare_classes_have_their_minimum_whatever_the_target_error_needs(draw) -> None:
+    result, points, _ = draw(target_error=0.1, minimum=40)
+    assert result.size == len(points) == 3 * 40
+    assert result.expected_error < 0.1
+
+
 def test_zero_is_a_class_unless_the_file_says_otherwise(draw, make_raster) -> None:
     values = (classes_raster() == 5).astype(np.int16)
     result, _, _ = draw(make_raster("binary.tif", values), size=100)
@@ -157,11 +164,15 @@ def test_a_raster_in_degrees(draw, make_raster) -> None:
     values = np.repeat([[1], [2]], 60, axis=0).astype(np.uint8).repeat(40, axis=1)
     degrees = rasterio.crs.CRS.from_epsg(4326)
     path = make_raster("d.tif", values, crs=degrees, pixel=0.5, origin=(0, 60))
-    result, points, _ = draw(path, size=100, allocation="equal")
+    result, points, table = draw(path, size=100, allocation="equal")
     south, north = result.strata[1].hectares, result.strata[0].hectares
     assert south > 1.2 * north  # as many pixels, but nearer to the equator
     assert result.strata[0].pixels == result.strata[1].pixels
     assert shapely.get_y(points).max() < 60
+    ground = np.cos(np.radians(shapely.get_y(points)))  # on a sphere
+    np.testing.assert_allclose(
+        table["area_ha"] / table["area_ha"].max(), ground / ground.max(), rtol=0.02
+    )
 
 
 def test_cancelled_leaves_nothing(class_map, settings, out) -> None:
@@ -195,6 +206,13 @@ class TestWhatIsRefused:
     def test_one_class_only(self, draw, make_raster) -> None:
         with pytest.raises(InputError, match="two classes or more, found only '7'"):
             draw(make_raster("one.tif", np.full((90, 120), 7, np.uint8)), size=300)
+
+    def test_codes_that_no_field_holds(self, draw, make_raster) -> None:
+        values = classes_raster().astype(np.uint32)
+        values[values == 0] = 2**32 - 1
+        with pytest.raises(InputError, match=r"at most, found 4,294,967,295") as caught:
+            draw(make_raster("wide.tif", values), size=300)
+        assert "no data" in caught.value.advice
 
     def test_no_data(self, draw, make_raster) -> None:
         with pytest.raises(EmptyAreaError, match="no data at all"):

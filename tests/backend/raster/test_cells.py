@@ -92,6 +92,12 @@ def test_cells_must_be_larger_than_pixels() -> None:
     assert cell_grid(grid_at(600_000, 5_400_000, 30, 20), 20).width == 15
 
 
+def test_cells_of_which_a_map_covers_less_than_half_are_refused() -> None:
+    with pytest.raises(InputError, match="too large for this map: it covers less than half"):
+        cell_grid(grid_at(600_000, 5_400_000, 70, 70), 1000)
+    assert cell_grid(grid_at(600_000, 5_400_000, 71, 71), 1000).width == 1
+
+
 def test_a_map_in_feet_has_cells_in_metres() -> None:
     feet = CRS.from_epsg(2263)  # New York Long Island, US survey feet
     cells = cell_grid(grid_at(980_000, 200_000, 100, 100, pixel=32.8, crs=feet), 100)

@@ -99,7 +99,7 @@ def compare(
     """
     centred = np.stack(dates)
     centred[:, 1:] -= medians[:, :, None, None]
-    known = np.isfinite(centred).all(axis=1)
+    known = np.asarray(np.isfinite(centred).all(axis=1))
     valid = known[0] & known[-1]
     before, after = _parts(centred, known)
     loss = loss_odds(before, after, valid, rule)

@@ -360,6 +360,9 @@ def test_clouds_are_left_out(mmearth, scene, make_raster, tmp_path) -> None:
     assert code == 1 and "has 1 bands, and band 2 is asked for" in err
     code, _, err = mmearth(*command, "--mask-bits", "40")
     assert code == 1 and "bits are counted from 0 to 31" in err and "Traceback" not in err
+    code, _, err = mmearth("segment", scene, "--model", "tiny", "--mask-values", "8",
+                           "--output", tmp_path / "m.tif")  # fmt: skip
+    assert code == 1 and "--mask-values speaks of a mask, and none is given" in err
 
 
 def test_disturbance(mmearth, scene, make_raster, tmp_path) -> None:

@@ -82,7 +82,7 @@ class DisturbanceResult(Schema):
     )
     nodata_pixels: int = Field(description="Without data on the first or last date.")
     masked_pixels: int = Field(
-        description="Of those with a class neither, left out by a mask on the first or last date."
+        description="Left out by a mask on the first or last date; not among nodata_pixels."
     )
     rule: str = Field(description="How change was told: 'sentinel-2' or 'probability'.")
     grid: GridInfo

@@ -1,10 +1,11 @@
 """From what is known of each date to what has changed.
 
-Dates in between: the series of a pixel's probabilities of trees is split once, where the squared
-deviations from the means before and after the split are least (the single change in mean of
-Hinkley, 1970, Biometrika 57, 1-17; "at most one change" in Killick and Eckley, 2014, Journal of
-Statistical Software 58(3)). What is compared are then the medians of both parts, on which a cloud
-that no mask has found has little weight.
+Dates in between: the series of a pixel is split once, where the squared deviations from the means
+before and after the split are least (the single change in mean of Hinkley, 1970, Biometrika 57,
+1-17; "at most one change" in Killick and Eckley, 2014, Journal of Statistical Software 58(3)). They
+are summed over all that is kept of a date, since trees that turn red may still be taken for trees.
+What is compared are then the medians of both parts, on which a cloud that no mask has found has
+little weight.
 
 Dates differ in light, haze and season. Probabilities are compared as they are; sums of the
 logarithms of reflectances less their median over forest that both dates show, so that whatever has
@@ -52,6 +53,16 @@ class Compared:
     probability: NDArray[np.float32]
 
 
+def stable_forest(dates: Sequence[NDArray[np.float32]], rule: Rule) -> NDArray[np.bool_]:
+    """Return which pixels are forest on the first and the last date: (n,) bool.
+
+    Args:
+        dates: as of ``forest_medians``.
+        rule: what counts as forest.
+    """
+    return np.asarray((dates[0][0] >= rule.forest) & (dates[-1][0] >= rule.forest))
+
+
 def forest_medians(dates: Sequence[NDArray[np.float32]], rule: Rule) -> NDArray[np.float32]:
     """Return what to take from the sums of each date: their medians over stable forest.
 
@@ -61,16 +72,18 @@ def forest_medians(dates: Sequence[NDArray[np.float32]], rule: Rule) -> NDArray[
         rule: by which they were summed up.
 
     Returns:
-        (D, 2) float32; typical values for all dates if one of them shows too little forest.
+        (D, 2) float32; NaN for a date in between that shows too little of that forest, typical
+        values for all dates if there is too little of it.
     """
-    forest = (dates[0][0] >= rule.forest) & (dates[-1][0] >= rule.forest)
-    medians = []
-    for date in dates:
+    forest = stable_forest(dates, rule)
+    if forest.sum() < LEAST_FOREST:
+        return np.tile(np.array(rule.typical_sums, np.float32), (len(dates), 1))
+    medians = np.full((len(dates), 2), np.nan, np.float32)
+    for number, date in enumerate(dates):
         seen = forest & np.isfinite(date[0])
-        if seen.sum() < LEAST_FOREST:
-            return np.tile(np.array(rule.typical_sums, np.float32), (len(dates), 1))
-        medians.append(np.median(date[1:, seen], axis=1))
-    return np.array(medians, np.float32)
+        if seen.sum() >= LEAST_FOREST:
+            medians[number] = np.median(date[1:, seen], axis=1)
+    return medians
 
 
 def compare(
@@ -81,13 +94,14 @@ def compare(
     Args:
         dates: in order, each (3, h, w) float32, as of ``forest_medians``. Pixels without data on
             the first or last date are left out; other dates count where they have data.
-        medians: (D, 2) float32, of ``forest_medians``.
+        medians: (D, 2) float32, of ``forest_medians``; dates in between without them do not count.
         rule: by which to tell.
     """
     centred = np.stack(dates)
     centred[:, 1:] -= medians[:, :, None, None]
-    valid = np.isfinite(centred[0, 0]) & np.isfinite(centred[-1, 0])
-    before, after = _parts(centred)
+    known = np.asarray(np.isfinite(centred).all(axis=1))
+    valid = known[0] & known[-1]
+    before, after = _parts(centred, known)
     loss = loss_odds(before, after, valid, rule)
     gain = loss_odds(after, before, valid, rule)
     was, became = before[0] >= rule.forest, after[0] >= rule.forest
@@ -135,17 +149,27 @@ def window_mean(
     return np.asarray(total / np.maximum(share, 0.5 / side**2))
 
 
-def _parts(dates: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the medians before and after the best split. (D, C, h, w) to two of (C, h, w)."""
+def _parts(
+    dates: NDArray[np.float32], known: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the medians before and after the best split.
+
+    Args:
+        dates: (D, C, h, w).
+        known: (D, h, w), where there is data.
+
+    Returns:
+        Two of (C, h, w).
+    """
     count = len(dates)
     if count == 2:
         return dates[0], dates[1]
-    known = np.isfinite(dates[:, 0])
-    trees = np.where(known, dates[:, 0], 0)
+    values = np.where(known[:, None], dates, np.float32(0))
     least = np.full(dates.shape[2:], np.inf, np.float32)
     split = np.ones(dates.shape[2:], np.int64)
     for first in range(1, count):
-        rest = _deviations(trees[:first], known[:first]) + _deviations(trees[first:], known[first:])
+        rest = _deviations(values[:first], known[:first])
+        rest += _deviations(values[first:], known[first:])
         better = rest < least
         least[better], split[better] = rest[better], first
     number = np.arange(count)[:, None, None]
@@ -153,9 +177,17 @@ def _parts(dates: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.
 
 
 def _deviations(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return the sum of squared deviations from the mean of known values. (D, h, w) to (h, w)."""
+    """Return the sum of squared deviations from the means of known values.
+
+    Args:
+        values: (D, C, h, w), 0 where not known.
+        known: (D, h, w).
+
+    Returns:
+        (h, w), over all of C.
+    """
     count = np.maximum(known.sum(axis=0), 1)
-    return np.asarray((values**2).sum(axis=0) - values.sum(axis=0) ** 2 / count)
+    return np.asarray(((values**2).sum(axis=0) - values.sum(axis=0) ** 2 / count).sum(axis=0))
 
 
 def _median(dates: NDArray[np.float32], chosen: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ from mmearth.cli.mapping import (
     extent_of,
     full_path,
     plan_or_run,
+    refuse_rule_alone,
     scene_fields,
 )
 
@@ -68,6 +69,7 @@ def _show(result: DisturbanceResult) -> None:
 
 
 def _spec(options: argparse.Namespace) -> DisturbanceSpec:
+    refuse_rule_alone(options, options.mask_before, options.mask_after)
     between = [DateScene(**scene_fields(options, rasters, None)) for rasters in options.between]
     return DisturbanceSpec(
         before=DateScene(**scene_fields(options, options.before, options.mask_before)),

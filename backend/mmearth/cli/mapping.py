@@ -74,6 +74,7 @@ def mapping_fields(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         InputError: if an option has a value that it may not have.
     """
+    refuse_rule_alone(options, options.mask)
     return {
         **scene_fields(options, options.inputs, options.mask),
         "model": options.model,
@@ -125,6 +126,24 @@ def scene_fields(
         "masks": masks,
         "scene_classification": "ignore" if options.keep_clouds else "use",
     }
+
+
+def refuse_rule_alone(options: argparse.Namespace, *masks: str | None) -> None:
+    """Check that there is a mask if something is said of it.
+
+    Args:
+        options: of the command.
+        masks: all that are given.
+
+    Raises:
+        InputError: if there is none.
+    """
+    for name in ("band", "values", "above", "bits"):
+        if getattr(options, f"mask_{name}") is not None and not any(masks):
+            raise InputError(
+                f"--mask-{name} speaks of a mask, and none is given.",
+                "Name the mask too, or leave this option out.",
+            )
 
 
 def full_path(path: str | None) -> str | None:

@@ -7,6 +7,7 @@ far as all of the scene must be known for that.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -29,7 +30,13 @@ from mmearth.api import (
     Plan,
     Problem,
 )
-from mmearth.change.compare import Change, compare, forest_medians
+from mmearth.change.compare import (
+    LEAST_FOREST,
+    Change,
+    compare,
+    forest_medians,
+    stable_forest,
+)
 from mmearth.change.rule import Rule, rule_for, tree_classes
 from mmearth.errors import EmptyAreaError, InputError, MMEarthError
 from mmearth.files import check_space
@@ -50,7 +57,7 @@ MAPPED_SHARE = 0.85  # of the progress bar
 COMPARED_SHARE = 0.95
 ENDINGS = {"polygons": (".gpkg",), "table": (".csv",), "transitions": (".csv",)}
 KEPT = ("trees", "sum as the earlier date", "sum as the later date")
-ROWS = 256  # compared at once
+ROWS = 512  # of all dates together, compared at once
 SAMPLE = 2_000_000  # pixels that medians over forest are taken from
 
 CLASSES = (
@@ -144,7 +151,7 @@ def run(spec: DisturbanceSpec, context: JobContext) -> DisturbanceResult:
         for layer_name, layer in layers.items():
             write.create_working(work.path(layer_name), first.grid, layer)
         context.report(MAPPED_SHARE, "Comparing the dates", None)
-        infos, same = _compare(dates, rule, work, context)
+        infos, doubts = _compare(dates, rule, work, context)
         context.report(COMPARED_SHARE, "Summing up areas", None)
         summed = _sum_up(dates, infos, work, context)
         count = _finish(spec, dates, targets, layers, work, summed, context)
@@ -160,7 +167,7 @@ def run(spec: DisturbanceSpec, context: JobContext) -> DisturbanceResult:
         model=first.card.id,
         model_title=first.card.title,
         polygon_count=count,
-        warnings=_warnings(dates) + ([_same_pixels()] if same else []),
+        warnings=_warnings(dates) + doubts,
         seconds=context.elapsed(),
     )
 
@@ -265,6 +272,15 @@ def _same_pixels() -> Problem:
     )
 
 
+def _little_forest() -> Problem:
+    return Problem(
+        code="little_forest",
+        message="There is hardly any forest that stayed from the first to the last date, so a "
+        "difference in light between them cannot be told from a change of the trees.",
+        advice="Map a larger area that holds forest which stayed.",
+    )
+
+
 def _layers(dates: Sequence[Date], rule: Rule) -> dict[str, write.Layer]:
     """Return the working rasters that the results are made of."""
     first = dates[0]
@@ -342,8 +358,8 @@ def _map(
 
 def _compare(
     dates: Sequence[Date], rule: Rule, work: Work, context: JobContext
-) -> tuple[list[DateInfo], bool]:
-    """Write classes and probability; return counts by date, and whether all dates are the same."""
+) -> tuple[list[DateInfo], list[Problem]]:
+    """Write classes and probability; return counts by date, and what makes them doubtful."""
     grid = dates[0].ready.grid
     empty, masked = np.zeros((2, len(dates)), np.int64)
     same = True
@@ -353,14 +369,16 @@ def _compare(
             for number in range(len(dates))
         ]
         readers = [opened.enter_context(MaskReader(date.ready.masks, grid)) for date in dates]
-        step = max(1, int(np.sqrt(grid.width * grid.height / SAMPLE)))
+        step = math.ceil(math.sqrt(grid.width * grid.height / SAMPLE))
         shape = (len(KEPT), -(-grid.height // step), -(-grid.width // step))
         sample = [source.read(out_shape=shape).reshape(shape[0], -1) for source in kept]
         medians = forest_medians(sample, rule)
+        little = bool(rule.bands and stable_forest(sample, rule).sum() < LEAST_FOREST)
         del sample
-        for start in range(0, grid.height, ROWS):
+        rows = max(1, ROWS // len(dates))
+        for start in range(0, grid.height, rows):
             context.check_cancelled()
-            stop = min(grid.height, start + ROWS)
+            stop = min(grid.height, start + rows)
             top, bottom = max(0, start - rule.halo), min(grid.height, stop + rule.halo)
             window = Window(0, top, grid.width, bottom - top)
             values = [source.read(window=window) for source in kept]
@@ -384,11 +402,12 @@ def _compare(
         )
         for number, date in enumerate(dates)
     ]
-    return infos, same
+    return infos, [_same_pixels()] * same + [_little_forest()] * little
 
 
 def _percent(shares: NDArray[np.float32]) -> NDArray[np.uint8]:
-    percent = np.where(np.isfinite(shares), (shares * 100).round(), write.PERCENT_NODATA)
+    """Return whole percents; rounded down, so that none reads 50 where no change is mapped."""
+    percent = np.where(np.isfinite(shares), np.floor(shares * 100), write.PERCENT_NODATA)
     return percent.astype(np.uint8)
 
 

@@ -1,8 +1,8 @@
 """Masks of clouds and bad pixels: which pixels a raster says to leave out.
 
 The scene classification of Sentinel-2 Level-2A (SCL) is found by itself, as a band of that name or
-in the folder of a product. Its classes: ESA, Sentinel-2 Products Specification Document, issue
-14.9, table "scene classification".
+in the folder of a product; a band of that name that holds other numbers is none. Its classes: ESA,
+Sentinel-2 Products Specification Document, issue 14.9, table "scene classification".
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.warp import reproject
+from rasterio.windows import Window
 
 from mmearth.api import MaskInput, Problem
 from mmearth.errors import EmptyAreaError, InputError, RasterReadError
@@ -36,8 +37,9 @@ from mmearth.raster.warp import source_window
 # 7 (unclassified), which is mostly clear, bright ground; 11 (snow), which models map as a class.
 SCL_EXCLUDED = (0, 1, 3, 8, 9, 10)
 SCL_NODATA = 0
+SCL_LAST = 11
 
-LOOK_SIDE = 1024  # pixels a side of a mask of which only samples are asked
+LOOK_SIDE = 1024  # pixels a side of a mask of which only samples are asked, or some in its middle
 
 # Of pixels that are left out: because the scene has no data, and for all other reasons.
 _EMPTY, _BAD = 1, 2
@@ -57,8 +59,8 @@ class Mask:
         above: pixels with more are left out.
         bits: pixels in which one of these bits is set, counted from the lowest, are left out.
         nodata: stored value that says that the scene itself has no data there; of a scene
-            classification only. The no-data value of any other mask leaves nothing out, since a
-            mask has none to tell where nothing was drawn.
+            classification only. What any other mask states as its no-data value counts as any
+            other of its values.
     """
 
     dataset: str
@@ -216,7 +218,7 @@ class MaskReader:
             window = source_window(dataset, crs, self._grid.crs, transform, shape, shrink)
             if window is None:
                 continue
-            values = _read(mask, dataset, window=window)
+            values = _read_band(dataset, mask.band, window=window)
             found = np.where(mask.excludes(values), _BAD, 0).astype(np.uint8)
             if mask.nodata is not None:
                 found[(found > 0) & (values == mask.nodata)] = _EMPTY
@@ -256,7 +258,7 @@ def left_in(
         with open_raster(mask.dataset) as dataset:
             crs = stated_crs(dataset, mask.title)
             shape = (min(LOOK_SIDE, dataset.height), min(LOOK_SIDE, dataset.width))
-            excluded = mask.excludes(_read(mask, dataset, out_shape=shape))
+            excluded = mask.excludes(_read_band(dataset, mask.band, out_shape=shape))
             # Of the pixels as they are read.
             scaling = Affine.scale(dataset.width / shape[1], dataset.height / shape[0])
             transform = dataset.transform @ scaling
@@ -275,14 +277,14 @@ def _applied(transform: Affine, points: NDArray[np.float64]) -> NDArray[np.float
     return points @ np.array([[a, d], [b, e]]) + np.array([c, f])
 
 
-def _read(mask: Mask, dataset: DatasetReader, **options: Any) -> NDArray[np.generic]:
-    """Read the band of a mask; ``options`` are rasterio's.
+def _read_band(dataset: DatasetReader, band: int, **options: Any) -> NDArray[np.generic]:
+    """Read a band of a mask; ``options`` are rasterio's.
 
     Raises:
         RasterReadError: if the file is damaged.
     """
     try:
-        return np.asarray(dataset.read(mask.band, **options))
+        return np.asarray(dataset.read(band, **options))
     except RasterioError as error:
         raise RasterReadError(
             f"{dataset.name} is damaged: it cannot be read as a mask.",
@@ -295,7 +297,11 @@ def _named(item: MaskInput) -> Mask:
     with open_raster(item.path) as dataset:
         stated_crs(dataset, title)
         names = [_name(dataset, band) for band in dataset.indexes]
-        classified = [band for band, name in enumerate(names, 1) if _SCL.search(name)]
+        classified = [
+            band
+            for band, name in enumerate(names, 1)
+            if _SCL.search(name) and _holds_classes(dataset, band)
+        ]
         band = item.band or (classified or [1])[0]
         if band > dataset.count:
             raise InputError(
@@ -330,7 +336,26 @@ def _name(dataset: DatasetReader, band: int) -> str:
 
 
 def _is_scl(source: BandSource) -> bool:
-    return np.dtype(source.dtype).kind in "ui" and any(_SCL.search(hint) for hint in source.hints)
+    if not any(_SCL.search(hint) for hint in source.hints):
+        return False
+    with open_raster(source.dataset) as dataset:
+        return _holds_classes(dataset, source.band)
+
+
+def _holds_classes(dataset: DatasetReader, band: int) -> bool:
+    """Tell whether the middle of a band holds nothing but classes of a scene classification.
+
+    Raises:
+        RasterReadError: if the file is damaged.
+    """
+    # Not from overviews: those of JPEG 2000 hold means of classes.
+    height, width = min(LOOK_SIDE, dataset.height), min(LOOK_SIDE, dataset.width)
+    window = Window((dataset.width - width) // 2, (dataset.height - height) // 2, width, height)
+    values = _read_band(dataset, band, window=window)
+    known = np.isfinite(values)
+    if dataset.nodatavals[band - 1] is not None:
+        known &= values != dataset.nodatavals[band - 1]
+    return bool(np.isin(values[known], range(SCL_LAST + 1)).all())
 
 
 def _product_classifications(sources: Sequence[BandSource]) -> list[Path]:

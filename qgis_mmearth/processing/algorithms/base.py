@@ -293,11 +293,15 @@ class SceneAlgorithm(MMEarthAlgorithm):
         """Check what can be checked at once, in words."""
         if not _as_list(parameters.get(self.INPUT)):
             return False, self.tr("No raster is chosen. Choose at least one raster layer or file.")
-        for item in _as_list(parameters.get(self.INPUT)):
-            words = self._input_problem(item, context)
-            if words:
-                return False, words
+        words = self._inputs_problem(parameters[self.INPUT], context)
+        if words:
+            return False, words
         return super().checkParameterValues(parameters, context)
+
+    def _inputs_problem(self, value, context) -> str:
+        """Return what is wrong with the rasters of a parameter; empty if nothing is."""
+        problems = (self._input_problem(item, context) for item in _as_list(value))
+        return next(filter(None, problems), "")
 
     def _input_problem(self, item, context) -> str:
         """Return what is wrong with an input that is given as text; empty if nothing is."""

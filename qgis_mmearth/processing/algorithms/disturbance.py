@@ -121,6 +121,10 @@ class DisturbanceAlgorithm(ModelAlgorithm, MappingAlgorithm):
         """Check that there is a last date."""
         if not parameters.get(self.AFTER):
             return False, self.tr("The last date is missing. Choose at least one raster for it.")
+        for name in (self.AFTER, self.BETWEEN):
+            words = self._inputs_problem(parameters.get(name), context)
+            if words:
+                return False, words
         return super().checkParameterValues(parameters, context)
 
     def prepareAlgorithm(self, parameters, context, feedback):  # noqa: N802
@@ -183,5 +187,6 @@ class DisturbanceAlgorithm(ModelAlgorithm, MappingAlgorithm):
 
 def _maps_trees(model) -> bool:
     """Tell whether a model maps trees, as the backend will judge it."""
-    names = {entry.title.lower() for product in model.products for entry in product.classes}
-    return TREE_PRODUCT in {product.id for product in model.products} or bool(names & set(TREES))
+    classes = [entry for product in model.products for entry in product.classes]
+    titles = {entry.title.lower().replace(" ", "_") for entry in classes}
+    return TREE_PRODUCT in {product.id for product in model.products} or bool(titles & set(TREES))

@@ -138,7 +138,10 @@ class ModelAlgorithm(SceneAlgorithm):
             self.add(parameter)
 
     def checkParameterValues(self, parameters, context):  # noqa: N802
-        """Check the scale too: 0 would make every pixel the same."""
+        """Check the scale too, as 0 would make every pixel the same, and what is said of a mask."""
+        ruled = parameters.get(self.MASK_BAND) is not None or parameters.get(self.MASK_VALUES)
+        if ruled and not any(parameters.get(name) for name in self.mask_titles()):
+            return False, self.tr("A band or values of a mask are given, but no mask: choose it.")
         scale = parameters.get(self.SCALE)
         if scale is not None and self.parameterAsDouble(parameters, self.SCALE, context) <= 0:
             return False, self.tr("Scale must be greater than 0; leave it empty if unsure.")

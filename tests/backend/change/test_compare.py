@@ -57,6 +57,25 @@ def test_another_light_changes_nothing() -> None:
     np.testing.assert_allclose(dim.probability, bright.probability, atol=1e-3)
 
 
+def test_a_date_in_between_hides_no_reddening() -> None:
+    """Trees that die are still taken for trees: what is split is not their probability alone."""
+    first, last = dates(0.7, green=0.030, red=0.034)
+    between = first.copy()
+    last[0] += 0.02
+    between[0] += 0.02
+    assert (told([first, between, last]).classes[9:15, 9:15] == Change.loss).all()
+
+
+def test_a_clouded_date_in_between_spoils_nothing() -> None:
+    first, last = dates(0.5, green=0.030, red=0.034)
+    last[1:] += np.log(1.7) * np.array(SENTINEL.sums)[:, 1, None, None]  # a redder light
+    clouded = first.copy()
+    clouded[:, 2:] = np.nan
+    found = told([first, clouded, last])
+    np.testing.assert_array_equal(found.classes, told([first, last]).classes)
+    assert (found.classes[:6] == Change.stable_forest).all()
+
+
 def test_backwards_a_loss_is_a_gain() -> None:
     found = told(dates(0.3, green=0.030, red=0.034)[::-1])
     assert (found.classes[9:15, 9:15] == Change.gain).all()

@@ -95,6 +95,7 @@ def test_every_output(before, after, settings, out) -> None:
     assert (classes[4:66, 76:92] == 4).all()
     assert (classes[4:92, 4:16] == 1).all()
     assert percent[inner(CUT)].min() > percent[4:92, 4:16].max()
+    np.testing.assert_array_equal(percent >= 50, np.isin(classes, (2, 3)))
     areas = {row.value: row.hectares for row in result.classes}
     assert sum(areas.values()) == pytest.approx(SIDE**2 / 100, rel=2e-3)
     assert 6 < areas[2] < 10
@@ -270,6 +271,14 @@ def test_the_same_image_twice(before, settings, out, tmp_path) -> None:
     copy.write_bytes(before.read_bytes())
     result = run_job(spec_of(out, before, copy), JobContext(settings))
     assert [warning.code for warning in result.warnings] == ["same_pixels"]
+
+
+def test_where_no_forest_stayed_that_is_told(before, make_raster, settings, out) -> None:
+    bare = np.tile(np.array(BARE, np.uint16)[:, None, None], (1, SIDE, SIDE))
+    felled = make_raster("felled.tif", bare, bands=S2, nodata=0)
+    result = run_job(spec_of(out, before, felled), JobContext(settings))
+    assert [warning.code for warning in result.warnings] == ["little_forest"]
+    assert (read(out / "classes.tif")[4:92, 4:66] == 2).all()
 
 
 def test_a_model_without_trees(before, after, settings, out, tiny_facts, tmp_path) -> None:

@@ -155,6 +155,37 @@ def test_found_by_itself_as_a_band(make_raster) -> None:
     assert find_masks([], sources(scene), search=True) == ([], [])
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_mere_name_makes_no_scene_classification(make_raster, dtype) -> None:
+    values = np.zeros((30, 40), dtype)
+    values[3:9] = 255
+    path = make_raster("clouds_of_SCL.tif", values)
+    assert find_masks([], sources(path), search=True) == ([], [])
+    np.testing.assert_array_equal(left_out(path), values > 0)
+
+
+def test_a_scene_classification_of_decimal_numbers(make_raster) -> None:
+    """In a file of one type for all bands, it has that of the reflectances."""
+    values = np.full((2, 30, 40), 0.3, np.float32)
+    values[1], values[1, 7], values[1, 8] = 4, 9, np.nan
+    path = make_raster("stack.tif", values, bands=["B04", "SCL"])
+    masks, _ = find_masks([], sources(path), search=True)
+    with MaskReader(masks, GRID) as reader:
+        assert np.flatnonzero(reader.excluded(0, 30).any(axis=1)).tolist() == [7]
+    np.testing.assert_array_equal(left_out(path).any(axis=1), np.arange(30) == 7)
+
+
+def test_no_data_of_a_scene_classification(make_raster) -> None:
+    """Software that warps it may state another value than 0."""
+    values = np.full((30, 40), 4, np.uint8)
+    values[:5], values[9] = 255, 8
+    path = make_raster("SCL.tif", values, nodata=255)
+    masks, _ = find_masks([], sources(path), search=True)
+    assert len(masks) == 1
+    with MaskReader(masks, GRID) as reader:
+        assert np.flatnonzero(reader.clouded(0, 30).any(axis=1)).tolist() == [9]
+
+
 def test_found_by_itself_in_a_product(tmp_path) -> None:
     safe = write_product(tmp_path, "2A", offset=-1000, classified=True)
     masks, told = find_masks([], sources(safe), search=True)

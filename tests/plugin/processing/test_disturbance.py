@@ -84,6 +84,16 @@ class TestDisturbance:
         with pytest.raises(QgsProcessingException, match=r"AFTER|last date is missing"):
             processing.run("mmearth:disturbance", parameters)
 
+    @pytest.mark.parametrize("name", ["AFTER", "BETWEEN"])
+    def test_a_date_that_does_not_exist(self, home, name):
+        dates = {"BEFORE": TILE, "AFTER": TILE, name: ["/none/date.tif"]}
+        with pytest.raises(QgsProcessingException, match=r"/none/date\.tif does not exist"):
+            processing.run("mmearth:disturbance", {**dates, "CLASSES": "TEMPORARY_OUTPUT"})
+
+    def test_values_of_no_mask(self, home, tmp_path):
+        with pytest.raises(QgsProcessingException, match="but no mask"):
+            processing.run("mmearth:disturbance", wanted("disturbance", tmp_path, MASK_VALUES="8"))
+
     def test_the_same_image_twice(self, home):
         parameters = {"BEFORE": TILE, "AFTER": TILE, "CLASSES": "TEMPORARY_OUTPUT"}
         with pytest.raises(QgsProcessingException, match="the same image"):

@@ -13,7 +13,6 @@ import hashlib
 import json
 import sys
 import time
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +20,19 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "backend"))
+sys.path[:0] = [str(ROOT / "backend"), str(ROOT)]
 
-from mmearth.api import RasterInput  # noqa: E402
-from mmearth.inference.predict import class_probabilities, compute_rows  # noqa: E402
-from mmearth.inference.tiles import Layout  # noqa: E402
-from mmearth.models.card import (  # noqa: E402
-    ModelCard,
-    NetworkConfig,
-    Normalisation,
-    read_card,
-)
+from benchmarks.agreement import compare, measure  # noqa: E402
+from mmearth.models.card import NetworkConfig, Normalisation, read_card  # noqa: E402
 from mmearth.models.cost import multiply_adds_per_pixel  # noqa: E402
 from mmearth.models.inputs import statistics, summary  # noqa: E402
-from mmearth.models.network import Network, Normaliser, load_weights  # noqa: E402
+from mmearth.models.network import Normaliser, load_weights  # noqa: E402
 from mmearth.models.registry import build_network  # noqa: E402
 from mmearth.models.save import save_model  # noqa: E402
-from mmearth.raster.radiometry import ScaledBand  # noqa: E402
-from mmearth.raster.source import list_bands  # noqa: E402
-from mmearth.raster.stack import RasterStack  # noqa: E402
 from mmearth.sensors import load_sensor  # noqa: E402
-from mmearth.settings import Settings  # noqa: E402
 from mmearth.training.augment import RadiometricJitter  # noqa: E402
 from mmearth.training.distill import Recipe, distill, divergence  # noqa: E402
-from mmearth.training.metrics import agreement, confusion, intersection_over_union  # noqa: E402
+from mmearth.training.metrics import agreement, intersection_over_union  # noqa: E402
 from mmearth.training.softlabels import CropSampler, SoftTile, read_tiles  # noqa: E402
 
 MODEL_ID = "landcover-s2"
@@ -75,19 +63,6 @@ CLASSES = [
 ]
 NAMES = [row["name"] for row in CLASSES]
 TREES = NAMES.index("trees")
-
-# EuroSAT's scene classes, and what of ours is right for each; Highway has no counterpart.
-SCENES = {
-    "Forest": {"trees"},
-    "Residential": {"built"},
-    "Industrial": {"built"},
-    "SeaLake": {"water"},
-    "River": {"water"},
-    "AnnualCrop": {"crops"},
-    "PermanentCrop": {"crops"},
-    "Pasture": {"grass"},
-    "HerbaceousVegetation": {"grass", "shrub_and_scrub"},
-}
 
 DECODERS = {
     "doubleconv-16": (96, 64, 32, 16, 16),
@@ -251,16 +226,11 @@ def _quick_figures(
     matrix = np.zeros((len(CLASSES), len(CLASSES)), np.int64)
     for tile in tiles:
         mapped = _scores(network, normalise, tile).argmax(dim=0).numpy()
-        matrix += _matrix(tile, mapped)
+        matrix += compare(tile, mapped)
     return {
         "agreement": round(agreement(matrix), 4),
         "tree_iou": round(float(intersection_over_union(matrix)[TREES]), 4),
     }
-
-
-def _matrix(tile: SoftTile, mapped: np.ndarray) -> np.ndarray:
-    reference = tile.target.argmax(axis=0)
-    return confusion(reference[tile.valid], mapped[tile.valid], len(CLASSES))
 
 
 def _calibrate(
@@ -299,88 +269,6 @@ def _calibrate(
 
     threshold = float(max(np.round(np.arange(0.2, 0.6, 0.01), 2), key=iou))
     return temperature, threshold
-
-
-def measure(card: ModelCard, tiles: list[SoftTile], held_out: set[str]) -> list[dict[str, Any]]:
-    """Measure a saved model with the code that users run, tile by tile from the files."""
-    network = Network(card, Settings(threads=torch.get_num_threads()))
-    threshold = card.product("treemask").threshold
-    matrices: dict[str, np.ndarray] = defaultdict(
-        lambda: np.zeros((len(CLASSES), len(CLASSES)), np.int64)
-    )
-    mask = np.zeros((2, 2), np.int64)
-    right = {"student": 0, "teacher": 0, "student val": 0, "teacher val": 0}
-    scenes = {"all": 0, "val": 0}
-    for tile in tiles:
-        scene = SCENES.get(tile.facts.get("scene", ""))
-        validated = tile.facts["split"] == "val" or tile.facts["source"] in held_out
-        if not (scene or validated) or tile.facts["crs"] is None:
-            continue
-        probabilities = _map(network, tile)
-        mapped = probabilities.argmax(axis=0)
-        if scene:
-            _count_scene(tile, mapped, scene, right, scenes)
-        if tile.facts["source"] in held_out:
-            matrices[f"held out: {tile.facts['source']}"] += _matrix(tile, mapped)
-        if tile.facts["split"] == "val":
-            matrices["all"] += _matrix(tile, mapped)
-            matrices[tile.facts["source"]] += _matrix(tile, mapped)
-            truth = (tile.target.argmax(axis=0) == TREES)[tile.valid].astype(int)
-            mask += confusion(truth, (probabilities[TREES] >= threshold)[tile.valid].astype(int), 2)
-    data = "validation places, against the teacher"
-    rows = [
-        _row("Agreement", agreement(matrices["all"]), data),
-        _row("Tree mask IoU", float(intersection_over_union(mask)[1]), data),
-    ]
-    for name, value in zip(NAMES, intersection_over_union(matrices["all"]), strict=True):
-        if not np.isnan(value):
-            rows.append(_row(f"IoU {name}", float(value), data))
-    for source, matrix in matrices.items():
-        if source != "all":
-            rows.append(_row(f"Agreement, {source}", agreement(matrix), data))
-    for who in ("student", "teacher"):
-        name = f"EuroSAT scenes right by majority, {who}"
-        rows.append(_row(name, right[who] / scenes["all"], f"{scenes['all']} scenes, all"))
-        rows.append(
-            _row(name, right[f"{who} val"] / scenes["val"], f"{scenes['val']} scenes, validation")
-        )
-    return rows
-
-
-def _map(network: Network, tile: SoftTile) -> np.ndarray:
-    """Return probabilities (K, H, W) of a tile, read from its file and run in tiles as in a job."""
-    sources = {
-        band.hints[0]: band for band in list_bands([RasterInput(path=str(tile.path), label="")])
-    }
-    bands = [ScaledBand(sources[name], SENSOR.scale, 0.0, None, SENSOR.nodata) for name in BANDS]
-    grid = bands[0].source.grid
-    layout = Layout.of(
-        grid.height, grid.width, TILE, least=network.card.overlap, stride=network.card.stride
-    )
-    stack, workload = RasterStack(bands, grid), network.workload(TILE)
-    parts = compute_rows(stack, class_probabilities(network), layout, workload)
-    return torch.cat([part.values for part in parts], dim=1).numpy()
-
-
-def _count_scene(
-    tile: SoftTile,
-    mapped: np.ndarray,
-    fitting: set[str],
-    right: dict[str, int],
-    scenes: dict[str, int],
-) -> None:
-    answers = {"student": mapped, "teacher": tile.target.argmax(axis=0)}
-    validation = tile.facts["split"] == "val"
-    scenes["all"] += 1
-    scenes["val"] += validation
-    for who, classes in answers.items():
-        majority = NAMES[np.bincount(classes[tile.valid], minlength=len(CLASSES)).argmax()]
-        right[who] += majority in fitting
-        right[f"{who} val"] += validation and majority in fitting
-
-
-def _row(name: str, value: float, data: str) -> dict[str, Any]:
-    return {"name": name, "value": round(value, 4), "data": data}
 
 
 def _facts(

@@ -198,13 +198,13 @@ def _figures(
         mapped = scores.argmax(dim=0).cpu().numpy()
         matrix += confusion(classes[known], mapped[known], 2)
         for number in range(2):
-            truth, found = _rim(classes == number, known), _rim((mapped == number) & known, known)
+            truth, found = rim(classes == number, known), rim((mapped == number) & known, known)
             inside[number] += (truth & found).sum()
             union[number] += (truth | found).sum()
     return float((inside / union).mean()), float(intersection_over_union(matrix).mean())
 
 
-def _rim(mask: np.ndarray, known: np.ndarray) -> np.ndarray:
+def rim(mask: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Return the pixels of a mask no farther than ``BAND`` from its outline (Cheng et al. 2021).
 
     The rim of what is known is no outline: what lies beyond is unknown.

@@ -12,12 +12,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import log_softmax
 
 from mmearth.models.network import Normaliser
 from mmearth.training.augment import RadiometricJitter
+from mmearth.training.losses import UNLABELLED, border_weights
 from mmearth.training.softlabels import CropSampler
 
 
@@ -53,10 +55,29 @@ def divergence(scores: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) 
     Shape:
         scores, target: (B, K, H, W) float32; valid: (B, H, W) bool; returns a scalar.
     """
+    return (_divergences(scores, target) * valid).sum() / valid.sum().clamp_min(1)
+
+
+def boundary_divergence(
+    scores: torch.Tensor, target: torch.Tensor, valid: torch.Tensor
+) -> torch.Tensor:
+    """Return the mean divergence, pixels near borders between the teacher's classes weighted more.
+
+    Weights are 1 + ``border_weights`` (Ronneberger et al. 2015, equation 2).
+
+    Shape:
+        As ``divergence``.
+    """
+    classes = target.argmax(dim=1).masked_fill(~valid, UNLABELLED).numpy()
+    borders = torch.from_numpy(np.stack([border_weights(one) for one in classes]))
+    weights = (1 + borders) * valid
+    return (_divergences(scores, target) * weights).sum() / weights.sum().clamp_min(1)
+
+
+def _divergences(scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     # x log x is 0 at 0; the teacher's own entropy is constant, but makes 0 the perfect score.
     entropy = torch.special.entr(target).sum(dim=1)
-    cross = -(target * log_softmax(scores, dim=1)).sum(dim=1)
-    return ((cross - entropy) * valid).sum() / valid.sum().clamp_min(1)
+    return -(target * log_softmax(scores, dim=1)).sum(dim=1) - entropy
 
 
 def distill(
@@ -67,6 +88,7 @@ def distill(
     jitter: RadiometricJitter,
     wavelengths_um: torch.Tensor,
     *,
+    loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] = divergence,
     watch: Callable[[int, float, nn.Module], None] = lambda step, loss, average: None,
     every: int = 500,
 ) -> nn.Module:
@@ -79,6 +101,7 @@ def distill(
         recipe: numbers of the run.
         jitter: changes to reflectance.
         wavelengths_um: (C,) central wavelengths of the bands.
+        loss: ``divergence`` or ``boundary_divergence``.
         watch: called every ``every`` steps with the step, the mean loss since, and the average.
         every: see ``watch``.
 
@@ -100,12 +123,12 @@ def distill(
         values = normalise(images, valid).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.mixed):
             scores = network(values)
-        loss = divergence(scores.float(), target, valid)
+        error = loss(scores.float(), target, valid)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        error.backward()
         optimizer.step()
         _average(average, network, min(recipe.averaging, (1 + step) / (10 + step)))
-        losses.append(loss.item())
+        losses.append(error.item())
         if (step + 1) % every == 0 or step + 1 == recipe.steps:
             watch(step + 1, sum(losses) / len(losses), average)
             losses.clear()

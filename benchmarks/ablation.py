@@ -6,10 +6,11 @@ Each row is distilled from the teacher's soft labels on training tiles and measu
 tiles. All rows of a seed see the same crops in the same order, changed alike, for as many steps.
 
 ``MMEARTH_ABLATION_ROWS`` chooses rows, with commas between, ``MMEARTH_ABLATION_SEEDS`` how many
-seeds and ``MMEARTH_ABLATION_STEPS`` how many steps. Each row and seed becomes a line of ``build/ablation.jsonl`` (or of the file that
-``MMEARTH_ABLATION_LINES`` names); what has a line there is not trained again. Rows that begin
-pretrained need ``MMEARTH_PRETRAINED``, the folder of an encoder that ``mmearth pretrain`` made like
-landcover-s2. One to three minutes a row and seed on a core of its own.
+seeds and ``MMEARTH_ABLATION_STEPS`` how many steps. Each row and seed becomes a line of
+``build/ablation.jsonl``, or of the file that ``MMEARTH_ABLATION_LINES`` names; what has a line
+there is not trained again. Rows that begin pretrained need ``MMEARTH_PRETRAINED``, the folder of an
+encoder that ``mmearth pretrain --like landcover-s2`` made. One to three minutes a row and seed on a
+core of its own.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ def forest_probabilities(
     *,
     seed: int = 0,
     trees: int = TREES,
+    balanced: bool = True,
 ) -> NDArray[np.float32]:
     """Train a random forest, and classify other pixels.
 
@@ -35,11 +36,13 @@ def forest_probabilities(
         count: number of classes, K.
         seed: of the trees.
         trees: number of trees.
+        balanced: whether classes count alike, however many pixels each has.
 
     Returns:
         (m, K) float32; 0 for classes that were not learned.
     """
-    forest = RandomForestClassifier(trees, class_weight="balanced", random_state=seed).fit(
+    weights = "balanced" if balanced else None
+    forest = RandomForestClassifier(trees, class_weight=weights, random_state=seed).fit(
         reflectance, classes
     )
     result = np.zeros((len(wanted), count), np.float32)

@@ -1,0 +1,84 @@
+"""The embedded land-cover models beside their teacher: by source, and level of processing.
+
+    python -m benchmarks landcover --data <folder with s2/index.json>
+
+On validation tiles, which are places that nothing was learned from, mapped with the code that users
+run. Tree masks are the product's, with its threshold. A minute or two for each model.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import ROOT
+from benchmarks.agreement import compare, map_tile
+from benchmarks.common import MODEL, row
+from mmearth.models.card import ModelCard
+from mmearth.models.network import Network
+from mmearth.models.registry import installed_models
+from mmearth.sensors import load_sensor
+from mmearth.settings import Settings
+from mmearth.training.metrics import agreement, confusion, intersection_over_union
+from mmearth.training.softlabels import read_tiles
+
+TARGET = 0.91  # of the model that reads all ten bands
+ALL = ("all", "both levels")
+
+
+def measure(scratch: Path) -> list[dict[str, Any]]:
+    """Return the rows of the table."""
+    data = Path(os.environ.get("MMEARTH_DATA", "")) / "s2"
+    if not (data / "index.json").is_file():
+        return [row("not measured: --data names no folder with s2/index.json", np.nan)]
+    return [line for card in students() for line in _rows(card, data)]
+
+
+def students() -> list[ModelCard]:
+    """Return the cards of the embedded land-cover models, the one for most bands first."""
+    cards = installed_models([ROOT / "resources" / "models"])
+    found = [card for card in cards if any(one.id == "landcover" for one in card.products)]
+    return sorted(found, key=lambda card: -len(card.bands))
+
+
+def _rows(card: ModelCard, data: Path) -> list[dict[str, Any]]:
+    tiles = read_tiles(
+        data,
+        card.bands,
+        scale=load_sensor(card.sensor).scale,
+        wanted=lambda facts: facts["split"] == "val" and facts["crs"] is not None,
+    )
+    network = Network(card, Settings())
+    trees = [known.name for known in card.classes].index("trees")
+    threshold = card.product("treemask").threshold
+    count = len(card.classes)
+    classes: dict[tuple[str, str], NDArray[np.int64]] = defaultdict(
+        lambda: np.zeros((count, count), np.int64)
+    )
+    masks: dict[tuple[str, str], NDArray[np.int64]] = defaultdict(
+        lambda: np.zeros((2, 2), np.int64)
+    )
+    for tile in tiles:
+        probabilities = map_tile(network, tile)
+        matrix = compare(tile, probabilities.argmax(axis=0))
+        truth = (tile.target.argmax(axis=0) == trees)[tile.valid].astype(int)
+        mapped = (probabilities[trees] >= threshold)[tile.valid].astype(int)
+        for key in (ALL, (tile.facts["source"], tile.facts["level"])):
+            classes[key] += matrix
+            masks[key] += confusion(truth, mapped, 2)
+    table = []
+    for key in [ALL, *sorted(set(classes) - {ALL})]:
+        figures = {
+            "agreement": agreement(classes[key]),
+            "tree mask IoU": float(intersection_over_union(masks[key])[1]),
+        }
+        for what, value in figures.items():
+            bound = f"at least {TARGET}" if key == ALL and card.id == MODEL else ""
+            name = f"{card.id}, {', '.join(key)}: {what}"
+            table.append(row(name, value, bound, value >= TARGET or not bound))
+    return table

@@ -80,14 +80,20 @@ def _eurosat(folder: Path) -> list[dict[str, Any]]:
         network = Network(student, Settings())
         maps[student.id] = [map_tile(network, tile).argmax(axis=0) for tile in scenes]
     maps[FOREST] = forest[: len(scenes)]
+    new = np.array([tile.facts["split"] == "val" for tile in scenes])
+    right = {
+        who: np.array([scene_fits(t, one, names) for t, one in zip(scenes, mapped, strict=True)])
+        for who, mapped in maps.items()
+    }
     table = []
-    for who, mapped in maps.items():
-        right = np.array(
-            [scene_fits(tile, one, names) for tile, one in zip(scenes, mapped, strict=True)]
-        )
-        new = np.array([tile.facts["split"] == "val" for tile in scenes])
-        table.append(row(f"EuroSAT, {who}: right of {right.size} scenes", right.mean()))
-        table.append(row(f"EuroSAT, {who}: right of {new.sum()} held back", right[new].mean()))
+    for who, fits in right.items():
+        for where, some in (("scenes", new | True), ("held back", new)):
+            least = right[FOREST][some].mean()
+            bound = f"more than {least:.4f}" if who not in ("teacher", FOREST) else ""
+            name = f"EuroSAT, {who}: right of {some.sum()} {where}"
+            table.append(
+                row(name, fits[some].mean(), bound, not bound or fits[some].mean() > least)
+            )
     total = sum(compare(t, one) for t, one in zip(held, forest[len(scenes) :], strict=True))
     table.append(row(f"{FOREST}: agreement with the teacher, held back", agreement(total)))
     iou = intersection_over_union(total)[names.index("trees")]
@@ -152,7 +158,7 @@ def _worldcover(folder: Path) -> list[dict[str, Any]]:
 
 
 def _amazon(folder: Path) -> list[dict[str, Any]]:
-    pictures = {"train": [], "val": []}
+    pictures: dict[str, list[Any]] = {"train": [], "val": []}
     for path in sorted(folder.glob("[0-9][0-9].tif")):
         with rasterio.open(path) as dataset:
             image, split = dataset.read(), dataset.tags()["SPLIT"]
@@ -164,14 +170,18 @@ def _amazon(folder: Path) -> list[dict[str, Any]]:
     if (MODELS / AMAZON_MODEL).is_dir():
         card = read_card(MODELS / AMAZON_MODEL)
         maps[AMAZON_MODEL] = [_mask(card, path) for path, _, _ in pictures["val"]]
-    table = []
+    table: list[dict[str, Any]] = []
+    least = 0.0  # of the forest, which comes first
     for who, masks in maps.items():
         labels = (label for _, _, label in pictures["val"])
         mapped = np.concatenate([one[label > 0] for one, label in zip(masks, labels, strict=True)])
         matrix = confusion(truth.astype(int), mapped.astype(int), 2)
-        where = f"Amazon, {len(masks)} held-back pictures, {who}"
-        table.append(row(f"{where}: forest IoU", intersection_over_union(matrix)[1]))
-        table.append(row(f"{where}: accuracy", agreement(matrix)))
+        iou = float(intersection_over_union(matrix)[1])
+        bound = f"more than {least:.4f}" if table else ""
+        name = f"Amazon, {len(masks)} held-back pictures, {who}"
+        table.append(row(f"{name}: forest IoU", iou, bound, not bound or iou > least))
+        table.append(row(f"{name}: accuracy", agreement(matrix)))
+        least = max(least, iou)
     return table
 
 

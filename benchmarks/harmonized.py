@@ -42,8 +42,6 @@ CONFIG = NetworkConfig(
     options={"encoder_depth": 2, "decoder_channels": [48, 24]},
     multiply_adds_per_pixel=1,
 )
-# Seasons and processors differ from place to place, more than those of the embedded model's tiles.
-JITTER = RadiometricJitter(gain=0.1, band_gain=0.05)
 PER_TILE = 500  # pixels that the random forest learns from
 
 
@@ -118,7 +116,7 @@ def network(
     normalise = _normaliser(tiles.learned, base)
     sensor = load_sensor(base.sensor)
     recipe = Recipe(
-        steps=steps, batch=64, crop=16, learning_rate=3e-3, warm_up=steps // 8,
+        steps=steps, batch=160, crop=16, learning_rate=3e-3, warm_up=steps // 8,
         averaging=0.98, seed=seed, mixed=faster_in_bfloat16(torch.device("cpu")),
     )  # fmt: skip
     student = distill(
@@ -126,7 +124,7 @@ def network(
         normalise,
         CropSampler(tiles.learned, recipe.crop, seed),
         recipe,
-        JITTER,
+        RadiometricJitter(),
         torch.tensor([sensor.band(band).wavelength_nm / 1000 for band in BANDS]),
     )
     mapped = []

@@ -1,9 +1,11 @@
 """Train the embedded land-cover model: soft labels of Dynamic World, distilled into a small U-Net.
 
-    python tools/train_landcover.py --data <folder with s2/index.json's tiles>
+    python tools/train_landcover.py --data <folder with s2/index.json's tiles> --more <folder>
 
 Writes resources/models/landcover-s2 (weights, card) and the log of the run beside them. The data is
-described in that folder's README.md; its split by place is respected.
+described in that folder's README.md; its split by place is respected. ``--more`` takes what
+``tools/label_tiles.py`` made of the training tiles: the teacher's answers to changed images.
+``--model landcover-s2-10m`` trains the one that needs the four bands of 10 m alone.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "backend"), str(ROOT)]
 
 from benchmarks.agreement import compare, measure  # noqa: E402
-from mmearth.models.card import NetworkConfig, Normalisation, read_card  # noqa: E402
+from mmearth.models.card import ModelCard, NetworkConfig, Normalisation, read_card  # noqa: E402
 from mmearth.models.cost import multiply_adds_per_pixel  # noqa: E402
 from mmearth.models.inputs import statistics, summary  # noqa: E402
 from mmearth.models.network import Normaliser, load_weights  # noqa: E402
@@ -35,10 +37,25 @@ from mmearth.training.distill import Recipe, distill, divergence  # noqa: E402
 from mmearth.training.metrics import agreement, intersection_over_union  # noqa: E402
 from mmearth.training.softlabels import CropSampler, SoftTile, read_tiles  # noqa: E402
 
-MODEL_ID = "landcover-s2"
 VERSION = "1.0.0"
 SENSOR = load_sensor("sentinel-2")
-BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
+BANDS = {
+    "landcover-s2": ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"),
+    "landcover-s2-10m": ("B02", "B03", "B04", "B08"),
+}
+TEXTS = {
+    "landcover-s2": {
+        "title": "Sentinel-2 land cover",
+        "description": "Nine classes of land cover at 10 m from ten bands of Sentinel-2, Level-1C "
+        "or Level-2A: a small U-Net that learned from the Dynamic World model.",
+    },
+    "landcover-s2-10m": {
+        "title": "Sentinel-2 land cover, 10 m bands alone",
+        "description": "Nine classes of land cover at 10 m from blue, green, red and near infrared "
+        "of Sentinel-2, Level-1C or Level-2A: a small U-Net that learned from the Dynamic World "
+        "model. Where the bands of 20 m are at hand, Sentinel-2 land cover maps better.",
+    },
+}
 LOG_GAIN = 20.0  # ln(1 + 20 r) spreads dark water and bright snow about evenly
 TILE = 256
 OVERLAP = 96  # with 64, a pixel in fifty becomes another class with tiles of 512
@@ -102,21 +119,30 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     held_out = set(filter(None, options.hold_out.split(",")))
-    tiles = read_tiles(options.data, BANDS, scale=SENSOR.scale)
-    training = [
-        t for t in tiles if t.facts["split"] == "train" and t.facts["source"] not in held_out
-    ]
-    calibration = [t for t in training if _is_calibration(t)]
-    training = [t for t in training if not _is_calibration(t)]
+    bands = BANDS[options.model]
+    tiles = read_tiles(options.data, bands, scale=SENSOR.scale)
+
+    def taught(facts: dict[str, Any]) -> bool:
+        return facts["split"] == "train" and facts["source"] not in held_out
+
+    training = [t for t in tiles if taught(t.facts) and not _is_calibration(t.facts)]
+    calibration = [t for t in tiles if taught(t.facts) and _is_calibration(t.facts)]
+    changed = []
+    if options.more:
+
+        def wanted(facts: dict[str, Any]) -> bool:
+            return taught(facts) and not _is_calibration(facts)
+
+        changed = read_tiles(options.more, bands, scale=SENSOR.scale, wanted=wanted)
     validation = [t for t in tiles if t.facts["split"] == "val"]
     log = _Log(options.output / "training.jsonl", options)
 
     norm = _statistics(training)
-    config = _config(options.encoder)
-    network = build_network(config, in_channels=len(BANDS), classes=len(CLASSES))
+    config = _config(options.encoder, len(bands))
+    network = build_network(config, in_channels=len(bands), classes=len(CLASSES))
     start = read_card(options.start) if options.start else None
     if start:
-        load_weights(network, start)
+        _begin_with(network, start, bands)
     normalise = Normaliser(norm)
     recipe = Recipe(
         steps=options.steps,
@@ -126,8 +152,9 @@ def main() -> None:
         seed=options.seed,
         mixed=options.mixed,
     )
-    wavelengths = torch.tensor([SENSOR.band(name).wavelength_nm / 1000 for name in BANDS])
-    jitter = RadiometricJitter() if options.jitter else RadiometricJitter(chance=0.0)
+    wavelengths = torch.tensor([SENSOR.band(name).wavelength_nm / 1000 for name in bands])
+    # Labels of changed tiles are the teacher's answer to that very change; others are not.
+    jitter = RadiometricJitter(chance=0.0) if changed else RadiometricJitter()
 
     def watch(step: int, loss: float, average: torch.nn.Module) -> None:
         figures = _quick_figures(average, normalise, validation)
@@ -136,7 +163,7 @@ def main() -> None:
     student = distill(
         network,
         normalise,
-        CropSampler(training, recipe.crop, options.seed),
+        CropSampler(training + changed, recipe.crop, options.seed),
         recipe,
         jitter,
         wavelengths,
@@ -163,7 +190,9 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of tiles and index.json")
-    parser.add_argument("--output", type=Path, default=ROOT / "resources" / "models" / MODEL_ID)
+    parser.add_argument("--more", type=Path, help="folder of tiles by tools/label_tiles.py")
+    parser.add_argument("--model", choices=sorted(BANDS), default="landcover-s2")
+    parser.add_argument("--output", type=Path, help="folder of the model; else among resources")
     parser.add_argument("--encoder", choices=sorted(DECODERS), default="doubleconv-24")
     parser.add_argument("--steps", type=int, default=6_000)
     parser.add_argument("--batch", type=int, default=16)
@@ -173,16 +202,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--start", type=Path, help="folder of a saved model to go on from")
     parser.add_argument("--mixed", action="store_true", help="layers in bfloat16")
-    parser.add_argument("--no-jitter", dest="jitter", action="store_false")
     parser.add_argument(
         "--hold-out", default="", help="sources to leave out of training and to measure on"
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.output = options.output or ROOT / "resources" / "models" / options.model
+    return options
 
 
-def _is_calibration(tile: SoftTile) -> bool:
+def _is_calibration(facts: dict[str, Any]) -> bool:
     """Put one training place in ten aside to fit temperature and threshold."""
-    digest = hashlib.sha256(tile.facts["group"].encode()).digest()
+    digest = hashlib.sha256(facts["group"].encode()).digest()
     return digest[0] % 10 == 0
 
 
@@ -197,13 +227,25 @@ def _statistics(tiles: list[SoftTile]) -> Normalisation:
     )
 
 
-def _config(encoder: str) -> NetworkConfig:
+def _begin_with(network: torch.nn.Module, start: ModelCard, bands: tuple[str, ...]) -> None:
+    """Load the weights of a model; of its first layer, those of the bands that are there."""
+    whole = build_network(start.network, in_channels=len(start.bands), classes=len(start.classes))
+    load_weights(whole, start)
+    state = whole.state_dict()
+    pick = [start.bands.index(band) for band in bands]
+    for name, weights in network.state_dict().items():
+        if weights.shape != state[name].shape:
+            state[name] = state[name][:, pick]
+    network.load_state_dict(state)
+
+
+def _config(encoder: str, bands: int) -> NetworkConfig:
     options = {"encoder_depth": 5, "decoder_channels": list(DECODERS[encoder])}
     plain = NetworkConfig(
         decoder="unet", encoder=encoder, options=options, multiply_adds_per_pixel=1
     )
-    network = build_network(plain, in_channels=len(BANDS), classes=len(CLASSES)).eval()
-    cost = multiply_adds_per_pixel(network, len(BANDS))
+    network = build_network(plain, in_channels=bands, classes=len(CLASSES)).eval()
+    cost = multiply_adds_per_pixel(network, bands)
     return plain.model_copy(update={"multiply_adds_per_pixel": cost})
 
 
@@ -281,18 +323,16 @@ def _facts(
     trees = CLASSES[TREES]
     other = {"value": 2, "name": "other", "title": "Other", "color": "#e6e2d6"}
     return {
-        "id": MODEL_ID,
+        "id": options.model,
         "version": VERSION,
-        "title": "Sentinel-2 land cover",
-        "description": "Nine classes of land cover at 10 m from ten bands of Sentinel-2, Level-1C "
-        "or Level-2A: a small U-Net that learned from the Dynamic World model.",
+        **TEXTS[options.model],
         "licence": "CC-BY-SA-4.0",
         "attribution": ATTRIBUTION,
         "limits": LIMITS,
         "sensor": SENSOR.id,
         "levels": ("L1C", "L2A"),
         "quantity": SENSOR.quantity,
-        "bands": BANDS,
+        "bands": BANDS[options.model],
         "normalisation": norm,
         "resolution_m": 10.0,
         "tile_size": TILE,
@@ -313,14 +353,20 @@ def _facts(
         ),
         "training": {
             "command": "python tools/train_landcover.py --data DATA "
+            + ("--more MORE " if options.more else "")
+            + f"--model {options.model} "
             f"--encoder {options.encoder} --steps {options.steps} --batch {options.batch} "
             f"--crop {options.crop} "
             f"--learning-rate {options.learning_rate:g} --seed {options.seed} "
             f"--threads {options.threads}"
             + (" --start START" if options.start else "")
-            + (" --mixed" if options.mixed else "")
-            + ("" if options.jitter else " --no-jitter"),
-            "method": "distillation on soft labels (Hinton et al. 2015) with radiometric jitter",
+            + (" --mixed" if options.mixed else ""),
+            "method": "distillation on soft labels (Hinton et al. 2015), with "
+            + (
+                "the teacher's answers to changed images (Beyer et al. 2022)"
+                if options.more
+                else "radiometric jitter"
+            ),
             "teacher": "Dynamic World forward model (google/dynamicworld, Apache-2.0)",
             "seed": options.seed,
         },
@@ -335,7 +381,7 @@ class _Log:
         self._path = path
         self._start = time.monotonic()
         path.write_text("")
-        recorded = {k: v for k, v in vars(options).items() if k not in ("data", "output", "start")}
+        recorded = {k: v for k, v in vars(options).items() if not isinstance(v, Path)}
         self.write(options=recorded, torch=torch.__version__)
 
     def write(self, **facts: Any) -> None:

@@ -28,6 +28,7 @@ Image = NDArray[np.float32]
 Teacher = Callable[[Image], Image]
 
 BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
+EDGE = 24  # pixels; no farther than 20 does the teacher look
 SEEN = [0, 1, 2, 3, 4, 5, 6, 8, 9]  # of those, by the teacher: it never saw B8A
 WAVELENGTHS_UM = np.array([0.49, 0.56, 0.665, 0.705, 0.74, 0.783, 0.842, 0.865, 1.61, 2.19])
 
@@ -70,11 +71,16 @@ def load_teacher(folder: Path) -> Teacher:
     return probabilities
 
 
-def ask(teacher: Teacher, image: Image, level: str) -> Image:
-    """Return the teacher's probabilities of (10, H, W) stored values at a level."""
+def ask(teacher: Teacher, image: Image, level: str, edge: int = EDGE) -> Image:
+    """Return the teacher's probabilities of (10, H, W) stored values at a level.
+
+    It takes what is beyond the image for black; so the image is mirrored outwards by ``edge``.
+    """
     if level == "L2A":
         image = image * SLOPE[:, None, None] + OFFSET[:, None, None]
-    return teacher(image[SEEN])
+    padded = np.pad(image[SEEN], ((0, 0), (edge, edge), (edge, edge)), "reflect")
+    height, width = image.shape[1:]
+    return teacher(padded)[:, edge : edge + height, edge : edge + width]
 
 
 def check(teacher: Teacher, folder: Path, entries: list[dict[str, Any]]) -> None:
@@ -83,7 +89,7 @@ def check(teacher: Teacher, folder: Path, entries: list[dict[str, Any]]) -> None
     for facts in entries:
         image, label = read(folder, facts)
         valid = label.any(axis=0)
-        said = ask(teacher, image, facts["level"]).argmax(axis=0)
+        said = ask(teacher, image, facts["level"], edge=0).argmax(axis=0)
         key = facts["source"], facts["teacher_input"]
         right[key].append(float((said == label.argmax(axis=0))[valid].mean()))
     for (source, how), shares in sorted(right.items()):
@@ -103,8 +109,12 @@ def label(
     for number in range(options.passes):
         for facts in entries:
             image, valid = images[facts["file"]]
-            other = images[entries[random.integers(len(entries))]["file"]][0]
-            image, valid, level = change(image, valid, facts["level"], other, random)
+            level = facts["level"]
+            if number:
+                # Light borrowed from the other level would make them hard to tell apart.
+                alike = [other["file"] for other in entries if other["level"] == level]
+                other = images[alike[random.integers(len(alike))]][0]
+                image, valid, level = change(image, valid, level, other, random)
             probabilities = ask(teacher, image, level)
             name = f"{number}/{facts['file']}"
             write(options.output / name, image, probabilities, valid)
@@ -170,9 +180,9 @@ def borrow(image: Image, other: Image, share: float) -> Image:
 def relight(image: Image, random: np.random.Generator) -> Image:
     """Change gain, haze and offset: of all bands, and a little of each band alone."""
     count = len(BANDS)
-    gain = np.exp(random.normal(0, 0.12) + random.normal(0, 0.04, count))
-    haze = random.normal(0, 100) * (WAVELENGTHS_UM / 0.49) ** -random.uniform(0.5, 3)
-    added = haze + random.normal(0, 25, count)
+    gain = np.exp(random.normal(0, 0.08) + random.normal(0, 0.03, count))
+    haze = random.normal(0, 50) * (WAVELENGTHS_UM / 0.49) ** -random.uniform(0.5, 3)
+    added = haze + random.normal(0, 15, count)
     return image * gain[:, None, None] + added[:, None, None]
 
 
@@ -209,7 +219,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds s2/")
     parser.add_argument("--teacher", type=Path, required=True, help="google/dynamicworld")
     parser.add_argument("--output", type=Path, help="folder of the changed tiles")
-    parser.add_argument("--passes", type=int, default=8, help="changes of each tile")
+    parser.add_argument(
+        "--passes", type=int, default=6, help="of all tiles; the first leaves them as they are"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--check", action="store_true", help="only compare with the given labels")
     options = parser.parse_args()

@@ -163,7 +163,7 @@ def main() -> None:
     student = distill(
         network,
         normalise,
-        CropSampler(training + changed, recipe.crop, options.seed),
+        CropSampler(changed or training, recipe.crop, options.seed),
         recipe,
         jitter,
         wavelengths,

@@ -1,9 +1,11 @@
 """Train the embedded land-cover model: soft labels of Dynamic World, distilled into a small U-Net.
 
-    python tools/train_landcover.py --data <folder with s2/index.json's tiles>
+    python tools/train_landcover.py --data <folder with s2/index.json's tiles> --more <folder>
 
 Writes resources/models/landcover-s2 (weights, card) and the log of the run beside them. The data is
-described in that folder's README.md; its split by place is respected.
+described in that folder's README.md; its split by place is respected. ``--more`` takes what
+``tools/label_tiles.py`` made of the training tiles: the teacher's answers to changed images.
+``--model landcover-s2-10m`` trains the one that needs the four bands of 10 m alone.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import hashlib
 import json
 import sys
 import time
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -21,36 +22,40 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "backend"))
+sys.path[:0] = [str(ROOT / "backend"), str(ROOT)]
 
-from mmearth.api import RasterInput  # noqa: E402
-from mmearth.inference.predict import class_probabilities, compute_rows  # noqa: E402
-from mmearth.inference.tiles import Layout  # noqa: E402
-from mmearth.models.card import (  # noqa: E402
-    ModelCard,
-    NetworkConfig,
-    Normalisation,
-    read_card,
-)
+from benchmarks.agreement import compare, measure  # noqa: E402
+from mmearth.models.card import ModelCard, NetworkConfig, Normalisation, read_card  # noqa: E402
 from mmearth.models.cost import multiply_adds_per_pixel  # noqa: E402
 from mmearth.models.inputs import statistics, summary  # noqa: E402
-from mmearth.models.network import Network, Normaliser, load_weights  # noqa: E402
+from mmearth.models.network import Normaliser, load_weights  # noqa: E402
 from mmearth.models.registry import build_network  # noqa: E402
 from mmearth.models.save import save_model  # noqa: E402
-from mmearth.raster.radiometry import ScaledBand  # noqa: E402
-from mmearth.raster.source import list_bands  # noqa: E402
-from mmearth.raster.stack import RasterStack  # noqa: E402
 from mmearth.sensors import load_sensor  # noqa: E402
-from mmearth.settings import Settings  # noqa: E402
 from mmearth.training.augment import RadiometricJitter  # noqa: E402
 from mmearth.training.distill import Recipe, distill, divergence  # noqa: E402
-from mmearth.training.metrics import agreement, confusion, intersection_over_union  # noqa: E402
+from mmearth.training.metrics import agreement, intersection_over_union  # noqa: E402
 from mmearth.training.softlabels import CropSampler, SoftTile, read_tiles  # noqa: E402
 
-MODEL_ID = "landcover-s2"
 VERSION = "1.0.0"
 SENSOR = load_sensor("sentinel-2")
-BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
+BANDS = {
+    "landcover-s2": ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"),
+    "landcover-s2-10m": ("B02", "B03", "B04", "B08"),
+}
+TEXTS = {
+    "landcover-s2": {
+        "title": "Sentinel-2 land cover",
+        "description": "Nine classes of land cover at 10 m from ten bands of Sentinel-2, Level-1C "
+        "or Level-2A: a small U-Net that learned from the Dynamic World model.",
+    },
+    "landcover-s2-10m": {
+        "title": "Sentinel-2 land cover, 10 m bands alone",
+        "description": "Nine classes of land cover at 10 m from blue, green, red and near infrared "
+        "of Sentinel-2, Level-1C or Level-2A: a small U-Net that learned from the Dynamic World "
+        "model. Where the bands of 20 m are at hand, Sentinel-2 land cover maps better.",
+    },
+}
 LOG_GAIN = 20.0  # ln(1 + 20 r) spreads dark water and bright snow about evenly
 TILE = 256
 OVERLAP = 96  # with 64, a pixel in fifty becomes another class with tiles of 512
@@ -75,19 +80,6 @@ CLASSES = [
 ]
 NAMES = [row["name"] for row in CLASSES]
 TREES = NAMES.index("trees")
-
-# EuroSAT's scene classes, and what of ours is right for each; Highway has no counterpart.
-SCENES = {
-    "Forest": {"trees"},
-    "Residential": {"built"},
-    "Industrial": {"built"},
-    "SeaLake": {"water"},
-    "River": {"water"},
-    "AnnualCrop": {"crops"},
-    "PermanentCrop": {"crops"},
-    "Pasture": {"grass"},
-    "HerbaceousVegetation": {"grass", "shrub_and_scrub"},
-}
 
 DECODERS = {
     "doubleconv-16": (96, 64, 32, 16, 16),
@@ -127,21 +119,30 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     held_out = set(filter(None, options.hold_out.split(",")))
-    tiles = read_tiles(options.data, BANDS, scale=SENSOR.scale)
-    training = [
-        t for t in tiles if t.facts["split"] == "train" and t.facts["source"] not in held_out
-    ]
-    calibration = [t for t in training if _is_calibration(t)]
-    training = [t for t in training if not _is_calibration(t)]
+    bands = BANDS[options.model]
+    tiles = read_tiles(options.data, bands, scale=SENSOR.scale)
+
+    def taught(facts: dict[str, Any]) -> bool:
+        return facts["split"] == "train" and facts["source"] not in held_out
+
+    training = [t for t in tiles if taught(t.facts) and not _is_calibration(t.facts)]
+    calibration = [t for t in tiles if taught(t.facts) and _is_calibration(t.facts)]
+    changed = []
+    if options.more:
+
+        def wanted(facts: dict[str, Any]) -> bool:
+            return taught(facts) and not _is_calibration(facts)
+
+        changed = read_tiles(options.more, bands, scale=SENSOR.scale, wanted=wanted)
     validation = [t for t in tiles if t.facts["split"] == "val"]
     log = _Log(options.output / "training.jsonl", options)
 
     norm = _statistics(training)
-    config = _config(options.encoder)
-    network = build_network(config, in_channels=len(BANDS), classes=len(CLASSES))
+    config = _config(options.encoder, len(bands))
+    network = build_network(config, in_channels=len(bands), classes=len(CLASSES))
     start = read_card(options.start) if options.start else None
     if start:
-        load_weights(network, start)
+        _begin_with(network, start, bands)
     normalise = Normaliser(norm)
     recipe = Recipe(
         steps=options.steps,
@@ -151,8 +152,9 @@ def main() -> None:
         seed=options.seed,
         mixed=options.mixed,
     )
-    wavelengths = torch.tensor([SENSOR.band(name).wavelength_nm / 1000 for name in BANDS])
-    jitter = RadiometricJitter() if options.jitter else RadiometricJitter(chance=0.0)
+    wavelengths = torch.tensor([SENSOR.band(name).wavelength_nm / 1000 for name in bands])
+    # Labels of changed tiles are the teacher's answer to that very change; others are not.
+    jitter = RadiometricJitter(chance=0.0) if changed else RadiometricJitter()
 
     def watch(step: int, loss: float, average: torch.nn.Module) -> None:
         figures = _quick_figures(average, normalise, validation)
@@ -161,7 +163,7 @@ def main() -> None:
     student = distill(
         network,
         normalise,
-        CropSampler(training, recipe.crop, options.seed),
+        CropSampler(training + changed, recipe.crop, options.seed),
         recipe,
         jitter,
         wavelengths,
@@ -188,7 +190,9 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of tiles and index.json")
-    parser.add_argument("--output", type=Path, default=ROOT / "resources" / "models" / MODEL_ID)
+    parser.add_argument("--more", type=Path, help="folder of tiles by tools/label_tiles.py")
+    parser.add_argument("--model", choices=sorted(BANDS), default="landcover-s2")
+    parser.add_argument("--output", type=Path, help="folder of the model; else among resources")
     parser.add_argument("--encoder", choices=sorted(DECODERS), default="doubleconv-24")
     parser.add_argument("--steps", type=int, default=6_000)
     parser.add_argument("--batch", type=int, default=16)
@@ -198,16 +202,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--start", type=Path, help="folder of a saved model to go on from")
     parser.add_argument("--mixed", action="store_true", help="layers in bfloat16")
-    parser.add_argument("--no-jitter", dest="jitter", action="store_false")
     parser.add_argument(
         "--hold-out", default="", help="sources to leave out of training and to measure on"
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.output = options.output or ROOT / "resources" / "models" / options.model
+    return options
 
 
-def _is_calibration(tile: SoftTile) -> bool:
+def _is_calibration(facts: dict[str, Any]) -> bool:
     """Put one training place in ten aside to fit temperature and threshold."""
-    digest = hashlib.sha256(tile.facts["group"].encode()).digest()
+    digest = hashlib.sha256(facts["group"].encode()).digest()
     return digest[0] % 10 == 0
 
 
@@ -222,13 +227,25 @@ def _statistics(tiles: list[SoftTile]) -> Normalisation:
     )
 
 
-def _config(encoder: str) -> NetworkConfig:
+def _begin_with(network: torch.nn.Module, start: ModelCard, bands: tuple[str, ...]) -> None:
+    """Load the weights of a model; of its first layer, those of the bands that are there."""
+    whole = build_network(start.network, in_channels=len(start.bands), classes=len(start.classes))
+    load_weights(whole, start)
+    state = whole.state_dict()
+    pick = [start.bands.index(band) for band in bands]
+    for name, weights in network.state_dict().items():
+        if weights.shape != state[name].shape:
+            state[name] = state[name][:, pick]
+    network.load_state_dict(state)
+
+
+def _config(encoder: str, bands: int) -> NetworkConfig:
     options = {"encoder_depth": 5, "decoder_channels": list(DECODERS[encoder])}
     plain = NetworkConfig(
         decoder="unet", encoder=encoder, options=options, multiply_adds_per_pixel=1
     )
-    network = build_network(plain, in_channels=len(BANDS), classes=len(CLASSES)).eval()
-    cost = multiply_adds_per_pixel(network, len(BANDS))
+    network = build_network(plain, in_channels=bands, classes=len(CLASSES)).eval()
+    cost = multiply_adds_per_pixel(network, bands)
     return plain.model_copy(update={"multiply_adds_per_pixel": cost})
 
 
@@ -251,16 +268,11 @@ def _quick_figures(
     matrix = np.zeros((len(CLASSES), len(CLASSES)), np.int64)
     for tile in tiles:
         mapped = _scores(network, normalise, tile).argmax(dim=0).numpy()
-        matrix += _matrix(tile, mapped)
+        matrix += compare(tile, mapped)
     return {
         "agreement": round(agreement(matrix), 4),
         "tree_iou": round(float(intersection_over_union(matrix)[TREES]), 4),
     }
-
-
-def _matrix(tile: SoftTile, mapped: np.ndarray) -> np.ndarray:
-    reference = tile.target.argmax(axis=0)
-    return confusion(reference[tile.valid], mapped[tile.valid], len(CLASSES))
 
 
 def _calibrate(
@@ -301,88 +313,6 @@ def _calibrate(
     return temperature, threshold
 
 
-def measure(card: ModelCard, tiles: list[SoftTile], held_out: set[str]) -> list[dict[str, Any]]:
-    """Measure a saved model with the code that users run, tile by tile from the files."""
-    network = Network(card, Settings(threads=torch.get_num_threads()))
-    threshold = card.product("treemask").threshold
-    matrices: dict[str, np.ndarray] = defaultdict(
-        lambda: np.zeros((len(CLASSES), len(CLASSES)), np.int64)
-    )
-    mask = np.zeros((2, 2), np.int64)
-    right = {"student": 0, "teacher": 0, "student val": 0, "teacher val": 0}
-    scenes = {"all": 0, "val": 0}
-    for tile in tiles:
-        scene = SCENES.get(tile.facts.get("scene", ""))
-        validated = tile.facts["split"] == "val" or tile.facts["source"] in held_out
-        if not (scene or validated) or tile.facts["crs"] is None:
-            continue
-        probabilities = _map(network, tile)
-        mapped = probabilities.argmax(axis=0)
-        if scene:
-            _count_scene(tile, mapped, scene, right, scenes)
-        if tile.facts["source"] in held_out:
-            matrices[f"held out: {tile.facts['source']}"] += _matrix(tile, mapped)
-        if tile.facts["split"] == "val":
-            matrices["all"] += _matrix(tile, mapped)
-            matrices[tile.facts["source"]] += _matrix(tile, mapped)
-            truth = (tile.target.argmax(axis=0) == TREES)[tile.valid].astype(int)
-            mask += confusion(truth, (probabilities[TREES] >= threshold)[tile.valid].astype(int), 2)
-    data = "validation places, against the teacher"
-    rows = [
-        _row("Agreement", agreement(matrices["all"]), data),
-        _row("Tree mask IoU", float(intersection_over_union(mask)[1]), data),
-    ]
-    for name, value in zip(NAMES, intersection_over_union(matrices["all"]), strict=True):
-        if not np.isnan(value):
-            rows.append(_row(f"IoU {name}", float(value), data))
-    for source, matrix in matrices.items():
-        if source != "all":
-            rows.append(_row(f"Agreement, {source}", agreement(matrix), data))
-    for who in ("student", "teacher"):
-        name = f"EuroSAT scenes right by majority, {who}"
-        rows.append(_row(name, right[who] / scenes["all"], f"{scenes['all']} scenes, all"))
-        rows.append(
-            _row(name, right[f"{who} val"] / scenes["val"], f"{scenes['val']} scenes, validation")
-        )
-    return rows
-
-
-def _map(network: Network, tile: SoftTile) -> np.ndarray:
-    """Return probabilities (K, H, W) of a tile, read from its file and run in tiles as in a job."""
-    sources = {
-        band.hints[0]: band for band in list_bands([RasterInput(path=str(tile.path), label="")])
-    }
-    bands = [ScaledBand(sources[name], SENSOR.scale, 0.0, None, SENSOR.nodata) for name in BANDS]
-    grid = bands[0].source.grid
-    layout = Layout.of(
-        grid.height, grid.width, TILE, least=network.card.overlap, stride=network.card.stride
-    )
-    stack, workload = RasterStack(bands, grid), network.workload(TILE)
-    parts = compute_rows(stack, class_probabilities(network), layout, workload)
-    return torch.cat([part.values for part in parts], dim=1).numpy()
-
-
-def _count_scene(
-    tile: SoftTile,
-    mapped: np.ndarray,
-    fitting: set[str],
-    right: dict[str, int],
-    scenes: dict[str, int],
-) -> None:
-    answers = {"student": mapped, "teacher": tile.target.argmax(axis=0)}
-    validation = tile.facts["split"] == "val"
-    scenes["all"] += 1
-    scenes["val"] += validation
-    for who, classes in answers.items():
-        majority = NAMES[np.bincount(classes[tile.valid], minlength=len(CLASSES)).argmax()]
-        right[who] += majority in fitting
-        right[f"{who} val"] += validation and majority in fitting
-
-
-def _row(name: str, value: float, data: str) -> dict[str, Any]:
-    return {"name": name, "value": round(value, 4), "data": data}
-
-
 def _facts(
     config: NetworkConfig,
     norm: Normalisation,
@@ -393,18 +323,16 @@ def _facts(
     trees = CLASSES[TREES]
     other = {"value": 2, "name": "other", "title": "Other", "color": "#e6e2d6"}
     return {
-        "id": MODEL_ID,
+        "id": options.model,
         "version": VERSION,
-        "title": "Sentinel-2 land cover",
-        "description": "Nine classes of land cover at 10 m from ten bands of Sentinel-2, Level-1C "
-        "or Level-2A: a small U-Net that learned from the Dynamic World model.",
+        **TEXTS[options.model],
         "licence": "CC-BY-SA-4.0",
         "attribution": ATTRIBUTION,
         "limits": LIMITS,
         "sensor": SENSOR.id,
         "levels": ("L1C", "L2A"),
         "quantity": SENSOR.quantity,
-        "bands": BANDS,
+        "bands": BANDS[options.model],
         "normalisation": norm,
         "resolution_m": 10.0,
         "tile_size": TILE,
@@ -425,14 +353,20 @@ def _facts(
         ),
         "training": {
             "command": "python tools/train_landcover.py --data DATA "
+            + ("--more MORE " if options.more else "")
+            + f"--model {options.model} "
             f"--encoder {options.encoder} --steps {options.steps} --batch {options.batch} "
             f"--crop {options.crop} "
             f"--learning-rate {options.learning_rate:g} --seed {options.seed} "
             f"--threads {options.threads}"
             + (" --start START" if options.start else "")
-            + (" --mixed" if options.mixed else "")
-            + ("" if options.jitter else " --no-jitter"),
-            "method": "distillation on soft labels (Hinton et al. 2015) with radiometric jitter",
+            + (" --mixed" if options.mixed else ""),
+            "method": "distillation on soft labels (Hinton et al. 2015), with "
+            + (
+                "the teacher's answers to changed images (Beyer et al. 2022)"
+                if options.more
+                else "radiometric jitter"
+            ),
             "teacher": "Dynamic World forward model (google/dynamicworld, Apache-2.0)",
             "seed": options.seed,
         },
@@ -447,7 +381,7 @@ class _Log:
         self._path = path
         self._start = time.monotonic()
         path.write_text("")
-        recorded = {k: v for k, v in vars(options).items() if k not in ("data", "output", "start")}
+        recorded = {k: v for k, v in vars(options).items() if not isinstance(v, Path)}
         self.write(options=recorded, torch=torch.__version__)
 
     def write(self, **facts: Any) -> None:

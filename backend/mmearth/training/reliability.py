@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmearth.reports.charts import side_by_side
-from mmearth.training.calibration import probabilities_at
 from mmearth.training.metrics import Reliability, reliability
 from mmearth.training.report.certainty import DIAGRAM, draw_reliability, points_in_words
 
@@ -140,20 +139,3 @@ class Calibration:
 def _drawn(key: str, title: str, before: Reliability, after: Reliability, *, x: str, y: str) -> str:
     words = f"Before: {points_in_words(before)}. After calibration: {points_in_words(after)}."
     return draw_reliability(key, title, words, after, name="calibrated", before=before, x=x, y=y)
-
-
-def compare(
-    scores: NDArray[np.floating],
-    truth: NDArray[np.int64] | NDArray[np.floating],
-    temperature: float | tuple[float, ...],
-) -> Calibration:
-    """Compare the reliability of scores before and after calibration.
-
-    Args:
-        scores: (n, K), of pixels to which the temperature was not fitted.
-        truth: as of ``diagram``.
-        temperature: of the card.
-    """
-    return Calibration(
-        *(diagram(probabilities_at(scores, number), truth) for number in (1.0, temperature))
-    )

@@ -6,9 +6,17 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import rasterio
+from safetensors.torch import load_file
+from scenes import DATA
 
+from benchmarks.calibration import card_figures, look
 from mmearth.models.card import Accuracy
-from mmearth.training.reliability import compare, density_error, diagram
+from mmearth.models.readme import DIAGRAM_NAME
+from mmearth.models.save import save_model
+from mmearth.training.calibration import probabilities_at
+from mmearth.training.reliability import Calibration, density_error, diagram
+from mmearth.training.softlabels import SoftTile
 
 # Ten pixels at 0.85 of the first class, six of them of it, and ten at 0.35, three of them of it.
 FIRST = np.repeat([0.85, 0.35], 10)
@@ -52,7 +60,8 @@ def found():
     chances = np.exp(3 * scores)
     chances /= chances.sum(axis=1, keepdims=True)
     truth = (chances.cumsum(axis=1) < random.uniform(size=(20_000, 1))).sum(axis=1)
-    return compare(scores, truth, (1 / 3, 1 / 3, 1 / 3))
+    probabilities = (probabilities_at(scores, number) for number in (1.0, (1 / 3,) * 3))
+    return Calibration(*(diagram(each, truth) for each in probabilities))
 
 
 def test_figures_before_and_after_are_rows_of_a_card(found) -> None:
@@ -85,3 +94,36 @@ def test_the_diagram_is_a_file_of_its_own(found) -> None:
     ends = {name: float(ideal.get(name)) for name in ("x1", "y1", "x2", "y2")}
     expected = np.interp(x, [ends["x1"], ends["x2"]], [ends["y1"], ends["y2"]])
     assert np.abs(y - expected).max() < 20
+
+
+def test_models_are_looked_at_as_users_run_them(tiny_facts, tiny_model, tmp_path) -> None:
+    """Tiles are real; what the teacher says of them is what the model says at the temperature 1."""
+    own = {**tiny_facts, "temperature": (0.5, 0.25, 2.0)}
+    card = save_model(tmp_path / "own", load_file(tiny_model.weights), own)
+    names = ["terramind_l2a.tif", "eurosat_forest_l1c.tif"]
+    tiles = []
+    for name in names:
+        with rasterio.open(DATA / name) as dataset:
+            shape, crs = dataset.shape, str(dataset.crs)
+        facts = {"crs": crs}
+        target = np.zeros((3, *shape), np.float32)
+        tiles.append(SoftTile(facts, DATA / name, target, target, np.ones(shape, bool)))
+        teacher = look(tiny_model, tiles[-1:]).before.T.reshape(3, *shape)
+        tiles[-1] = SoftTile(facts, DATA / name, teacher, teacher, np.ones(shape, bool))
+    nowhere = SoftTile({"crs": None}, DATA / "none.tif", target, target, tiles[-1].valid)
+    seen = look(card, [*tiles, nowhere])
+    assert seen.trees == 1 and np.bincount(seen.units).tolist() == [96 * 96, 64 * 64]
+    np.testing.assert_allclose(seen.before, seen.target, atol=1e-6)
+    taught = seen.calibration(seen.target)
+    assert taught.before.classwise_error < 1e-6 < taught.after.classwise_error
+    (before, _), (after, root) = seen.cover_error(seen.target)
+    assert before == pytest.approx(0, abs=1e-6) and 0 < abs(after) <= root
+
+    rows, svg = card_figures(seen)
+    assert len(rows) == 6 and {row["data"] for row in rows} == {rows[0]["data"]}
+    again = save_model(
+        card.folder, load_file(card.weights), {**own, "accuracy": rows},
+        beside={DIAGRAM_NAME: svg},
+    )  # fmt: skip
+    assert [figure.model_dump() for figure in again.accuracy] == rows
+    assert DIAGRAM_NAME in (again.folder / "README.md").read_text("utf-8")

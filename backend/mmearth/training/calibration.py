@@ -13,7 +13,7 @@ COOLEST, HOTTEST = 0.2, 5.0  # beyond, the few labels are at fault and not the s
 # Standard deviation of the logarithm of a class's temperature about the common one, as far as is
 # known before any unit was seen.
 SPREAD = 0.2
-MOST_PIXELS = 250_000  # that temperatures of classes are fitted to; more change no digit
+MOST_PIXELS = 250_000  # that temperatures of classes are fitted to; neighbours tell little more
 
 
 def fit_temperature(

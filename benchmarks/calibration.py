@@ -128,7 +128,7 @@ def _rows(name: str, seen: Seen) -> list[dict[str, Any]]:
             bound, held = "", True
             if judged:
                 bound, held = "less than before", found.after.error < found.before.error
-            begin = f"{name}, teacher's {what}, {when}"
+            begin = f"{name}, {what}, {when}"
             table += [
                 row(f"{begin}: ECE", diagrams.error, bound, held),
                 row(f"{begin}: mean ECE of classes", diagrams.classwise_error),

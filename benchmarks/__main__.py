@@ -15,7 +15,7 @@ from benchmarks import ROOT
 
 BENCHMARKS = (
     "overhead", "memory", "tiles", "startup", "adapter", "quick", "live", "fewshot", "boundary",
-    "disturbance",
+    "disturbance", "calibration",
 )  # fmt: skip
 RESULTS = ROOT / "build" / "benchmarks.json"
 

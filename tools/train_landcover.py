@@ -25,15 +25,18 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "backend"), str(ROOT)]
 
 from benchmarks.agreement import compare, measure  # noqa: E402
+from benchmarks.calibration import card_figures, look  # noqa: E402
 from mmearth.models.card import ModelCard, NetworkConfig, Normalisation, read_card  # noqa: E402
 from mmearth.models.cost import multiply_adds_per_pixel  # noqa: E402
 from mmearth.models.inputs import statistics, summary  # noqa: E402
 from mmearth.models.network import Normaliser, load_weights  # noqa: E402
+from mmearth.models.readme import DIAGRAM_NAME  # noqa: E402
 from mmearth.models.registry import build_network  # noqa: E402
 from mmearth.models.save import save_model  # noqa: E402
 from mmearth.sensors import load_sensor  # noqa: E402
 from mmearth.training.augment import RadiometricJitter  # noqa: E402
-from mmearth.training.distill import Recipe, distill, divergence  # noqa: E402
+from mmearth.training.calibration import fit_temperatures, probabilities_at  # noqa: E402
+from mmearth.training.distill import Recipe, distill  # noqa: E402
 from mmearth.training.metrics import agreement, intersection_over_union  # noqa: E402
 from mmearth.training.softlabels import CropSampler, SoftTile, read_tiles  # noqa: E402
 
@@ -180,9 +183,11 @@ def main() -> None:
     card = save_model(options.output, student.state_dict(), {**facts, "accuracy": ()})
     figures = measure(card, [t for t in tiles if not held_out or t.facts["source"] in held_out
                              or t.facts["split"] == "val"], held_out)  # fmt: skip
+    certain, drawing = card_figures(look(card, validation))
+    figures += certain
     log.write(final=figures)
     facts["accuracy"] = tuple(figures)
-    save_model(options.output, student.state_dict(), facts)
+    save_model(options.output, student.state_dict(), facts, beside={DIAGRAM_NAME: drawing})
     for row in figures:
         print(f"{row['value']:.4f}  {row['name']} ({row['data']})")
 
@@ -277,46 +282,34 @@ def _quick_figures(
 
 def _calibrate(
     network: torch.nn.Module, normalise: Normaliser, tiles: list[SoftTile]
-) -> tuple[float, float]:
-    """Fit the temperature of all classes, and the threshold of trees, on places put aside."""
-    scores = [_scores(network, normalise, tile) for tile in tiles]
-    candidates = np.round(np.geomspace(0.5, 2.0, 61), 3)
+) -> tuple[tuple[float, ...], float]:
+    """Fit the temperatures of the classes, and the threshold of trees, on places put aside.
 
-    def loss(temperature: float) -> float:
-        total = sum(
-            float(
-                divergence(
-                    s[None] / temperature,
-                    torch.from_numpy(t.target)[None],
-                    torch.from_numpy(t.valid)[None],
-                )
-            )
-            * t.valid.sum()
-            for s, t in zip(scores, tiles, strict=True)
-        )
-        return total / sum(t.valid.sum() for t in tiles)
-
-    temperature = float(min(candidates, key=loss))
-    trees = np.concatenate(
-        [
-            torch.softmax(s / temperature, 0)[TREES].numpy()[t.valid]
-            for s, t in zip(scores, tiles, strict=True)
-        ]
+    They are fitted to the teacher's classes: its probabilities are far from certain even where it
+    is right, so that forest would never be more than six tenths trees.
+    """
+    scores = np.concatenate(
+        [_scores(network, normalise, t)[:, torch.from_numpy(t.valid)].T.numpy() for t in tiles]
     )
-    truth = np.concatenate([(t.target.argmax(0) == TREES)[t.valid] for t in tiles])
+    classes = np.concatenate([t.target.argmax(axis=0)[t.valid] for t in tiles])
+    units = np.repeat(np.arange(len(tiles)), [t.valid.sum() for t in tiles])
+    found = fit_temperatures(scores, classes, units)
+    temperatures = tuple(round(number, 4) for number in found)
+    trees = probabilities_at(scores, temperatures)[:, TREES]
+    truth = classes == TREES
 
     def iou(threshold: float) -> float:
         mapped = trees >= threshold
         return (mapped & truth).sum() / (mapped | truth).sum()
 
-    threshold = float(max(np.round(np.arange(0.2, 0.6, 0.01), 2), key=iou))
-    return temperature, threshold
+    threshold = float(max(np.round(np.arange(0.2, 0.8, 0.01), 2), key=iou))
+    return temperatures, threshold
 
 
 def _facts(
     config: NetworkConfig,
     norm: Normalisation,
-    temperature: float,
+    temperature: tuple[float, ...],
     threshold: float,
     options: argparse.Namespace,
 ) -> dict[str, Any]:

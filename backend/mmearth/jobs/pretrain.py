@@ -15,9 +15,10 @@ from mmearth.jobs.context import JobContext
 from mmearth.jobs.work import Work
 from mmearth.models.card import CARD_NAME, WEIGHTS_NAME, ModelCard
 from mmearth.models.readme import README_NAME
-from mmearth.models.registry import find_model
+from mmearth.models.registry import build_encoder, find_model
 from mmearth.models.store.library import check_identifier
-from mmearth.pretraining.registry import build_method, check_method, open_dataset
+from mmearth.pretraining.modality import Modality
+from mmearth.pretraining.registry import build_method, check_dataset, open_dataset
 from mmearth.raster.write import check_writable
 from mmearth.settings import Settings
 
@@ -34,14 +35,13 @@ BASE_RATE = 8e-3  # of 256 images
 
 
 def plan(spec: PretrainSpec, settings: Settings) -> Plan:
-    """Say what stands in the way. It is collected, not raised."""
+    """Say what stands in the way. It is collected, not raised; images are not read."""
     result = Plan()
     try:
         _target(spec, settings)
-        check_method(spec.method)
-        _like(spec, settings)
-        # Imported by what it opens: a plan, too, has to know whether images can be read.
-        open_dataset(spec, _like(spec, settings))
+        bands = check_dataset(spec, _like(spec, settings))
+        image = Modality(spec.sensor, "continuous", "pixel", len(bands))
+        build_method(build_encoder(spec.encoder, in_channels=len(bands)), [image], spec)
     except MMEarthError as error:
         result.errors.append(Problem.of(error))
     return result
@@ -58,12 +58,10 @@ def run(spec: PretrainSpec, context: JobContext) -> PretrainResult:
     context.report(0.0, "Reading the images", None)
     context.check_cancelled()
     target = _target(spec, context.settings)
-    check_method(spec.method)
     like = _like(spec, context.settings)
     data = open_dataset(spec, like)
     facts = spec.model_dump(mode="json", exclude={"outputs", "id", "title", "licence"})
     name = mapping.digest(__version__, facts, like and like.card_sha256, mapping.stamps(data.files))
-    # Not before: these import torch, which a request that is refused does without.
     from mmearth.pretraining.loop import fit
     from mmearth.pretraining.model import save_encoder
     from mmearth.training.task import Watch
@@ -98,7 +96,6 @@ def _prepare(spec: PretrainSpec, data: Dataset, settings: Settings) -> tuple[Pre
     import torch
 
     from mmearth.models.network import choose_device
-    from mmearth.models.registry import build_encoder
     from mmearth.pretraining.loop import Recipe
     from mmearth.training.tune import faster_in_bfloat16
 

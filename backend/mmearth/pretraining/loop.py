@@ -228,7 +228,7 @@ class _Run:
         torch.manual_seed(int(random.integers(2**62)))  # of the network's own dropout
         with torch.autocast(self._device.type, torch.bfloat16, self._recipe.mixed):
             step: Step = self._pretext(batch, masks)
-        (step.total / self._recipe.accumulate).backward()  # type: ignore[no-untyped-call]
+        (step.total / self._recipe.accumulate).backward()
         return Step(step.total.detach(), step.losses, step.features)
 
     def _write_row(self) -> None:

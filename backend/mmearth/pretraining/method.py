@@ -50,7 +50,7 @@ class Pretext(nn.Module):
             random: source of chance, on the processor.
         """
 
-    def advance(self, share: float) -> None:  # noqa: B027 - most methods have nothing to do here
+    def advance(self, share: float) -> None:
         """Do what is due after a step of the optimiser, such as moving an averaged teacher.
 
         Args:

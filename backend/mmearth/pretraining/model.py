@@ -1,4 +1,4 @@
-"""The model folder that comes of pretraining: an encoder alone, which every other job can build on."""
+"""The model folder that comes of pretraining: an encoder alone, for every other job to build on."""
 
 from __future__ import annotations
 

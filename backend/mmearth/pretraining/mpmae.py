@@ -104,11 +104,7 @@ class MPMAE(Pretext):
         """Draw which patches of a batch stay visible. (B, H / patch, W / patch) bool."""
         image = batch[self.modalities[0].name]
         count, _, height, width = image.shape
-        if height % self.patch or width % self.patch:
-            raise InputError(
-                f"Images of {height} x {width} pixels cannot be cut into patches of {self.patch}.",
-                f"Choose a multiple of {self.patch} as the side of crops.",
-            )
+        _check_sides(height, width, self.patch)
         rows, cols = height // self.patch, width // self.patch
         return random_mask(count, rows, cols, self._mask_ratio, random).to(image.device)
 
@@ -154,6 +150,14 @@ class MPMAE(Pretext):
         return said
 
 
+def _check_sides(height: int, width: int, patch: int) -> None:
+    if height % patch or width % patch:
+        raise InputError(
+            f"Images of {height} x {width} pixels cannot be cut into patches of {patch}.",
+            f"Choose a multiple of {patch} as the side of crops.",
+        )
+
+
 def _head(modality: Modality, width: int, patch: int) -> nn.Module:
     if modality.level == "pixel":
         return nn.Conv2d(width, patch**2 * modality.channels, 1)
@@ -177,6 +181,7 @@ def build(encoder: nn.Module, modalities: Sequence[Modality], spec: PretrainSpec
 
     Raises:
         ModelError: if the encoder is no ConvNeXt V2.
+        InputError: if crops cannot be cut into its patches.
     """
     if not isinstance(encoder, ConvNeXtV2Encoder):
         raise ModelError(
@@ -184,7 +189,7 @@ def build(encoder: nn.Module, modalities: Sequence[Modality], spec: PretrainSpec
             f"{spec.encoder}.",
             "Choose one of those, mmearth-atto-p16 for example.",
         )
-    return MPMAE(
+    method = MPMAE(
         encoder,
         modalities,
         mask_ratio=spec.mask_ratio,
@@ -192,3 +197,5 @@ def build(encoder: nn.Module, modalities: Sequence[Modality], spec: PretrainSpec
         depth=spec.decoder_depth,
         weighted=spec.weighting == "uncertainty",
     )
+    _check_sides(spec.crop, spec.crop, method.patch)
+    return method

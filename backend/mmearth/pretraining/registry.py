@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from mmearth.api import PretrainSpec
@@ -22,7 +23,8 @@ METHODS = {
     "mp-mae": "mmearth.pretraining.mpmae",
 }
 
-# name -> module with open_dataset(spec, like) -> Dataset
+# name -> module with open_dataset(spec, like) -> Dataset, which reads it, and check(spec, like) ->
+# names of its bands, which does not
 DATASETS = {
     "tiles": "mmearth.pretraining.datasets.tiles",
 }
@@ -35,21 +37,22 @@ def build_method(encoder: nn.Module, modalities: Sequence[Modality], spec: Pretr
         InputError: if there is none of that name.
         ModelError: if it cannot teach that encoder.
     """
-    check_method(spec.method)
+    if spec.method not in METHODS:
+        raise InputError(
+            f"There is no pretraining method {spec.method!r}.", f"There are {', '.join(METHODS)}."
+        )
     build: Callable[..., Pretext] = import_module(METHODS[spec.method]).build
     return build(encoder, modalities, spec)
 
 
-def check_method(name: str) -> None:
-    """Check that there is a method of a name.
+def check_dataset(spec: PretrainSpec, like: ModelCard | None) -> tuple[str, ...]:
+    """Look at a data set without reading it; arguments and errors as of ``open_dataset``.
 
-    Raises:
-        InputError: if there is none.
+    Returns:
+        Bands of its images that would be read.
     """
-    if name not in METHODS:
-        raise InputError(
-            f"There is no pretraining method {name!r}.", f"There are {', '.join(METHODS)}."
-        )
+    check: Callable[..., tuple[str, ...]] = _dataset(spec.dataset).check
+    return check(spec, like)
 
 
 def open_dataset(spec: PretrainSpec, like: ModelCard | None) -> Dataset:
@@ -62,9 +65,13 @@ def open_dataset(spec: PretrainSpec, like: ModelCard | None) -> Dataset:
     Raises:
         InputError: if it cannot be read, or does not hold what is asked for.
     """
-    if spec.dataset not in DATASETS:
-        raise InputError(
-            f"There is no kind of data set {spec.dataset!r}.", f"There are {', '.join(DATASETS)}."
-        )
-    opened: Dataset = import_module(DATASETS[spec.dataset]).open_dataset(spec, like)
+    opened: Dataset = _dataset(spec.dataset).open_dataset(spec, like)
     return opened
+
+
+def _dataset(name: str) -> ModuleType:
+    if name not in DATASETS:
+        raise InputError(
+            f"There is no kind of data set {name!r}.", f"There are {', '.join(DATASETS)}."
+        )
+    return import_module(DATASETS[name])

@@ -33,7 +33,7 @@ def random(seed=0) -> torch.Generator:
 
 
 def test_no_data_reaches_the_encoder_as_zero_and_targets_stay_as_they_were() -> None:
-    # In MMEarth-train NaN reaches the encoder, and its input is zeroed in place, which is the target.
+    # In MMEarth-train NaN reaches the encoder, and the target is zeroed with its input, in place.
     network = pretext()
     image = images()
     image[:, :, :5] = torch.nan

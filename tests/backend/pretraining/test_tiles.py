@@ -129,7 +129,9 @@ def test_bands_and_statistics_of_a_model(folder, tiny_model) -> None:
         open_dataset(spec(folder, like="tiny"), tiny_model)
     inside = tiny_model.normalisation.model_copy(update={"inside": True})
     with pytest.raises(ModelError, match="normalises its input by itself"):
-        open_dataset(spec(folder, bands=[]), tiny_model.model_copy(update={"normalisation": inside}))
+        open_dataset(
+            spec(folder, bands=[]), tiny_model.model_copy(update={"normalisation": inside})
+        )
 
 
 def test_a_part_of_the_tiles(folder) -> None:

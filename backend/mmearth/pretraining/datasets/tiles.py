@@ -36,7 +36,7 @@ from mmearth.models.card import ModelCard
 from mmearth.models.network import Normaliser
 from mmearth.models.parts import Normalisation
 from mmearth.pretraining.modality import UNKNOWN, Batch, Modality, categorical, continuous
-from mmearth.sensors import Sensor, load_sensor
+from mmearth.sensors import load_sensor
 
 INDEX, DECLARED = "index.json", "modalities.json"
 PLACES = ("latitude", "longitude")
@@ -85,13 +85,8 @@ class Tiles:
     def __init__(self, spec: PretrainSpec, like: ModelCard | None) -> None:
         folder = Path(spec.data)
         sensor = load_sensor(like.sensor if like else spec.sensor)
-        entries = _entries(folder, spec.split)
-        declared = _declared(folder, entries)
-        _check_wanted(spec.modalities, (sensor.id, *declared, *PLACES))
-        if spec.modalities:
-            declared = {name: declared[name] for name in declared if name in spec.modalities}
         self.sensor = sensor.id
-        self.bands = tuple(spec.bands) or (like.bands if like else _bands(folder, entries))
+        self.bands, entries, declared = _looked_at(spec, like)
         self.levels = tuple(sorted({row["level"] for row in entries if "level" in row})) or (
             like.levels if like else ()
         )
@@ -101,11 +96,6 @@ class Tiles:
         self._tiles = [_read(path, self.bands, declared, sensor.nodata) for path in paths]
         self._scale, self._offset, self._crop = sensor.scale, sensor.offset, spec.crop
         self.normalisation = _chosen(like) if like else self._measured()
-        if len(self.normalisation.mean) != len(self.bands):
-            raise InputError(
-                f"{spec.like} has {len(self.normalisation.mean)} bands, found {len(self.bands)}.",
-                "Leave the bands out: those of the model are then taken.",
-            )
         self._normalise = Normaliser(self.normalisation)
         gsd = [sensor.band(name).gsd_m for name in self.bands]
         self.resolution_m = like.resolution_m if like else min(filter(None, gsd), default=10.0)
@@ -204,6 +194,15 @@ class Tiles:
             return Modality(name, "categorical", "pixel", dataset.count)
 
 
+def check(spec: PretrainSpec, like: ModelCard | None) -> tuple[str, ...]:
+    """Look at a folder without reading its images, and return the bands that would be read.
+
+    Raises:
+        InputError, RasterReadError, ModelError: as of ``open_dataset``.
+    """
+    return _looked_at(spec, like)[0]
+
+
 def open_dataset(spec: PretrainSpec, like: ModelCard | None) -> Tiles:
     """Read all tiles of a folder.
 
@@ -213,6 +212,31 @@ def open_dataset(spec: PretrainSpec, like: ModelCard | None) -> Tiles:
         ModelError: if the normalisation of ``like`` is within its network.
     """
     return Tiles(spec, like)
+
+
+def _looked_at(
+    spec: PretrainSpec, like: ModelCard | None
+) -> tuple[tuple[str, ...], list[dict[str, Any]], dict[str, _Raster]]:
+    """Return the bands, the tiles and the rasters beside them that a request is about."""
+    folder = Path(spec.data)
+    sensor = load_sensor(like.sensor if like else spec.sensor)
+    entries = _entries(folder, spec.split)
+    declared = _declared(folder, entries)
+    _check_wanted(spec.modalities, (sensor.id, *declared, *PLACES))
+    if spec.modalities:
+        declared = {name: row for name, row in declared.items() if name in spec.modalities}
+    first = folder / entries[0]["file"]
+    found = _bands(first)
+    bands = tuple(spec.bands) or (like.bands if like else found)
+    _check_bands(first, bands, found)
+    for name in bands:
+        sensor.band(name)
+    if like and len(bands) != len(_chosen(like).mean):
+        raise InputError(
+            f"{like.id} has {len(like.bands)} bands, found {len(bands)}.",
+            "Leave the bands out: those of the model are then taken.",
+        )
+    return bands, entries, declared
 
 
 def _entries(folder: Path, split: str) -> list[dict[str, Any]]:
@@ -265,9 +289,18 @@ def _check_wanted(wanted: Sequence[str], known: Sequence[str]) -> None:
         )
 
 
-def _bands(folder: Path, entries: list[dict[str, Any]]) -> tuple[str, ...]:
-    with _opened(folder / entries[0]["file"]) as dataset:
+def _bands(path: Path) -> tuple[str, ...]:
+    with _opened(path) as dataset:
         return tuple(name or "" for name in dataset.descriptions)
+
+
+def _check_bands(path: Path, wanted: Sequence[str], found: Sequence[str]) -> None:
+    missing = [band for band in wanted if band not in found]
+    if missing:
+        raise InputError(
+            f"{path} has no band {listed(missing)}; it has {listed(found)}.",
+            "Choose other bands, or name those of the file.",
+        )
 
 
 def _chosen(like: ModelCard) -> Normalisation:
@@ -296,13 +329,8 @@ def _read(
     path: Path, bands: Sequence[str], declared: dict[str, _Raster], nodata: float | None
 ) -> _Tile:
     with _opened(path) as dataset:
-        names = list(dataset.descriptions)
-        missing = [band for band in bands if band not in names]
-        if missing:
-            raise InputError(
-                f"{path} has no band {listed(missing)}; it has {listed(map(str, names))}.",
-                "Choose other bands, or name those of the file.",
-            )
+        names = [name or "" for name in dataset.descriptions]
+        _check_bands(path, bands, names)
         image = dataset.read([names.index(band) + 1 for band in bands])
         place = _middle(dataset)
     valid = np.ones(image.shape[1:], bool)

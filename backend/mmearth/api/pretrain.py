@@ -43,11 +43,17 @@ class PretrainSpec(Request):
     steps: int = Field(3000, ge=1, description="Steps of the optimiser.")
     batch: int = Field(32, ge=2, description="Images of a step.")
     accumulate: int = Field(
-        1, ge=1, description="Parts that a step's images are computed in, to save memory."
+        1,
+        ge=1,
+        description="Parts that a step's images are computed in, to save memory; the number of "
+        "images is a multiple of it.",
     )
     crop: int = Field(80, ge=8, description="Side of a crop in pixels; a multiple of the patch.")
-    learning_rate: float | None = Field(
-        None, gt=0, description="Its highest value; if empty the recipe's, by the batch."
+    learning_rate: float = Field(
+        1e-3,
+        gt=0,
+        description="Its highest value. MMEarth's is 1.5e-4 for every 256 images of a step, of "
+        "4096 at once.",
     )
     mask_ratio: float = Field(0.6, gt=0, lt=1, description="Share of patches that is hidden.")
     decoder_width: int = Field(512, ge=8, description="Channels of the decoder.")

@@ -49,12 +49,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     ):
         default = DEFAULTS[name.replace("-", "_")].default
         pretrain.add_argument(f"--{name}", type=int, default=default, help=_help(name, words))
-    pretrain.add_argument(
-        "--learning-rate", type=float, help="its highest value; default: by the batch"
-    )
-    pretrain.add_argument(
-        "--mask-ratio", type=float, default=DEFAULTS["mask_ratio"].default, help="share hidden"
-    )
+    for name, words in (
+        ("learning-rate", "its highest value"),
+        ("mask-ratio", "share of patches that is hidden"),
+    ):
+        default = DEFAULTS[name.replace("-", "_")].default
+        pretrain.add_argument(f"--{name}", type=float, default=default, help=_help(name, words))
     pretrain.add_argument(
         "--weighting",
         choices=("uncertainty", "equal"),

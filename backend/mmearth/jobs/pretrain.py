@@ -31,7 +31,6 @@ LOG_NAME, PICTURE_NAME = "pretraining.jsonl", "reconstruction.png"
 MODEL_FILES = {CARD_NAME, README_NAME, WEIGHTS_NAME, LOG_NAME, PICTURE_NAME}
 READ_SHARE, TRAINED_SHARE = 0.03, 0.98  # of the progress bar
 ENCODER_BYTES = 2**26  # of a folder, generously
-BASE_RATE = 8e-3  # of 256 images
 
 
 def plan(spec: PretrainSpec, settings: Settings) -> Plan:
@@ -108,7 +107,7 @@ def _prepare(spec: PretrainSpec, data: Dataset, settings: Settings) -> tuple[Pre
     recipe = Recipe(
         steps=spec.steps,
         batch=spec.batch,
-        learning_rate=spec.learning_rate or BASE_RATE * spec.batch / 256,
+        learning_rate=spec.learning_rate,
         accumulate=spec.accumulate,
         mixed=faster_in_bfloat16(device),
         seed=spec.seed,
@@ -142,7 +141,8 @@ def _target(spec: PretrainSpec, settings: Settings) -> Path:
     """Return the folder of the result.
 
     Raises:
-        InputError: if something would be lost, or it is no full path.
+        InputError: if something would be lost, or it is no full path; if images cannot be shared
+            out among the parts of a step.
         ModelError: if its name is none for a model.
         OutputError: if it cannot be written.
     """
@@ -154,6 +154,11 @@ def _target(spec: PretrainSpec, settings: Settings) -> Path:
         raise InputError(
             f"The folder {folder} holds other files than an encoder's.",
             "Choose a folder that is empty or does not exist yet.",
+        )
+    if spec.batch % spec.accumulate:
+        raise InputError(
+            f"{spec.batch} images of a step cannot be computed in {spec.accumulate} equal parts.",
+            f"Choose a multiple of {spec.accumulate} as their number.",
         )
     check_writable([folder.with_name(f".{folder.name}")], ENCODER_BYTES)
     return folder

@@ -177,7 +177,7 @@ class _Run:
         for group in self._optimizer.param_groups:
             group["lr"] = recipe.learning_rate * _schedule(self.done, recipe)
         self._optimizer.zero_grad(set_to_none=True)
-        count = max(1, recipe.batch // recipe.accumulate)
+        count = recipe.batch // recipe.accumulate
         steps = [self._part(part, count) for part in range(recipe.accumulate)]
         norm = nn.utils.get_total_norm(
             [part.grad for part in self._trained if part.grad is not None]

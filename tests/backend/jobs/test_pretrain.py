@@ -113,6 +113,7 @@ def test_what_stands_in_the_way_is_said_before(tiles, settings, out) -> None:
     assert "cut into patches of 8" in problem(spec(tiles, folder, crop=20), settings)
     assert "not resnet18" in problem(spec(tiles, folder, encoder="resnet18"), settings)
     assert "there is none of that name" in problem(spec(tiles, folder, encoder="x"), settings)
+    assert "in 3 equal parts" in problem(spec(tiles, folder, accumulate=3), settings)
     assert "no full path" in problem(spec(tiles, "encoder"), settings)
     assert "comes with MMEarth" in problem(spec(tiles, out / "tiny"), settings)
     folder.mkdir()

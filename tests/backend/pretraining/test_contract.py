@@ -198,7 +198,7 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(trained, tmp_pat
         "sys.path[:0] = sys.argv[2:]\n"
         "from test_contract import *\n"
         "def watch(progress, stage, eta):\n"
-        "    if progress > 0.4: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    if progress > 0.5: os.kill(os.getpid(), signal.SIGKILL)\n"
         "data = Toy()\n"
         "fit(build('mp-mae', data), data, recipe(keep=0.0), Path(sys.argv[1]), Watch(watch))\n"
     )
@@ -210,7 +210,7 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(trained, tmp_pat
     watch = Watch(lambda progress, stage, eta: seen.append(progress))
     resumed = build("mp-mae", data)
     rows = fit(resumed, data, recipe(), tmp_path, watch)
-    assert seen[0] > 0.35
+    assert seen[0] > 0.5
     assert rows == trained("mp-mae")[2]
     assert same(resumed, trained("mp-mae")[1])
 

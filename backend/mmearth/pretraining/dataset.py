@@ -37,8 +37,8 @@ class Dataset(Protocol):
     def __len__(self) -> int:
         """Return the number of tiles."""
 
-    def draw(self, count: int, random: np.random.Generator) -> Batch:
-        """Draw crops at random; the same state of ``random`` gives the same crops.
+    def draw(self, count: int, generator: np.random.Generator) -> Batch:
+        """Draw crops at random; the same state of ``generator`` gives the same crops.
 
         Returns:
             See ``mmearth.pretraining.modality``; crops of all pixel modalities show one place.

@@ -117,10 +117,10 @@ class Tiles:
         """Return the number of tiles."""
         return len(self._tiles)
 
-    def draw(self, count: int, random: np.random.Generator) -> Batch:
+    def draw(self, count: int, generator: np.random.Generator) -> Batch:
         """Draw crops at random."""
-        chosen = random.choice(len(self._tiles), count, p=self._chance)
-        crops = [self._one(self._tiles[number], random) for number in chosen]
+        chosen = generator.choice(len(self._tiles), count, p=self._chance)
+        crops = [self._one(self._tiles[number], generator) for number in chosen]
         images, valid = (torch.from_numpy(np.stack([c[k] for c in crops])) for k in ("", "valid"))
         image = self._normalise(images, valid).masked_fill(~valid[:, None], math.nan)
         names = [one.name for one in self.modalities if one.level == "pixel"][1:]
@@ -130,11 +130,11 @@ class Tiles:
             **{name: torch.from_numpy(rows[chosen]) for name, rows in self._places.items()},
         }
 
-    def _one(self, tile: _Tile, random: np.random.Generator) -> dict[str, NDArray[Any]]:
+    def _one(self, tile: _Tile, generator: np.random.Generator) -> dict[str, NDArray[Any]]:
         crop = self._crop
-        row, col = (int(random.integers(max(0, side - crop) + 1)) for side in tile.valid.shape)
+        row, col = (int(generator.integers(max(0, side - crop) + 1)) for side in tile.valid.shape)
         place = np.s_[..., row : row + crop, col : col + crop]
-        turns, mirror = int(random.integers(4)), bool(random.integers(2))
+        turns, mirror = int(generator.integers(4)), bool(generator.integers(2))
 
         def cut(values: NDArray[Any], filling: float) -> NDArray[Any]:
             part = values[place]

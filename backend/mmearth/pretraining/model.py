@@ -85,10 +85,12 @@ def _provenance(
     data: Dataset, spec: PretrainSpec, recipe: Recipe, rows: list[Row]
 ) -> dict[str, Any]:
     """Return everything that is needed to train the same encoder again."""
-    masked = ("method", "mask_ratio", "decoder_width", "decoder_depth", "weighting")
     return {
-        **spec.model_dump(mode="json", include=set(masked)),
-        "modalities": [one.name for one in data.modalities],
+        "method": spec.method,
+        "mask ratio": spec.mask_ratio,
+        "decoder": f"{spec.decoder_depth} blocks of {spec.decoder_width} channels",
+        "weighting": spec.weighting,
+        "modalities": ", ".join(one.name for one in data.modalities),
         "data": Path(spec.data).name,
         "split": spec.split,
         "tiles": len(data),
@@ -98,7 +100,7 @@ def _provenance(
         "learning rate": recipe.learning_rate,
         "weight decay": recipe.weight_decay,
         "seed": recipe.seed,
-        "losses": {name: round(value, 4) for name, value in rows[-1].losses.items()},
+        "losses": ", ".join(f"{name} {value:.4f}" for name, value in rows[-1].losses.items()),
         "date": datetime.now(timezone.utc).date().isoformat(),
         "software": f"mmearth {__version__}, torch {torch.__version__.partition('+')[0]}",
     }

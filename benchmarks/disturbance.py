@@ -300,6 +300,7 @@ def as_toml(rule: Rule) -> list[str]:
         f"before = {numbers(rule.before)}",
         f"after = {numbers(rule.after)}",
         f"window = {rule.window}",
+        f"most = {rule.most}",
         f"threshold = {rule.threshold:.3f}",
         f"spread = {rule.spread:.3f}",
         f"brightest = {rule.brightest:.4f}",

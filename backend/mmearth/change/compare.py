@@ -180,7 +180,8 @@ def loss_evidence(
         for date, weights in ((before, rule.before), (after, rule.after))
         for number, weight in enumerate(weights)
     ]
-    evidence = window_mean(np.sum(parts, axis=0), valid, rule.window)
+    evidence = np.minimum(np.sum(parts, axis=0), np.float32(rule.most))
+    evidence = window_mean(evidence, valid, rule.window)
     return evidence, window_mean(before[2], valid, rule.window)
 
 

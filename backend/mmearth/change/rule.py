@@ -54,6 +54,8 @@ class Rule:
         before: weights of the earlier date in the evidence: of the probability, of the index.
         after: of the later date.
         window: side of the square in pixels, odd.
+        most: evidence of a single pixel that counts, so that bright ground does not spill over its
+            rim.
         threshold: evidence from which on a change is mapped.
         spread: evidence beyond the threshold that makes the odds of a change e times as high. They
             are even at the threshold, by definition.
@@ -76,6 +78,7 @@ class Rule:
     before: tuple[float, float]
     after: tuple[float, float]
     window: int
+    most: float
     threshold: float
     spread: float
     brightest: float

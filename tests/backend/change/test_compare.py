@@ -47,6 +47,14 @@ def test_forest_that_stays_green_is_not_lost() -> None:
     assert (told(dates(0.5, B03=0.05, B04=0.034)).classes == Change.stable_forest).all()
 
 
+def test_bright_ground_does_not_spill_over_its_rim() -> None:
+    found = told(dates(0.5, B02=0.09, B03=0.12, B04=0.20, B11=0.33))
+    lost = np.zeros((SIDE, SIDE), bool)
+    lost[PATCH] = True
+    assert not (found.classes == Change.loss)[~lost].any()
+    assert (found.classes[9:15, 9:15] == Change.loss).all()
+
+
 def test_what_was_bright_before_was_no_closed_stand() -> None:
     """As is a field that is ploughed, or forest that had died by the first date."""
     for bright, change in ((0.09, Change.loss), (0.20, Change.stable_forest)):

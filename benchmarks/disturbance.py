@@ -33,6 +33,7 @@ from scipy.special import expit
 
 from benchmarks import ROOT
 from benchmarks.common import MODEL, row
+from benchmarks.thresholds import FOLDS, Tally, f1, folds, others, pooled
 from mmearth.api import MappingSpec, RasterInput
 from mmearth.change.compare import (
     EVEN,
@@ -48,7 +49,6 @@ from mmearth.jobs.prepare import prepare
 from mmearth.models.network import Network, loaded
 from mmearth.settings import Settings
 
-FOLDS = 5
 BINS = 5  # of probability
 TARGET = 0.65
 YEARS = ("2019", "2020")
@@ -115,15 +115,15 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
     written = [f"# Weights are stated, none is fitted. Written by: {COMMAND}"]
     for rule in shipped:
         seen = _of_bands(sites, bands, rule)
-        tally = Tally.of(seen, rule)
+        tally = Tally.of(*_pixels(seen, rule))
         score, spread = tally.cross_validated()
         aimed = rule is shipped[0]
         bound = f"at least {TARGET}" if aimed else ""
         what = f"F1, rule {rule.id}, cross-validated by site (folds ± {spread:.3f})"
         table.append(row(what, score, bound, score >= TARGET or not aimed))
-        table.append(row(f"F1, rule {rule.id}, as shipped, on all sites", f1(seen, rule)))
+        table.append(row(f"F1, rule {rule.id}, as shipped, on all sites", score_of(seen, rule)))
         table += _reliability(seen, rule, tally)
-        written += as_toml(tally.tuned(seen, rule))
+        written += as_toml(tuned(seen, rule, tally))
     score, spread, names = nested(sites, bands, shipped[0])
     what = f"F1, chosen and tuned on four fifths of the sites (folds ± {spread:.3f})"
     table.append(row(f"{what}: {'; '.join(names)}", score))
@@ -167,83 +167,25 @@ def read_sites(data: Path, settings: Settings) -> tuple[tuple[str, ...], list[Si
     return bands, sites
 
 
-@dataclass(frozen=True)
-class Tally:
-    """What a rule calls at each pair of its thresholds, by folds of sites.
+def tuned(
+    sites: Sequence[Site], rule: Rule, tally: Tally, own: Sequence[int] = range(FOLDS)
+) -> Rule:
+    """Return the rule with its thresholds tuned to the masks of some folds of sites.
 
-    Attributes:
-        steps: (E,) thresholds of the evidence.
-        limits: (L,) values of ``brightest``.
-        called: (FOLDS, E, L) pixels.
-        right: (FOLDS, E, L), of them damaged.
-        damaged: (FOLDS,) pixels.
+    What forest looks like is taken from the images alone.
     """
-
-    steps: NDArray[np.float64]
-    limits: NDArray[np.float64]
-    called: NDArray[np.int64]
-    right: NDArray[np.int64]
-    damaged: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, sites: Sequence[Site], rule: Rule) -> Tally:
-        """Count for the rule."""
-        found = [_evidence(site, rule) for site in sites]
-        evidence, shade = (np.concatenate(part) for part in zip(*found, strict=True))
-        damaged = np.concatenate([site.damaged[site.valid] for site in sites])
-        fold = np.repeat(_folds(len(sites)), [int(site.valid.sum()) for site in sites])
-        told = evidence[np.isfinite(evidence)]
-        steps = np.unique(np.quantile(told, np.linspace(0.5, 0.999, 500)))
-        limits = np.unique(np.quantile(shade[np.isfinite(shade)], np.linspace(0.5, 1, 61)))
-        shape = (FOLDS, len(steps) + 1, len(limits) + 1)
-        cell = np.ravel_multi_index(
-            (fold, np.searchsorted(steps, evidence, "right"), np.searchsorted(limits, shade)),
-            shape,
-        )
-        counts = []
-        for chosen in (cell, cell[damaged]):
-            count = np.bincount(chosen, minlength=int(np.prod(shape))).reshape(shape)
-            # At least a step, and no brighter than a limit.
-            count = np.flip(np.cumsum(np.flip(count, 1), 1), 1).cumsum(2)
-            counts.append(count[:, 1:, :-1])
-        return cls(steps, limits, *counts, np.bincount(fold[damaged], minlength=FOLDS))
-
-    def best(self, folds: Sequence[int] = range(FOLDS)) -> tuple[float, tuple[int, int]]:
-        """Return the best F1 on some folds, and the places of its thresholds."""
-        own = list(folds)
-        total = self.called[own].sum(axis=0) + self.damaged[own].sum()
-        scores = 2 * self.right[own].sum(axis=0) / total
-        place = np.unravel_index(scores.argmax(), scores.shape)
-        return float(scores[place]), (int(place[0]), int(place[1]))
-
-    def counts(self, fold: int, place: tuple[int, int]) -> NDArray[np.int64]:
-        """Return right, called and damaged pixels of a fold."""
-        own = (fold, *place)
-        return np.array([self.right[own], self.called[own], self.damaged[fold]])
-
-    def cross_validated(self) -> tuple[float, float]:
-        """Return F1 over all sites, each judged by thresholds tuned without it, and its spread."""
-        return _pooled([self.counts(one, self.best(_others(one))[1]) for one in range(FOLDS)])
-
-    def tuned(self, sites: Sequence[Site], rule: Rule, folds: Sequence[int] = range(FOLDS)) -> Rule:
-        """Return the rule with its thresholds tuned to the masks of some folds of sites.
-
-        What forest looks like is taken from the images alone.
-        """
-        own = [site for site, fold in zip(sites, _folds(len(sites)), strict=True) if fold in folds]
-        _, (step, limit) = self.best(folds)
-        found = [_evidence(site, rule) for site in own]
-        evidence, shade = (np.concatenate(part) for part in zip(*found, strict=True))
-        damaged = np.concatenate([site.damaged[site.valid] for site in own])
-        threshold, brightest = float(self.steps[step]), float(self.limits[limit])
-        doubtful = np.isfinite(evidence) & (shade <= brightest)
-        return replace(
-            rule,
-            typical=_typical(own, rule),
-            threshold=threshold,
-            brightest=brightest if rule.bands else np.inf,
-            spread=_spread(evidence[doubtful] - threshold, damaged[doubtful]),
-        )
+    sites = [site for site, fold in zip(sites, folds(len(sites)), strict=True) if fold in own]
+    _, (step, limit) = tally.best(own)
+    threshold, brightest = float(tally.steps[step]), float(tally.limits[limit])
+    evidence, shade, damaged, _ = _pixels(sites, rule)
+    doubtful = np.isfinite(evidence) & (shade <= brightest)
+    return replace(
+        rule,
+        typical=_typical(sites, rule),
+        threshold=threshold,
+        brightest=brightest if rule.bands else np.inf,
+        spread=_spread(evidence[doubtful] - threshold, damaged[doubtful]),
+    )
 
 
 def nested(
@@ -266,19 +208,19 @@ def nested(
                 seen = _of_bands(sites, bands, other)
                 other = replace(other, typical=_typical(seen, other))
                 title = f"{name}, {shade or 'any'} before, after x {after:g}"
-                tallies[title] = Tally.of(seen, other)
+                tallies[title] = Tally.of(*_pixels(seen, other))
     counts, chosen = [], []
     for fold in range(FOLDS):
-        scores = {name: tally.best(_others(fold)) for name, tally in tallies.items()}
+        scores = {name: tally.best(others(fold)) for name, tally in tallies.items()}
         name = max(scores, key=lambda one: scores[one][0])
         chosen.append(name)
         counts.append(tallies[name].counts(fold, scores[name][1]))
-    return *_pooled(counts), [f"{name} ({chosen.count(name)})" for name in dict.fromkeys(chosen)]
+    return *pooled(counts), [f"{name} ({chosen.count(name)})" for name in dict.fromkeys(chosen)]
 
 
-def f1(sites: Sequence[Site], rule: Rule) -> float:
+def score_of(sites: Sequence[Site], rule: Rule) -> float:
     """Return F1 over all sites."""
-    return _f1(np.sum([_counts(site, rule) for site in sites], axis=0))
+    return f1(np.sum([_counts(site, rule) for site in sites], axis=0))
 
 
 def as_toml(rule: Rule) -> list[str]:
@@ -312,12 +254,12 @@ def as_toml(rule: Rule) -> list[str]:
 
 def _reliability(sites: Sequence[Site], rule: Rule, tally: Tally) -> list[dict[str, Any]]:
     """Return how often there is damage where it has some probability, each site held out."""
-    fold = _folds(len(sites))
+    fold = folds(len(sites))
     told, damaged = [], []
     for number in range(FOLDS):
-        tuned = tally.tuned(sites, rule, _others(number))
+        held = tuned(sites, rule, tally, others(number))
         for site in (one for one, own in zip(sites, fold, strict=True) if own == number):
-            told.append(expit(_odds(site, tuned)[site.valid]))
+            told.append(expit(_odds(site, held)[site.valid]))
             damaged.append(site.damaged[site.valid])
     told, damaged = np.concatenate(told), np.concatenate(damaged)
     place = np.minimum((told * BINS).astype(int), BINS - 1)
@@ -349,15 +291,6 @@ def _spread(beyond: NDArray[np.float32], damaged: NDArray[np.bool_]) -> float:
     return float(np.exp(minimize_scalar(surprise, bounds=(-6, 3), method="bounded").x))
 
 
-def _folds(count: int) -> NDArray[np.int64]:
-    """Return the fold that each site belongs to."""
-    return np.random.default_rng(0).permutation(count) % FOLDS
-
-
-def _others(fold: int) -> list[int]:
-    return [number for number in range(FOLDS) if number != fold]
-
-
 def _of_bands(sites: Sequence[Site], bands: Sequence[str], rule: Rule) -> list[Site]:
     """Return the sites with the bands of a rule alone."""
     pick = [bands.index(name) for name in rule.bands]
@@ -381,6 +314,19 @@ def _evidence(site: Site, rule: Rule) -> tuple[NDArray[np.float32], NDArray[np.f
     return evidence[site.valid], shade[site.valid]
 
 
+def _pixels(
+    sites: Sequence[Site], rule: Rule
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64]]:
+    """Return evidence, shade, damage and fold of all valid pixels."""
+    evidence, shade = zip(*(_evidence(site, rule) for site in sites), strict=True)
+    return (
+        np.concatenate(evidence),
+        np.concatenate(shade),
+        np.concatenate([site.damaged[site.valid] for site in sites]),
+        np.repeat(folds(len(sites)), [int(site.valid.sum()) for site in sites]),
+    )
+
+
 def _odds(site: Site, rule: Rule) -> NDArray[np.float32]:
     """Return the log odds of a loss, as the job has them."""
     return loss_odds(*_dates(site, rule), site.valid, rule)
@@ -391,15 +337,6 @@ def _counts(site: Site, rule: Rule) -> NDArray[np.int64]:
     called = (_odds(site, rule) >= EVEN) & site.valid
     damaged = site.damaged & site.valid
     return np.array([(called & damaged).sum(), called.sum(), damaged.sum()])
-
-
-def _pooled(counts: Sequence[NDArray[np.int64]]) -> tuple[float, float]:
-    """Return F1 of all folds together, and its standard deviation over folds."""
-    return _f1(np.sum(counts, axis=0)), float(np.std([_f1(part) for part in counts], ddof=1))
-
-
-def _f1(counts: NDArray[np.int64]) -> float:
-    return float(2 * counts[0] / (counts[1] + counts[2]))
 
 
 def _best(sites: Sequence[Site], drops: Sequence[NDArray[np.float32]]) -> tuple[float, float]:

@@ -312,7 +312,7 @@ class MapPanel(QObject):
         self.form.confirmButton.setVisible(self.bands.has_suggestions())
         self.form.planLabel.setText(words.effort(plan))
         problems = plan["errors"] or plan["warnings"]
-        if any(match["state"] == "ambiguous" for match in plan["bands"]):
+        if plan["bands"] and all(match["state"] == "ambiguous" for match in plan["bands"]):
             problems = self._several_dates() or problems
         self.status.say(words.problems(problems), "error" if plan["errors"] else "warning")
         self._refresh_run()

@@ -161,10 +161,9 @@ def _stretch(layer: QgsRasterLayer, band: int, low: float, high: float) -> QgsCo
 
 
 def style_polygons(layer: QgsVectorLayer, classes: Classes) -> None:
-    """Fill polygons with the colour of their class; only classes that occur enter the legend."""
-    there = layer.uniqueValues(layer.fields().lookupField("class"))
+    """Fill polygons with the colour of their class."""
     categories = []
-    for row in [row for row in classes if row["value"] in there] or classes:
+    for row in classes:
         symbol = QgsFillSymbol.createSimple(
             {"color": row["color"], "outline_color": "#404040", "outline_width": "0.1"}
         )

@@ -15,7 +15,7 @@ from benchmarks import ROOT
 
 BENCHMARKS = (
     "overhead", "memory", "tiles", "startup", "adapter", "quick", "live", "fewshot", "boundary",
-    "disturbance", "independent", "landcover", "ablation",
+    "disturbance", "calibration", "independent", "landcover", "ablation",
 )  # fmt: skip
 RESULTS = ROOT / "build" / "benchmarks.json"
 

@@ -65,7 +65,8 @@ class Row:
     pretrained: bool = False
 
 
-SHIPPED = {"encoder_depth": 5, "decoder_channels": [128, 96, 48, 24, 16]}
+FIVE = {"encoder_depth": 5, "decoder_channels": [128, 96, 48, 24, 16]}
+FOUR = {"encoder_depth": 4, "decoder_channels": [128, 64, 32, 32]}
 ROWS = {
     "resnet18-unet": Row("unet", "resnet18"),
     "resnet18-deeplabv3plus": Row("deeplabv3plus", "resnet18"),
@@ -73,8 +74,8 @@ ROWS = {
     "pretrained-convnextv2-unet": Row("unet", "mmearth-atto-p16-full", pretrained=True),
     "detail-resnet18-unet": Row("unet", "detail-resnet18-full"),
     "boundary-resnet18-unet": Row("unet", "resnet18", boundary=True),
-    "doubleconv24-unet": Row("unet", "doubleconv-24", SHIPPED),
-    "boundary-doubleconv24-unet": Row("unet", "doubleconv-24", SHIPPED, boundary=True),
+    "doubleconv24-unet": Row("unet", "doubleconv-24", FIVE),
+    "doubleconv32-unet": Row("unet", "doubleconv-32", FOUR),
 }
 # The row that a row differs from in one thing.
 PLAIN = {
@@ -84,7 +85,7 @@ PLAIN = {
     "detail-resnet18-unet": "resnet18-unet",
     "boundary-resnet18-unet": "resnet18-unet",
     "doubleconv24-unet": "resnet18-unet",
-    "boundary-doubleconv24-unet": "doubleconv24-unet",
+    "doubleconv32-unet": "doubleconv24-unet",
 }
 
 

@@ -19,7 +19,7 @@ import rasterio
 import torch
 from numpy.typing import NDArray
 
-from mmearth.models.card import ModelCard, NetworkConfig, Normalisation
+from mmearth.models.card import ModelCard, Normalisation
 from mmearth.models.network import Normaliser, load_weights
 from mmearth.models.registry import build_network
 from mmearth.sensors import load_sensor
@@ -34,14 +34,9 @@ CODES = (10, 20, 30, 40, 50, 60, 70, 80, 90, 100)  # of WorldCover
 TREES = CODES.index(10)
 SCALE = 1e-4
 STEPS = 400
-# It sees a few pixels around: with all of the embedded model's five levels it learns places by
-# heart, and tells classes of new ones worse than the forest does.
-CONFIG = NetworkConfig(
-    decoder="unet",
-    encoder="doubleconv-24",
-    options={"encoder_depth": 2, "decoder_channels": [48, 24]},
-    multiply_adds_per_pixel=1,
-)
+# Of the base's levels: with more the network learns places by heart, and tells classes of new ones
+# worse than the forest does.
+DECODER = {"encoder_depth": 2, "decoder_channels": [48, 24]}
 PER_TILE = 500  # pixels that the random forest learns from
 
 
@@ -110,7 +105,8 @@ def network(
         steps: of training.
     """
     torch.manual_seed(seed)
-    module = build_network(CONFIG, in_channels=len(BANDS), classes=len(CODES))
+    config = base.network.model_copy(update={"options": DECODER})
+    module = build_network(config, in_channels=len(BANDS), classes=len(CODES))
     if begun:
         _begin_with(module, base)
     normalise = _normaliser(tiles.learned, base)

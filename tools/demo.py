@@ -1,4 +1,4 @@
-"""The whole path on the sample scene: QGIS layer -> Processing -> HTTP -> backend -> styled map.
+"""The whole path on the sample: QGIS layer -> Processing -> HTTP -> backend -> styled map.
 
 Runs inside QGIS, by ``make demo``; writes to the folder named as its argument.
 """
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import processing
 from qgis.core import (
-    QgsContrastEnhancement,
     QgsCoordinateReferenceSystem,
+    QgsCoordinateTransform,
     QgsLayoutExporter,
     QgsLayoutItemLabel,
     QgsLayoutItemLegend,
@@ -22,40 +22,37 @@ from qgis.core import (
     QgsLegendRenderer,
     QgsLegendStyle,
     QgsMapLayerLegendUtils,
-    QgsMultiBandColorRenderer,
     QgsPrintLayout,
     QgsProcessingFeedback,
     QgsProject,
     QgsRasterLayer,
-    QgsRasterMinMaxOrigin,
     QgsUnitTypes,
 )
 from qgis.PyQt.QtCore import QRectF
 from qgis.PyQt.QtGui import QFont
 
-from qgis_mmearth import paths
+from qgis_mmearth.layers import scenes
 from qgis_mmearth.shared import models
 
-SCENE = paths.SAMPLE / "thailand_20200223.tif"
 CREDIT = (
-    "Contains modified Copernicus Sentinel data 2020, from Major TOM Core-S2L2A (ESA Phi-lab), "
-    "CC BY-SA 4.0. Map: MMEarth for QGIS."
+    "Contains modified Copernicus Sentinel data 2020 and 2021. Thailand: Major TOM Core-S2L2A (ESA "
+    "Phi-lab), CC BY-SA 4.0. Boadella, Catalonia: EOTDL (EarthPulse), MIT. Maps: MMEarth for QGIS."
 )
-TRUE_COLOUR = (4, 3, 2)  # bands of the scene
+SMALLEST_LOSS = 0.2  # hectares
 DPI = 150
+# Of the picture, in millimetres: a map and its row with title and legend, and what is between.
+SIDE, ROW, GAP, TITLE = 96, 152, 6, 11
 
 
 def main() -> None:
     """Map, draw, and say what was done."""
     folder = Path(sys.argv[1]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    scene = QgsRasterLayer(str(SCENE), "Sentinel-2, 23 February 2020")
-    project = QgsProject.instance()
-    project.setCrs(QgsCoordinateReferenceSystem(scene.crs()))
-    project.addMapLayer(scene)
-    style_true_colour(scene)
+    QgsProject.instance().setCrs(QgsCoordinateReferenceSystem(scenes.BOTH_PLACES))
+    scene, after, before = scenes.open_sample()
     model = models()[0]
-    print(f"Scene: {SCENE.name}, {scene.width()} x {scene.height()} pixels")
+    for layer in (scene, before, after):
+        print(f"Scene: {layer.name()}, {layer.width()} x {layer.height()} pixels")
     print(f"Model: {model.title} {model.version}")
 
     landcover = run(
@@ -69,12 +66,28 @@ def main() -> None:
     )
     trees = run("mmearth:treemask", INPUT=[scene], OUTPUT=str(folder / "treemask.tif"))
 
-    maps = [scene, load(landcover["OUTPUT"], "Land cover"), load(trees["OUTPUT"], "Tree mask")]
+    change = run(
+        "mmearth:disturbance",
+        BEFORE=[before],
+        AFTER=[after],
+        MODEL=model.id,
+        MINIMUM_AREA=SMALLEST_LOSS,
+        CLASSES=str(folder / "change.tif"),
+        PROBABILITY=str(folder / "change_probability.tif"),
+        POLYGONS=str(folder / "losses.gpkg"),
+        TABLE=str(folder / "change.csv"),
+    )
+
+    rows = [
+        [scene, load(landcover["OUTPUT"], "Land cover"), load(trees["OUTPUT"], "Tree mask")],
+        [before, after, load(change["CLASSES"], "Forest change")],
+    ]
     picture = folder / "map.png"
-    draw(maps, picture)
-    print_areas(Path(landcover["TABLE"]))
+    draw(rows, picture)
+    for title, table in (("Thailand", landcover), (scenes.TWO_DATES, change)):
+        print_areas(title, Path(table["TABLE"]))
     print("\nFiles:")
-    for path in [*landcover.values(), trees["OUTPUT"], picture]:
+    for path in [*landcover.values(), trees["OUTPUT"], *change.values(), picture]:
         print(f"  {path}")
 
 
@@ -95,43 +108,44 @@ def load(path, title):
     return layer
 
 
-def style_true_colour(layer) -> None:
-    """Show red, green and blue, stretched without the brightest and darkest 2 %."""
-    layer.setRenderer(QgsMultiBandColorRenderer(layer.dataProvider(), *TRUE_COLOUR))
-    layer.setContrastEnhancement(
-        QgsContrastEnhancement.ContrastEnhancementAlgorithm.StretchToMinimumMaximum,
-        QgsRasterMinMaxOrigin.Limits.CumulativeCut,
-    )
-
-
-def draw(layers, path) -> None:
-    """Lay the scene and the maps side by side, each with its legend below."""
+def draw(rows, path) -> None:
+    """Lay the scenes and their maps side by side, each map with its legend below."""
     layout = QgsPrintLayout(QgsProject.instance())
     layout.initializeDefaults()
-    side, gap, top = 96, 6, 16
-    page = layout.pageCollection().page(0)
-    width = gap + len(layers) * (side + gap)
-    page.setPageSize(QgsLayoutSize(width, 172))
-    for number, layer in enumerate(layers):
-        left = gap + number * (side + gap)
-        add_label(layout, layer.name(), left, 5, side, 12)
-        view = QgsLayoutItemMap(layout)
-        view.attemptSetSceneRect(QRectF(left, top, side, side))
-        view.setLayers([layer])
-        view.setCrs(layer.crs())
-        view.setExtent(layer.extent())
-        view.setFrameEnabled(True)
-        layout.addLayoutItem(view)
-        if number == 0:
-            add_scale_bar(layout, view, left, top + side + 3)
-        else:
-            add_legend(layout, layer, left, top + side + 1)
-    add_label(layout, CREDIT, gap, 165, width - 2 * gap, 7)
+    width = GAP + max(map(len, rows)) * (SIDE + GAP)
+    height = GAP + len(rows) * ROW
+    layout.pageCollection().page(0).setPageSize(QgsLayoutSize(width, height))
+    for row, layers in enumerate(rows):
+        for column, layer in enumerate(layers):
+            add_map(layout, layer, GAP + column * (SIDE + GAP), GAP + row * ROW, column == 0)
+    add_label(layout, CREDIT, GAP, height - 7, width - 2 * GAP, 7)
     settings = QgsLayoutExporter.ImageExportSettings()
     settings.dpi = DPI
     exported = QgsLayoutExporter(layout).exportToImage(str(path), settings)
     if exported != QgsLayoutExporter.ExportResult.Success:
         raise SystemExit(f"{path} could not be drawn.")
+
+
+def add_map(layout, layer, left, top, is_first) -> None:
+    """Add a map with its title, and a scale bar or a legend below."""
+    add_label(layout, layer.name(), left, top, SIDE, 12)
+    view = QgsLayoutItemMap(layout)
+    view.attemptSetSceneRect(QRectF(left, top + TITLE, SIDE, SIDE))
+    view.setLayers([layer])
+    crs, extent = layer.crs(), layer.extent()
+    if crs.isGeographic():  # degrees are no squares on the ground
+        project = QgsProject.instance()
+        extent = QgsCoordinateTransform(crs, project.crs(), project).transformBoundingBox(extent)
+        crs = project.crs()
+    view.setCrs(crs)
+    view.setExtent(extent)
+    view.setFrameEnabled(True)
+    layout.addLayoutItem(view)
+    bottom = top + TITLE + SIDE
+    if is_first:
+        add_scale_bar(layout, view, left, bottom + 3)
+    elif layer.renderer().type() == "paletted":
+        add_legend(layout, layer, left, bottom + 1)
 
 
 def add_label(layout, text, left, top, width, size) -> None:
@@ -168,7 +182,7 @@ def add_scale_bar(layout, view, left, top) -> None:
     bar.setLinkedMap(view)
     bar.setUnits(QgsUnitTypes.DistanceUnit.DistanceKilometers)
     bar.setUnitLabel("km")
-    bar.setUnitsPerSegment(1)
+    bar.setUnitsPerSegment(1 if view.extent().width() > 4000 else 0.25)
     bar.setNumberOfSegments(2)
     bar.setNumberOfSegmentsLeft(0)
     bar.update()
@@ -176,9 +190,9 @@ def add_scale_bar(layout, view, left, top) -> None:
     bar.attemptMove(QgsLayoutPoint(left, top))
 
 
-def print_areas(table: Path) -> None:
-    """Print the area table."""
-    print(f"\n{'Class':<24}{'Area (ha)':>14}{'Percent':>10}")
+def print_areas(title, table: Path) -> None:
+    """Print an area table."""
+    print(f"\n{title:<24}{'Area (ha)':>14}{'Percent':>10}")
     with table.open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             print(f"{row['title']:<24}{float(row['area_ha']):>14,.2f}{row['percent']:>10}")

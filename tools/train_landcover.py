@@ -1,9 +1,11 @@
 """Train the embedded land-cover model: soft labels of Dynamic World, distilled into a small U-Net.
 
-    python tools/train_landcover.py --data <folder with s2/index.json's tiles>
+    python tools/train_landcover.py --data <folder with s2/index.json's tiles> --more <folder>
 
 Writes resources/models/landcover-s2 (weights, card) and the log of the run beside them. The data is
-described in that folder's README.md; its split by place is respected.
+described in that folder's README.md; its split by place is respected. ``--more`` takes what
+``tools/label_tiles.py`` made of the training tiles: the teacher's answers to changed images.
+``--model landcover-s2-10m`` trains the one that needs the four bands of 10 m alone.
 """
 
 from __future__ import annotations
@@ -23,22 +25,40 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "backend"), str(ROOT)]
 
 from benchmarks.agreement import compare, measure  # noqa: E402
-from mmearth.models.card import NetworkConfig, Normalisation, read_card  # noqa: E402
+from benchmarks.calibration import card_figures, look  # noqa: E402
+from mmearth.models.card import ModelCard, NetworkConfig, Normalisation, read_card  # noqa: E402
 from mmearth.models.cost import multiply_adds_per_pixel  # noqa: E402
 from mmearth.models.inputs import statistics, summary  # noqa: E402
 from mmearth.models.network import Normaliser, load_weights  # noqa: E402
+from mmearth.models.readme import DIAGRAM_NAME  # noqa: E402
 from mmearth.models.registry import build_network  # noqa: E402
 from mmearth.models.save import save_model  # noqa: E402
 from mmearth.sensors import load_sensor  # noqa: E402
 from mmearth.training.augment import RadiometricJitter  # noqa: E402
-from mmearth.training.distill import Recipe, distill, divergence  # noqa: E402
+from mmearth.training.calibration import fit_temperatures, probabilities_at  # noqa: E402
+from mmearth.training.distill import Recipe, distill  # noqa: E402
 from mmearth.training.metrics import agreement, intersection_over_union  # noqa: E402
 from mmearth.training.softlabels import CropSampler, SoftTile, read_tiles  # noqa: E402
 
-MODEL_ID = "landcover-s2"
 VERSION = "1.0.0"
 SENSOR = load_sensor("sentinel-2")
-BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
+BANDS = {
+    "landcover-s2": ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"),
+    "landcover-s2-10m": ("B02", "B03", "B04", "B08"),
+}
+TEXTS = {
+    "landcover-s2": {
+        "title": "Sentinel-2 land cover",
+        "description": "Nine classes of land cover at 10 m from ten bands of Sentinel-2, Level-1C "
+        "or Level-2A: a small U-Net that learned from the Dynamic World model.",
+    },
+    "landcover-s2-10m": {
+        "title": "Sentinel-2 land cover, 10 m bands alone",
+        "description": "Nine classes of land cover at 10 m from blue, green, red and near infrared "
+        "of Sentinel-2, Level-1C or Level-2A: a small U-Net that learned from the Dynamic World "
+        "model. Where the bands of 20 m are at hand, Sentinel-2 land cover maps better.",
+    },
+}
 LOG_GAIN = 20.0  # ln(1 + 20 r) spreads dark water and bright snow about evenly
 TILE = 256
 OVERLAP = 96  # with 64, a pixel in fifty becomes another class with tiles of 512
@@ -64,11 +84,11 @@ CLASSES = [
 NAMES = [row["name"] for row in CLASSES]
 TREES = NAMES.index("trees")
 
-DECODERS = {
-    "doubleconv-16": (96, 64, 32, 16, 16),
-    "doubleconv-24": (128, 96, 48, 24, 16),
-    "doubleconv-32": (192, 128, 64, 32, 16),
-}
+# Few levels, and wide at full resolution: the teacher looks no farther than 20 pixels, and at equal
+# cost this learned its ways sooner than five levels that begin with 24 channels.
+ENCODER = "doubleconv-32"
+DECODER = (128, 64, 32, 32)
+STRIDE = 2 ** (len(DECODER) - 1)
 
 ATTRIBUTION = (
     "Trained with teacher labels of the Dynamic World model (google/dynamicworld, Apache-2.0; "
@@ -102,21 +122,30 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     held_out = set(filter(None, options.hold_out.split(",")))
-    tiles = read_tiles(options.data, BANDS, scale=SENSOR.scale)
-    training = [
-        t for t in tiles if t.facts["split"] == "train" and t.facts["source"] not in held_out
-    ]
-    calibration = [t for t in training if _is_calibration(t)]
-    training = [t for t in training if not _is_calibration(t)]
+    bands = BANDS[options.model]
+    tiles = read_tiles(options.data, bands, scale=SENSOR.scale)
+
+    def taught(facts: dict[str, Any]) -> bool:
+        return facts["split"] == "train" and facts["source"] not in held_out
+
+    training = [t for t in tiles if taught(t.facts) and not _is_calibration(t.facts)]
+    calibration = [t for t in tiles if taught(t.facts) and _is_calibration(t.facts)]
+    changed = []
+    if options.more:
+
+        def wanted(facts: dict[str, Any]) -> bool:
+            return taught(facts) and not _is_calibration(facts)
+
+        changed = read_tiles(options.more, bands, scale=SENSOR.scale, wanted=wanted)
     validation = [t for t in tiles if t.facts["split"] == "val"]
     log = _Log(options.output / "training.jsonl", options)
 
     norm = _statistics(training)
-    config = _config(options.encoder)
-    network = build_network(config, in_channels=len(BANDS), classes=len(CLASSES))
+    config = _config(len(bands))
+    network = build_network(config, in_channels=len(bands), classes=len(CLASSES))
     start = read_card(options.start) if options.start else None
     if start:
-        load_weights(network, start)
+        _begin_with(network, start, bands)
     normalise = Normaliser(norm)
     recipe = Recipe(
         steps=options.steps,
@@ -126,8 +155,9 @@ def main() -> None:
         seed=options.seed,
         mixed=options.mixed,
     )
-    wavelengths = torch.tensor([SENSOR.band(name).wavelength_nm / 1000 for name in BANDS])
-    jitter = RadiometricJitter() if options.jitter else RadiometricJitter(chance=0.0)
+    wavelengths = torch.tensor([SENSOR.band(name).wavelength_nm / 1000 for name in bands])
+    # Labels of changed tiles are the teacher's answer to that very change; others are not.
+    jitter = RadiometricJitter(chance=0.0) if changed else RadiometricJitter()
 
     def watch(step: int, loss: float, average: torch.nn.Module) -> None:
         figures = _quick_figures(average, normalise, validation)
@@ -136,7 +166,7 @@ def main() -> None:
     student = distill(
         network,
         normalise,
-        CropSampler(training, recipe.crop, options.seed),
+        CropSampler(changed or training, recipe.crop, options.seed),
         recipe,
         jitter,
         wavelengths,
@@ -153,9 +183,11 @@ def main() -> None:
     card = save_model(options.output, student.state_dict(), {**facts, "accuracy": ()})
     figures = measure(card, [t for t in tiles if not held_out or t.facts["source"] in held_out
                              or t.facts["split"] == "val"], held_out)  # fmt: skip
+    certain, drawing = card_figures(look(card, validation))
+    figures += certain
     log.write(final=figures)
     facts["accuracy"] = tuple(figures)
-    save_model(options.output, student.state_dict(), facts)
+    save_model(options.output, student.state_dict(), facts, beside={DIAGRAM_NAME: drawing})
     for row in figures:
         print(f"{row['value']:.4f}  {row['name']} ({row['data']})")
 
@@ -163,26 +195,28 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of tiles and index.json")
-    parser.add_argument("--output", type=Path, default=ROOT / "resources" / "models" / MODEL_ID)
-    parser.add_argument("--encoder", choices=sorted(DECODERS), default="doubleconv-24")
+    parser.add_argument("--more", type=Path, help="folder of tiles by tools/label_tiles.py")
+    parser.add_argument("--model", choices=sorted(BANDS), default="landcover-s2")
+    parser.add_argument("--output", type=Path, help="folder of the model; else among resources")
     parser.add_argument("--steps", type=int, default=6_000)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--crop", type=int, default=96, help="pixels a side; a multiple of 16")
+    parser.add_argument("--crop", type=int, default=96, help="pixels a side; a multiple of 8")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--start", type=Path, help="folder of a saved model to go on from")
     parser.add_argument("--mixed", action="store_true", help="layers in bfloat16")
-    parser.add_argument("--no-jitter", dest="jitter", action="store_false")
     parser.add_argument(
         "--hold-out", default="", help="sources to leave out of training and to measure on"
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.output = options.output or ROOT / "resources" / "models" / options.model
+    return options
 
 
-def _is_calibration(tile: SoftTile) -> bool:
+def _is_calibration(facts: dict[str, Any]) -> bool:
     """Put one training place in ten aside to fit temperature and threshold."""
-    digest = hashlib.sha256(tile.facts["group"].encode()).digest()
+    digest = hashlib.sha256(facts["group"].encode()).digest()
     return digest[0] % 10 == 0
 
 
@@ -197,13 +231,25 @@ def _statistics(tiles: list[SoftTile]) -> Normalisation:
     )
 
 
-def _config(encoder: str) -> NetworkConfig:
-    options = {"encoder_depth": 5, "decoder_channels": list(DECODERS[encoder])}
+def _begin_with(network: torch.nn.Module, start: ModelCard, bands: tuple[str, ...]) -> None:
+    """Load the weights of a model; of its first layer, those of the bands that are there."""
+    whole = build_network(start.network, in_channels=len(start.bands), classes=len(start.classes))
+    load_weights(whole, start)
+    state = whole.state_dict()
+    pick = [start.bands.index(band) for band in bands]
+    for name, weights in network.state_dict().items():
+        if weights.shape != state[name].shape:
+            state[name] = state[name][:, pick]
+    network.load_state_dict(state)
+
+
+def _config(bands: int) -> NetworkConfig:
+    options = {"encoder_depth": len(DECODER), "decoder_channels": list(DECODER)}
     plain = NetworkConfig(
-        decoder="unet", encoder=encoder, options=options, multiply_adds_per_pixel=1
+        decoder="unet", encoder=ENCODER, options=options, multiply_adds_per_pixel=1
     )
-    network = build_network(plain, in_channels=len(BANDS), classes=len(CLASSES)).eval()
-    cost = multiply_adds_per_pixel(network, len(BANDS))
+    network = build_network(plain, in_channels=bands, classes=len(CLASSES)).eval()
+    cost = multiply_adds_per_pixel(network, bands)
     return plain.model_copy(update={"multiply_adds_per_pixel": cost})
 
 
@@ -235,68 +281,54 @@ def _quick_figures(
 
 def _calibrate(
     network: torch.nn.Module, normalise: Normaliser, tiles: list[SoftTile]
-) -> tuple[float, float]:
-    """Fit the temperature of all classes, and the threshold of trees, on places put aside."""
-    scores = [_scores(network, normalise, tile) for tile in tiles]
-    candidates = np.round(np.geomspace(0.5, 2.0, 61), 3)
+) -> tuple[tuple[float, ...], float]:
+    """Fit the temperatures of the classes, and the threshold of trees, on places put aside.
 
-    def loss(temperature: float) -> float:
-        total = sum(
-            float(
-                divergence(
-                    s[None] / temperature,
-                    torch.from_numpy(t.target)[None],
-                    torch.from_numpy(t.valid)[None],
-                )
-            )
-            * t.valid.sum()
-            for s, t in zip(scores, tiles, strict=True)
-        )
-        return total / sum(t.valid.sum() for t in tiles)
-
-    temperature = float(min(candidates, key=loss))
-    trees = np.concatenate(
-        [
-            torch.softmax(s / temperature, 0)[TREES].numpy()[t.valid]
-            for s, t in zip(scores, tiles, strict=True)
-        ]
+    They are fitted to the teacher's classes: its probabilities are far from certain even where it
+    is right, so that forest would never be more than six tenths trees.
+    """
+    scores = np.concatenate(
+        [_scores(network, normalise, t)[:, torch.from_numpy(t.valid)].T.numpy() for t in tiles]
     )
-    truth = np.concatenate([(t.target.argmax(0) == TREES)[t.valid] for t in tiles])
+    classes = np.concatenate([t.target.argmax(axis=0)[t.valid] for t in tiles])
+    units = np.repeat(np.arange(len(tiles)), [t.valid.sum() for t in tiles])
+    found = fit_temperatures(scores, classes, units)
+    temperatures = tuple(round(number, 4) for number in found)
+    trees = probabilities_at(scores, temperatures)[:, TREES]
+    truth = classes == TREES
 
     def iou(threshold: float) -> float:
         mapped = trees >= threshold
         return (mapped & truth).sum() / (mapped | truth).sum()
 
-    threshold = float(max(np.round(np.arange(0.2, 0.6, 0.01), 2), key=iou))
-    return temperature, threshold
+    threshold = float(max(np.round(np.arange(0.2, 0.8, 0.01), 2), key=iou))
+    return temperatures, threshold
 
 
 def _facts(
     config: NetworkConfig,
     norm: Normalisation,
-    temperature: float,
+    temperature: tuple[float, ...],
     threshold: float,
     options: argparse.Namespace,
 ) -> dict[str, Any]:
     trees = CLASSES[TREES]
     other = {"value": 2, "name": "other", "title": "Other", "color": "#e6e2d6"}
     return {
-        "id": MODEL_ID,
+        "id": options.model,
         "version": VERSION,
-        "title": "Sentinel-2 land cover",
-        "description": "Nine classes of land cover at 10 m from ten bands of Sentinel-2, Level-1C "
-        "or Level-2A: a small U-Net that learned from the Dynamic World model.",
+        **TEXTS[options.model],
         "licence": "CC-BY-SA-4.0",
         "attribution": ATTRIBUTION,
         "limits": LIMITS,
         "sensor": SENSOR.id,
         "levels": ("L1C", "L2A"),
         "quantity": SENSOR.quantity,
-        "bands": BANDS,
+        "bands": BANDS[options.model],
         "normalisation": norm,
         "resolution_m": 10.0,
         "tile_size": TILE,
-        "stride": 16,
+        "stride": STRIDE,
         "overlap": OVERLAP,
         "temperature": temperature,
         "network": config,
@@ -313,14 +345,20 @@ def _facts(
         ),
         "training": {
             "command": "python tools/train_landcover.py --data DATA "
-            f"--encoder {options.encoder} --steps {options.steps} --batch {options.batch} "
+            + ("--more MORE " if options.more else "")
+            + f"--model {options.model} "
+            f"--steps {options.steps} --batch {options.batch} "
             f"--crop {options.crop} "
             f"--learning-rate {options.learning_rate:g} --seed {options.seed} "
             f"--threads {options.threads}"
             + (" --start START" if options.start else "")
-            + (" --mixed" if options.mixed else "")
-            + ("" if options.jitter else " --no-jitter"),
-            "method": "distillation on soft labels (Hinton et al. 2015) with radiometric jitter",
+            + (" --mixed" if options.mixed else ""),
+            "method": "distillation on soft labels (Hinton et al. 2015), with "
+            + (
+                "the teacher's answers to changed images (Beyer et al. 2022)"
+                if options.more
+                else "radiometric jitter"
+            ),
             "teacher": "Dynamic World forward model (google/dynamicworld, Apache-2.0)",
             "seed": options.seed,
         },
@@ -335,7 +373,7 @@ class _Log:
         self._path = path
         self._start = time.monotonic()
         path.write_text("")
-        recorded = {k: v for k, v in vars(options).items() if k not in ("data", "output", "start")}
+        recorded = {k: v for k, v in vars(options).items() if not isinstance(v, Path)}
         self.write(options=recorded, torch=torch.__version__)
 
     def write(self, **facts: Any) -> None:

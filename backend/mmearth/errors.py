@@ -217,6 +217,11 @@ def is_disk_full(error: BaseException) -> bool:
     return False
 
 
+def counted(number: int, noun: str) -> str:
+    """Write how many there are of something into a sentence: 1 point, 2,000 points."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def listed(names: Iterable[str], limit: int = 16) -> str:
     """Write names into a sentence, each once; of hundreds of bands, only the first."""
     known = list(dict.fromkeys(names))

@@ -39,6 +39,22 @@ def staged(target: Path) -> Iterator[Path]:
             leftover.unlink(missing_ok=True)
 
 
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy a folder, whole or not at all; an older one there is replaced."""
+    name = f"{target.name}.{uuid.uuid4().hex[:8]}"
+    new, old = target.with_name(f".{name}"), target.with_name(f".{name}.old")
+    try:
+        shutil.copytree(source, new)
+        if target.exists():
+            os.replace(target, old)
+        os.replace(new, target)
+    finally:
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def check_space(folder: Path, needed_bytes: int) -> None:
     """Check that a folder's disk has room.
 

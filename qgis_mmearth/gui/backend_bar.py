@@ -156,7 +156,7 @@ class BackendBar(QObject):
             environment.install(task.report, task.isCanceled)
 
         def progress(share, words, _left):
-            self._progress = f"{words} ({share:.0%})"
+            self._progress = f"{words} ({100 * share:.0f} %)"
             self.refresh()
 
         title = self.tr("Installing MMEarth's backend")

@@ -2,13 +2,14 @@
 
 from typing import Optional
 
-from qgis.core import QgsRasterLayer
+from qgis.core import Qgis, QgsCoordinateReferenceSystem, QgsProject, QgsRasterLayer
 from qgis.gui import QgsDockWidget
 from qgis.PyQt import uic
-from qgis.PyQt.QtCore import pyqtSignal
+from qgis.PyQt.QtCore import QTimer, pyqtSignal
 from qgis.PyQt.QtWidgets import QFileDialog, QMenu
 
 from .. import paths
+from ..layers import scenes
 from .backend_bar import BackendBar
 from .help import open_manual
 from .layer_list import LayerList
@@ -49,11 +50,31 @@ class MMEarthDock(QgsDockWidget, FORM):
         self.tabs.setCurrentWidget(self.mapTab)
         self.map.choose_model(model_id)
 
+    def open_sample(self) -> None:
+        """Add the sample to the project, with its first scene ticked and in sight."""
+        alone = not QgsProject.instance().mapLayers()
+        scene = scenes.open_sample()[0]
+        self.tabs.setCurrentWidget(self.mapTab)
+        self.layers.tick_only(scene)
+        # QGIS fits an empty map to the first layers, but only once it is back in its event loop.
+        QTimer.singleShot(0, lambda: self._show_scene(scene, alone))
+        words = self.tr("To compare two dates, tick only those of {}, and press “{}”.")
+        message = words.format(scenes.TWO_DATES, self.map.goals.disturbance.text())
+        self.map.status.push(message, Qgis.MessageLevel.Info)
+
+    def _show_scene(self, scene: QgsRasterLayer, alone: bool) -> None:
+        if alone:
+            crs = QgsCoordinateReferenceSystem(scenes.BOTH_PLACES)
+            QgsProject.instance().setCrs(crs)
+        self.iface.setActiveLayer(scene)
+        self.iface.zoomToActiveLayer()
+
     def _connect(self) -> None:
         menu = QMenu(self.addButton)
         menu.addAction(self.tr("Raster files…"), self._add_files)
         menu.addAction(self.tr("Sentinel-2 product folder (.SAFE)…"), self._add_product)
         self.addButton.setMenu(menu)
+        self.sampleButton.clicked.connect(lambda _checked: self.open_sample())
         self.modelsButton.clicked.connect(self.models_asked)
         self.teach.models_asked.connect(self.models_asked)
         self.teach.model_chosen.connect(self.use_model)

@@ -3,12 +3,12 @@
 from typing import Iterable, NamedTuple, Optional, Tuple
 
 from qgis.core import QgsApplication
-from qgis.PyQt.QtCore import QCoreApplication, QObject, QTimer, pyqtSignal
+from qgis.PyQt.QtCore import QCoreApplication, QObject, pyqtSignal
 from qgis.PyQt.QtWidgets import QButtonGroup, QGridLayout, QLabel, QPushButton, QWidget
 
 from ..link.catalog import Product
+from . import disturbance
 
-DISTURBANCE = "mmearth:disturbance"
 COLUMNS = 2
 
 
@@ -59,6 +59,8 @@ class Goals(QObject):
 
     chosen = pyqtSignal()
     """The user has pressed one."""
+    disturbance_asked = pyqtSignal()
+    """The user wants to compare dates."""
 
     def __init__(self, widget: QWidget, label: QLabel) -> None:
         """Fill a widget.
@@ -82,9 +84,11 @@ class Goals(QObject):
             layout.addWidget(button, number // COLUMNS, number % COLUMNS)
         self.disturbance = QPushButton(self.tr("Forest disturbance…"), widget)
         self.disturbance.setObjectName("disturbanceButton")
-        self.disturbance.setToolTip(self.tr("Compare two dates; opens a window of its own"))
+        self.disturbance.setToolTip(
+            self.tr("Compare the dates that are ticked above; opens a window of its own")
+        )
         layout.addWidget(self.disturbance, len(GOALS) // COLUMNS, len(GOALS) % COLUMNS)
-        self.disturbance.clicked.connect(self._open_disturbance)
+        self.disturbance.clicked.connect(lambda _checked: self.disturbance_asked.emit())
         self._group.buttonClicked.connect(lambda _button: self.chosen.emit())
         registry = QgsApplication.processingRegistry()
         for signal in (registry.providerAdded, registry.providerRemoved):
@@ -144,16 +148,7 @@ class Goals(QObject):
             self._label.setText(self.tr(words).format(len(product.classes)))
 
     def _refresh_disturbance(self, *_args) -> None:
-        found = QgsApplication.processingRegistry().algorithmById(DISTURBANCE)
-        self.disturbance.setVisible(found is not None)
-
-    @staticmethod
-    def _open_disturbance() -> None:
-        import processing  # a plugin of QGIS, which may be loaded after this one
-
-        dialog = processing.createAlgorithmDialog(DISTURBANCE)
-        if dialog is not None:
-            QTimer.singleShot(0, dialog.show)
+        self.disturbance.setVisible(disturbance.is_there())
 
     def tr(self, text: str) -> str:
         """Translate."""

@@ -10,6 +10,7 @@ from qgis.PyQt.QtWidgets import QListWidget, QListWidgetItem
 from .. import settings
 from ..layers import stack
 from ..layers.results import RESULT_PROPERTY
+from .dates import by_date
 
 _KEY = Qt.ItemDataRole.UserRole
 _CHECKED = Qt.CheckState.Checked
@@ -95,6 +96,10 @@ class LayerList(QObject):
         """Return the names of what is ticked."""
         return [item.text().splitlines()[0] for item in self._ticked()]
 
+    def ticked_dates(self) -> List[List[str]]:
+        """Return layer ids and paths of what is ticked, in groups of one date, in order."""
+        return by_date([(item.data(_KEY), self._names(item)) for item in self._ticked()])
+
     def ticked_sources(self) -> List[Any]:
         """Return what is ticked: references that are ready, or copies of layers without a file.
 
@@ -148,6 +153,12 @@ class LayerList(QObject):
 
     def _layer(self, item: QListWidgetItem) -> Optional[QgsRasterLayer]:
         return QgsProject.instance().mapLayer(item.data(_KEY))
+
+    def _names(self, item: QListWidgetItem) -> Tuple[str, str]:
+        """Return the name of a raster, and that of its file."""
+        layer = self._layer(item)
+        path = item.data(_KEY) if layer is None else stack.file_of(layer)
+        return item.text().splitlines()[0], Path(path).name
 
     def _append(self, key: str, name: str, details: str, ticked: bool) -> None:
         item = QListWidgetItem(f"{name}\n{details}", self._widget)

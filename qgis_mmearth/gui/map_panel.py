@@ -13,7 +13,7 @@ from ..layers import results
 from ..link.catalog import Model, Product
 from ..link.errors import LinkError
 from ..link.fitting import Choice, first_that_fits, that_map
-from . import map_files, words
+from . import disturbance, map_files, words
 from .area_table import AreaTable
 from .backend_bar import NEEDS_BUTTON, BackendBar, Status
 from .band_table import BandTable
@@ -94,6 +94,18 @@ class MapPanel(QObject):
             **({"cell_m": self._cell_m()} if self._cell_m() else {}),
         }
 
+    def compare_dates(self) -> None:
+        """Open the window of forest disturbance with the dates that are ticked, model and area."""
+        parameters = disturbance.parameters_of(self.layers.ticked_dates())
+        model = self._model()
+        if model is not None and disturbance.PRODUCT in {entry.id for entry in model.products}:
+            parameters["MODEL"] = model.id
+        area, crs = self._extent(), self.form.extentWidget.outputCrs().authid()
+        if area is not None and crs:  # windows of QGIS know projections by their code alone
+            left, bottom, right, top = area["bounds"]
+            parameters["EXTENT"] = f"{left},{right},{bottom},{top} [{crs}]"
+        disturbance.open_window(parameters)
+
     def list_models(self) -> None:
         """List what the installed models map; the chosen one stays, if it is still there."""
         chosen = self.form.modelCombo.currentData()
@@ -137,6 +149,7 @@ class MapPanel(QObject):
         self.layers.changed.connect(self._rasters_changed)
         self.bands.changed.connect(self._plan_soon)
         self.goals.chosen.connect(self._goal_chosen)
+        self.goals.disturbance_asked.connect(self.compare_dates)
         self.form.modelCombo.activated.connect(self._model_chosen)
         self.form.cellSpin.valueChanged.connect(self._cells_changed)
         self.form.extentWidget.extentChanged.connect(self._plan_soon)
@@ -158,6 +171,7 @@ class MapPanel(QObject):
         # What is shown is about the rasters that were ticked before, and a plan may never come.
         self._show_model()
         self.form.planLabel.clear()
+        self.status.say("")
         self.form.confirmButton.setVisible(False)
         layer = self.layers.first_ticked_layer()
         if layer is not None and layer.crs().isValid():
@@ -298,8 +312,19 @@ class MapPanel(QObject):
         self.form.confirmButton.setVisible(self.bands.has_suggestions())
         self.form.planLabel.setText(words.effort(plan))
         problems = plan["errors"] or plan["warnings"]
+        if plan["bands"] and all(match["state"] == "ambiguous" for match in plan["bands"]):
+            problems = self._several_dates() or problems
         self.status.say(words.problems(problems), "error" if plan["errors"] else "warning")
         self._refresh_run()
+
+    def _several_dates(self) -> List[Dict[str, str]]:
+        """Say what can be done with rasters of several dates, if that is what is ticked."""
+        if len(self.layers.ticked_dates()) < 2 or self.goals.disturbance.isHidden():
+            return []
+        message = self.tr("The rasters that are ticked seem to be of several dates.")
+        advice = self.tr("Tick those of one date to map it, or press “{}” to compare them.")
+        button = self.goals.disturbance.text()
+        return [{"message": message, "advice": advice.format(button)}]
 
     def _refresh_run(self) -> None:
         running = self._job is not None

@@ -247,7 +247,8 @@ class ClassTable(QObject):
             for column in (SIGN, UNITS, PIXELS):
                 self._table.item(row, column).setToolTip(tip)
             role = Qt.ItemDataRole.AccessibleTextRole
-            said = [entry["title"], self.tr("{} labels").format(units), tip]
+            labels = self.tr("1 label") if units == 1 else self.tr("{} labels").format(units)
+            said = [entry["title"], labels, tip]
             self._table.item(row, TITLE).setData(role, ". ".join(filter(None, said)))
         self._table.blockSignals(False)
 

@@ -35,6 +35,7 @@ _TITLES = {
     "similarity": "Similarity",
 }
 _TABLES = ("table", "transitions")
+_DRAWN = {"disturbance": ("loss", "gain")}  # by kind of job: classes that polygons are made of
 _RASTER_STYLES = {
     "density": style.style_cover,
     "density_cells": style.style_cover,
@@ -74,7 +75,8 @@ def open_output(name: str, path: str, title: str, result: Result) -> Optional[Qg
     if name == "classes":
         style.style_classes(layer, classes)
     elif name == "polygons":
-        style.style_polygons(layer, classes)
+        drawn = _DRAWN.get(result.get("kind"), [row["name"] for row in classes])
+        style.style_polygons(layer, [row for row in classes if row["name"] in drawn])
     elif name not in _TABLES:
         _RASTER_STYLES.get(name, style.style_percent)(layer)
     layer.setMetadata(_metadata(layer, result))

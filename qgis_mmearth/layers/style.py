@@ -29,6 +29,10 @@ COVER_COLORS = ("#f7f3e3", "#d5e0a0", "#93bf6b", "#45934a", "#0f5226")  # bare g
 CHANGE_COLORS = ("#fff5f0", "#fc9272", "#cb181d", "#67000d")  # ColorBrewer's Reds
 UNCERTAINTY_COLORS = ("#440154", "#b63679", "#fcfdbf")  # after magma, sure to unsure
 
+TRUE_COLOUR = (4, 3, 2)  # red, green and blue of Sentinel-2 with all its bands
+BRIGHTNESS = (0, 2200)  # reflectance x 10,000 that is shown as black and as full colour
+GAMMA = 1.4  # lightens forest, which is dark
+
 Classes = List[Dict[str, Any]]  # rows with value, title, color
 
 
@@ -72,6 +76,17 @@ def style_picture(layer: QgsRasterLayer) -> None:
     layer.setRenderer(QgsMultiBandColorRenderer(layer.dataProvider(), 1, 2, 3))
 
 
+def style_true_colour(layer: QgsRasterLayer) -> None:
+    """Show red, green and blue of a Sentinel-2 scene, of all dates and places in the same way."""
+    renderer = QgsMultiBandColorRenderer(layer.dataProvider(), *TRUE_COLOUR)
+    red, green, blue = (_stretch(layer, band, *BRIGHTNESS) for band in TRUE_COLOUR)
+    renderer.setRedContrastEnhancement(red)
+    renderer.setGreenContrastEnhancement(green)
+    renderer.setBlueContrastEnhancement(blue)
+    layer.setRenderer(renderer)
+    layer.brightnessFilter().setGamma(GAMMA)
+
+
 def style_similarity(layer: QgsRasterLayer) -> None:
     """Show the first band in colours from its 2nd percentile, unlike, to its 98th, alike.
 
@@ -92,26 +107,34 @@ def style_cover(layer: QgsRasterLayer) -> None:
 
 def style_change(layer: QgsRasterLayer) -> None:
     """Show the first band in colours from 0 %, no change, to 100 %, a certain one."""
-    _style_ramp(layer, CHANGE_COLORS, 0.0, 1.0, "{:.0%}")
+    _style_ramp(layer, CHANGE_COLORS, 0.0, 1.0, "{:.0f} %", factor=100)
 
 
 def _style_ramp(
-    layer: QgsRasterLayer, colors: Sequence[str], low: float, high: float, label: str = "{:.2f}"
+    layer: QgsRasterLayer,
+    colors: Sequence[str],
+    low: float,
+    high: float,
+    label: str = "{:.2f}",
+    factor: float = 1,
 ) -> None:
+    """Show the first band in colours from a value to another; labels name value x factor."""
     ramp = QgsColorRampShader(low, high)
     ramp.setColorRampType(QgsColorRampShader.Type.Interpolated)
     step = (high - low) / (len(colors) - 1)
     ramp.setColorRampItemList(
         [
             QgsColorRampShader.ColorRampItem(
-                low + step * number, QColor(color), label.format(low + step * number)
+                low + step * number,
+                QColor(color),
+                label.format(factor * (low + step * number)),
             )
             for number, color in enumerate(colors)
         ]
     )
     legend = QgsColorRampLegendNodeSettings()
-    legend.setMinimumLabel(label.format(low))
-    legend.setMaximumLabel(label.format(high))
+    legend.setMinimumLabel(label.format(factor * low))
+    legend.setMaximumLabel(label.format(factor * high))
     ramp.setLegendSettings(legend)
     shader = QgsRasterShader(low, high)
     shader.setRasterShaderFunction(ramp)

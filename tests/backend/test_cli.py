@@ -144,7 +144,14 @@ def test_offset_alone_is_honoured(mmearth, scene, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [("--scale", "-1"), ("--scale", "0"), ("--minimum-area", "-3"), ("--offset", "nan")]
+    "option",
+    [
+        ("--scale", "-1"),
+        ("--scale", "0"),
+        ("--minimum-area", "-3"),
+        ("--minimum-area", "inf"),
+        ("--offset", "nan"),
+    ],
 )
 def test_values_out_of_range_are_words(mmearth, scene, tmp_path, option) -> None:
     code, out, err = mmearth(
@@ -340,7 +347,7 @@ def test_features_and_similarity(mmearth, scene, tmp_path) -> None:
     code, out, err = mmearth(
         "similarity", features, "--references", places, "--layer", "chosen", "--output", similar
     )
-    assert code == 0 and "1 places of 1 pixels" in out, err
+    assert code == 0 and "1 place of 1 pixel" in out, err
     assert "Warning: 1 of 2 places" in err
     with rasterio.open(similar) as dataset:
         assert dataset.shape == (75, 65)
@@ -391,6 +398,8 @@ def test_disturbance(mmearth, scene, make_raster, tmp_path) -> None:
     code, _, err = mmearth("disturbance", "--before", scene, "--after", scene, "--model", "tiny",
                            "--output", files["tif"])  # fmt: skip
     assert code == 1 and "the same image" in err
+    code, _, err = mmearth(*command, "--between", later, "--between", scene, "--mask-between", mask)
+    assert code == 1 and "Expected a mask for each of the 2 dates in between, found 1" in err
 
 
 def test_a_sample_and_an_assessment(mmearth, make_raster, tmp_path) -> None:

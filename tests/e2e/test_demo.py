@@ -1,4 +1,4 @@
-"""``make demo``: what it leaves behind is a map of the sample scene."""
+"""``make demo``: what it leaves behind are maps of the sample."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import pytest
 import rasterio
 from programs import ROOT, SCENE, in_qgis, run
 
+BEFORE = ROOT / "resources" / "sample" / "boadella_20200621.tif"
+LOSS = (0xD7, 0x19, 0x1C)
 CARD = json.loads((ROOT / "resources/models/landcover-s2/model.json").read_text("utf-8"))
 
 
@@ -66,9 +68,31 @@ def test_says_where_the_files_are(demo: tuple[Path, str]) -> None:
     assert named == {
         folder / name
         for name in ("landcover.tif", "probabilities.tif", "areas.gpkg", "areas.csv",
-                     "treemask.tif", "map.png")
+                     "treemask.tif", "change.tif", "change_probability.tif", "losses.gpkg",
+                     "change.csv", "map.png")
     }  # fmt: skip
     assert all(path.is_file() for path in named)
+
+
+def test_change_of_the_two_dates(demo: tuple[Path, str]) -> None:
+    """Most of the wood stays, and something is lost; table, picture and polygons show it."""
+    folder, printed = demo
+    with rasterio.open(folder / "change.tif") as result, rasterio.open(BEFORE) as scene:
+        assert (result.shape, result.crs, result.transform) == (
+            scene.shape, scene.crs, scene.transform
+        )  # fmt: skip
+        shares = np.bincount(result.read(1).ravel(), minlength=5) / result.read(1).size
+    assert shares[0] == 0 and shares[1] > 0.4 and 0.005 < shares[2] < 0.2
+    assert re.search(r"^Forest loss +\d+\.\d\d ", printed, re.MULTILINE)
+    with sqlite3.connect(folder / "losses.gpkg") as database:
+        (table,) = database.execute("SELECT table_name FROM gpkg_contents").fetchone()
+        areas = database.execute(f"SELECT area_ha FROM {table} WHERE class = 2").fetchall()
+    assert areas and min(areas)[0] >= 0.19  # what was asked for, as measured on the plane
+    with rasterio.open(folder / "map.png") as picture:
+        pixels = np.moveaxis(picture.read()[:3], 0, -1)
+    lower_right = pixels[pixels.shape[0] // 2 :, 2 * pixels.shape[1] // 3 :]
+    drawn = (lower_right == LOSS).all(axis=-1).sum() / (96 / 25.4 * 150) ** 2
+    assert drawn >= 0.6 * shares[2]
 
 
 def test_picture_shows_map_and_legend(demo: tuple[Path, str]) -> None:

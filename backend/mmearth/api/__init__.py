@@ -60,6 +60,7 @@ from mmearth.api.models import (
     PublishedInfo,
     PublishedList,
 )
+from mmearth.api.pretrain import PretrainOutputs, PretrainResult, PretrainSpec
 from mmearth.api.rasters import (
     BandChoice,
     BandMatch,
@@ -123,6 +124,9 @@ __all__ = [
     "ModelInfo",
     "ModelList",
     "Plan",
+    "PretrainOutputs",
+    "PretrainResult",
+    "PretrainSpec",
     "PreviewOutputs",
     "PreviewResult",
     "PreviewSpec",

@@ -84,7 +84,9 @@ class DisturbanceResult(Schema):
     masked_pixels: int = Field(
         description="Left out by a mask on the first or last date; not among nodata_pixels."
     )
-    rule: str = Field(description="How change was told: 'sentinel-2' or 'probability'.")
+    rule: str = Field(
+        description="How change was told: 'sentinel-2', 'sentinel-2-10m' or 'probability'."
+    )
     grid: GridInfo
     model: str
     model_title: str

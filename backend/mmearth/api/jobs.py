@@ -25,6 +25,7 @@ from mmearth.api.finetune import (
     PreviewSpec,
 )
 from mmearth.api.models import ExportResult, ExportSpec, InstallResult, InstallSpec
+from mmearth.api.pretrain import PretrainResult, PretrainSpec
 from mmearth.api.rasters import BandMatch, GridInfo, SourceBand
 from mmearth.api.segment import SegmentResult, SegmentSpec
 
@@ -36,6 +37,7 @@ JobSpec = Annotated[
     | SimilaritySpec
     | FinetuneSpec
     | PreviewSpec
+    | PretrainSpec
     | InstallSpec
     | ExportSpec
     | SampleDesignSpec
@@ -49,6 +51,7 @@ JobResult = Annotated[
     | SimilarityResult
     | FinetuneResult
     | PreviewResult
+    | PretrainResult
     | InstallResult
     | ExportResult
     | SampleDesignResult

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmearth.api.assess import Allocation
-from mmearth.errors import InputError, listed
+from mmearth.errors import InputError, counted, listed
 
 LEAST_POINTS = 2  # of a stratum: of a single one, nothing is known of how much they vary
 
@@ -69,7 +69,7 @@ def allocate(
     if floors.sum() > size:
         raise InputError(
             f"At least {minimum:,} points in each of {pixels.size} classes are "
-            f"{int(floors.sum()):,}, more than the {size:,} points of the sample.",
+            f"{int(floors.sum()):,}, more than the {counted(size, 'point')} of the sample.",
             "Draw more points, or lower the minimum of rare classes.",
         )
     shares = np.ones(pixels.size) if allocation == "equal" else pixels / pixels.sum()
@@ -99,8 +99,8 @@ def _check(size: int, pixels: NDArray[np.int64], titles: Sequence[str]) -> None:
         )
     if size < LEAST_POINTS * pixels.size:
         raise InputError(
-            f"A sample of {size:,} points is too small for {pixels.size} classes: each needs "
-            f"{LEAST_POINTS}, and far more to tell much.",
+            f"A sample of {counted(size, 'point')} is too small for {pixels.size} classes: each "
+            f"needs {LEAST_POINTS}, and far more to tell much.",
             f"Draw {LEAST_POINTS * pixels.size:,} points or more.",
         )
     if size > pixels.sum():

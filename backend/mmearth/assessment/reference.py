@@ -24,7 +24,7 @@ from rasterio.windows import Window
 from mmearth.api import AssessSpec, LabelSource, Problem, Stratum
 from mmearth.assessment import samplefile
 from mmearth.assessment.classraster import ClassRaster, Strip, open_classes
-from mmearth.errors import EmptyAreaError, InputError, RasterReadError, listed
+from mmearth.errors import EmptyAreaError, InputError, RasterReadError, counted, listed
 from mmearth.raster.grid import Grid
 from mmearth.raster.source import open_raster, read_mask
 from mmearth.training.labels import BLOCK, Labels, read_labels, refuse_vectors
@@ -127,14 +127,12 @@ def _of_sample(sample: samplefile.Interpreted, grid: Grid) -> _PixelReader:
     done = np.array([value is not None for value in sample.values])
     if not done.any():
         raise InputError(
-            f"None of the {done.size:,} points of the sample is interpreted.",
+            f"Of the sample's {counted(done.size, 'point')} none is interpreted.",
             f"Fill in the field {samplefile.REFERENCE!r}, and save the layer.",
         )
     warnings = []
     if not done.all():
-        warnings.append(
-            _left_out("uninterpreted", numbers[~done], "of the sample are not interpreted")
-        )
+        warnings.append(_left_out("uninterpreted", numbers[~done], "of the sample not interpreted"))
     known = (sample.stratum >= 0) & (sample.square_metres > 0)
     if (strange := done & ~known).any():
         raise InputError(
@@ -147,7 +145,8 @@ def _of_sample(sample: samplefile.Interpreted, grid: Grid) -> _PixelReader:
         warnings.append(
             Problem(
                 code="deleted",
-                message=f"Of the points that were drawn, {gone:,} are no longer in the sample.",
+                message=f"Of the points that were drawn, {gone:,} "
+                f"{'is' if gone == 1 else 'are'} no longer in the sample.",
                 advice="Take all of them along: those that are hard to interpret are not like the "
                 "others.",
             )
@@ -157,7 +156,7 @@ def _of_sample(sample: samplefile.Interpreted, grid: Grid) -> _PixelReader:
         rows = np.floor((sample.ys - grid.transform.f) / grid.transform.e)
         inside = (rows >= 0) & (rows < grid.height) & (cols >= 0) & (cols < grid.width)
     if (outside := done & ~inside).any():
-        warnings.append(_left_out("outside", numbers[outside], "lie outside the map"))
+        warnings.append(_left_out("outside", numbers[outside], "outside the map"))
     kept = np.flatnonzero(done & inside)
     if not kept.size:
         raise _no_overlap()
@@ -176,7 +175,8 @@ def _refuse_copies(sample: samplefile.Interpreted) -> None:
     for row, count in zip(sample.strata, counts.tolist(), strict=True):
         if count > row.points:
             raise InputError(
-                f"The sample has {count:,} points of {row.title!r}, but {row.points:,} were drawn.",
+                f"The sample has {counted(count, 'point')} of {row.title!r}, but {row.points:,} "
+                f"{'was' if row.points == 1 else 'were'} drawn.",
                 "Delete points that were added or copied; a larger sample is drawn anew.",
             )
 
@@ -252,9 +252,7 @@ class _PixelReader:
         warnings = list(self.warnings)
         if lost.size:
             numbers = [self.numbers[place] for place in lost]
-            warnings.append(
-                _left_out("nodata", numbers, "lie where the map has no data", self.unit)
-            )
+            warnings.append(_left_out("nodata", numbers, "where the map has no data", self.unit))
         strata = self.strata[rows] if self.design else np.zeros(rows.size, np.int64)
         keys, pixels, areas = _grouped(
             np.stack([clusters, strata, mapped, self.reference[rows]]),
@@ -362,7 +360,7 @@ def _left_out(
 ) -> Problem:
     count = len(numbers)
     return Problem(
-        code=code, message=f"{count:,} {unit}s {why}; left out: {listed(numbers)}.", advice=""
+        code=code, message=f"{counted(count, unit)} {why}; left out: {listed(numbers)}.", advice=""
     )
 
 

@@ -23,7 +23,7 @@ from pyproj import CRS
 
 from mmearth.api import Stratum
 from mmearth.assessment.draw import Drawn
-from mmearth.errors import InputError, MissingCrsError, OutputError
+from mmearth.errors import InputError, MissingCrsError, OutputError, counted
 from mmearth.files import explained
 from mmearth.raster.grid import Grid
 from mmearth.training.labels import class_text, reprojected
@@ -163,7 +163,8 @@ def keep_interpreted(path: Path) -> None:
     values = pyogrio.raw.read(path, layer=found[0], columns=[REFERENCE], read_geometry=False)[3][0]
     if done := sum(class_text(value) is not None for value in values):
         raise OutputError(
-            f"{path} holds a sample of which {done:,} points are interpreted.",
+            f"{path} holds a sample of which {counted(done, 'point')} "
+            f"{'is' if done == 1 else 'are'} interpreted.",
             "Choose another name, or delete it if it is no longer needed.",
         )
 

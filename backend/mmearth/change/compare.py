@@ -7,10 +7,12 @@ are summed over all that is kept of a date, since trees that turn red may still 
 What is compared are then the medians of both parts, on which a cloud that no mask has found has
 little weight.
 
-Dates differ in light, haze and season. Probabilities are compared as they are; sums of the
-logarithms of reflectances less their median over forest that both dates show, so that whatever has
-shifted for the whole scene cancels out (pseudo-invariant features; Schott, Salvaggio and Volchok,
-1988, Remote Sensing of Environment 26, 1-16).
+Dates differ in light, haze and season. Probabilities are compared as they are; reflectances
+against those of forest that both dates show (pseudo-invariant features; Schott, Salvaggio and
+Volchok, 1988, Remote Sensing of Environment 26, 1-16). A date is first made as bright there as the
+first one in the near infrared, where haze counts least. Then the median over that forest is taken
+off, and with it the haze, which adds to whatever is visible (dark objects; Chavez, 1988, Remote
+Sensing of Environment 24, 459-479).
 """
 
 from __future__ import annotations
@@ -64,26 +66,47 @@ def stable_forest(dates: Sequence[NDArray[np.float32]], rule: Rule) -> NDArray[n
 
 
 def forest_medians(dates: Sequence[NDArray[np.float32]], rule: Rule) -> NDArray[np.float32]:
-    """Return what to take from the sums of each date: their medians over stable forest.
+    """Return what the stable forest shows on each date.
 
     Args:
-        dates: in order, each (3, n) float32, as ``evidence.weigh`` gives it; NaN where there is no
+        dates: in order, each (4, n) float32, as ``evidence.weigh`` gives it; NaN where there is no
             data.
         rule: by which they were summed up.
 
     Returns:
-        (D, 2) float32; NaN for a date in between that shows too little of that forest, typical
-        values for all dates if there is too little of it.
+        (D, 3) float32, medians of index, shade and light; NaN for a date in between that shows too
+        little of that forest, typical values for all dates if there is too little of it.
     """
     forest = stable_forest(dates, rule)
     if forest.sum() < LEAST_FOREST:
         return np.tile(np.array(rule.typical_sums, np.float32), (len(dates), 1))
-    medians = np.full((len(dates), 2), np.nan, np.float32)
+    medians = np.full((len(dates), 3), np.nan, np.float32)
     for number, date in enumerate(dates):
         seen = forest & np.isfinite(date[0])
         if seen.sum() >= LEAST_FOREST:
             medians[number] = np.median(date[1:, seen], axis=1)
     return medians
+
+
+def in_same_light(
+    dates: NDArray[np.float32], medians: NDArray[np.float32], rule: Rule
+) -> NDArray[np.float32]:
+    """Return the dates as if all were seen in the light of the first one.
+
+    Args:
+        dates: (D, 4, h, w) float32, as of ``forest_medians``.
+        medians: (D, 3), of ``forest_medians``.
+        rule: by which they were summed up.
+
+    Returns:
+        (D, 3, h, w) float32: the probability of trees, and index and shade less what stable forest
+        shows.
+    """
+    gains = medians[0, 2] / medians[:, 2] if rule.bands else np.ones(len(dates), np.float32)
+    corrected = dates[:, :3].copy()
+    corrected[:, 1:] -= medians[:, :2, None, None]
+    corrected[:, 1:] *= gains[:, None, None, None]
+    return corrected
 
 
 def compare(
@@ -92,16 +115,15 @@ def compare(
     """Tell what has changed.
 
     Args:
-        dates: in order, each (3, h, w) float32, as of ``forest_medians``. Pixels without data on
+        dates: in order, each (4, h, w) float32, as of ``forest_medians``. Pixels without data on
             the first or last date are left out; other dates count where they have data.
-        medians: (D, 2) float32, of ``forest_medians``; dates in between without them do not count.
+        medians: (D, 3) float32, of ``forest_medians``; dates in between without them do not count.
         rule: by which to tell.
     """
-    centred = np.stack(dates)
-    centred[:, 1:] -= medians[:, :, None, None]
-    known = np.asarray(np.isfinite(centred).all(axis=1))
+    alike = in_same_light(np.stack(dates), medians, rule)
+    known = np.asarray(np.isfinite(alike).all(axis=1))
     valid = known[0] & known[-1]
-    before, after = _parts(centred, known)
+    before, after = _parts(alike, known)
     loss = loss_odds(before, after, valid, rule)
     gain = loss_odds(after, before, valid, rule)
     was, became = before[0] >= rule.forest, after[0] >= rule.forest
@@ -122,7 +144,7 @@ def loss_odds(
     """Return the log odds that forest was lost, at least ``EVEN`` where the rule says so.
 
     Args:
-        before: (3, h, w) float32, the probability of trees, and sums less their medians.
+        before: (3, h, w) float32, of ``in_same_light``.
         after: the same of the later date.
         valid: (h, w) bool.
         rule: by which to tell.
@@ -130,14 +152,37 @@ def loss_odds(
     Returns:
         (h, w) float32, least where there was nothing to lose; means nothing where not valid.
     """
-    evidence = np.float32(rule.before[0]) * before[0] + np.float32(rule.after[0]) * after[0]
-    evidence += before[1] + after[2]
-    evidence = window_mean(evidence, valid, rule.window)
+    evidence, shade = loss_evidence(before, after, valid, rule)
     odds = (evidence - np.float32(rule.threshold)) / np.float32(rule.spread)
+    odds[shade > rule.brightest] = -np.inf
     cleared = (before[0] >= rule.forest) & (after[0] <= rule.cleared)
     odds[cleared] = np.maximum(odds[cleared], EVEN)
     odds[before[0] < rule.least] = -np.inf
     return odds
+
+
+def loss_evidence(
+    before: NDArray[np.float32], after: NDArray[np.float32], valid: NDArray[np.bool_], rule: Rule
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return evidence of a loss, and how bright in the band ``shade`` it was before.
+
+    Args:
+        before: as of ``loss_odds``.
+        after: as of ``loss_odds``.
+        valid: as of ``loss_odds``.
+        rule: how to weigh both dates.
+
+    Returns:
+        Two of (h, w) float32, means over the rule's square.
+    """
+    parts = [
+        np.float32(weight) * date[number]
+        for date, weights in ((before, rule.before), (after, rule.after))
+        for number, weight in enumerate(weights)
+    ]
+    evidence = np.minimum(np.sum(parts, axis=0), np.float32(rule.most))
+    evidence = window_mean(evidence, valid, rule.window)
+    return evidence, window_mean(before[2], valid, rule.window)
 
 
 def window_mean(

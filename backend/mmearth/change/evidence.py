@@ -1,4 +1,4 @@
-"""What is kept of each date to compare it with others: how likely trees are, and sums of bands."""
+"""What is kept of each date to compare it with others: how likely trees are, and a few bands."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from mmearth.change.rule import Rule, tree_classes
 from mmearth.inference.predict import Computation
 from mmearth.models.network import Network
 
-QUANTITIES = 3  # that are kept of a date
-DARKEST = 0.002  # reflectance; what is less is noise, and 0 has no logarithm
+QUANTITIES = 4  # that are kept of a date
 
 
 def date_evidence(network: Network, rule: Rule) -> Computation:
-    """Return the computation of what is kept of a date, three numbers a pixel: see ``weigh``.
+    """Return the computation of what is kept of a date, four numbers a pixel: see ``weigh``.
 
     Blending tiles leaves reflectances as they are, as all tiles hold the same.
     """
@@ -41,9 +40,9 @@ def weigh(trees: torch.Tensor, reflectances: torch.Tensor, rule: Rule) -> torch.
         rule: whose weights count.
 
     Returns:
-        (B, 3, H, W) float32: the probability of trees, and the weighted sums of the logarithms of
-        reflectances, as the earlier and as the later date.
+        (B, 4, H, W) float32: the probability of trees, the index, and the reflectances of the bands
+        ``shade`` and ``light``; zeros where the rule has none.
     """
     weights = torch.tensor(rule.sums, dtype=torch.float32, device=trees.device)
-    sums = torch.einsum("bchw,kc->bkhw", reflectances.clamp_min(DARKEST).log(), weights)
+    sums = torch.einsum("bchw,kc->bkhw", reflectances, weights)
     return torch.cat([trees[:, None], sums], dim=1)

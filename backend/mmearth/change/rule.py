@@ -26,29 +26,41 @@ TREE_CLASSES = ("trees", "tree", "tree_cover", "forest")
 class Rule:
     """What counts as evidence of a loss, and the thresholds that go with it.
 
-    A date is described by the probability of trees, and by a weighted sum of the logarithms of its
-    reflectances, one as the earlier and one as the later date, each less its median over the
-    scene's stable forest. Evidence of a loss is a weighted sum of these of both dates, averaged
-    over a square around the pixel. No weight is fitted; only ``threshold`` is tuned to labels.
+    A date is described by the probability of trees and by an index of reflectances, corrected for
+    the light of the date (see ``compare``). Evidence of a loss is a weighted sum of both at both
+    dates, averaged over a square around the pixel. No weight is fitted; only ``threshold``,
+    ``brightest`` and ``spread`` are tuned to labels.
 
-    With r the logarithm of red over green less its median over stable forest, ``sentinel-2`` takes
-    (r after - r before) + r after: how much redder the canopy became, and how red it is. Crowns
-    that die turn red before they fall (Red-Green Index; Coops, Johnson, Wulder and White, 2006,
-    Remote Sensing of Environment 103, 67-80). ``probability`` is for models of any other sensor and
-    takes the drop in the probability of trees.
+    With r = 2 red - green - blue, less what the scene's stable forest shows, ``sentinel-2`` takes
+    (r after - r before) + r after: how much redder the ground became, and how red it is. Living
+    canopy reflects most in green of what can be seen; crowns that die turn red before they fall
+    (Coops, Johnson, Wulder and White, 2006, Remote Sensing of Environment 103, 67-80), and litter
+    and soil are brown. What beetles attack are closed stands of conifers, which are dark in the
+    short-wave infrared: what was brighter before the loss by more than ``brightest`` was none, or
+    has been attacked already. Models that read the bands of 10 m alone have the near infrared for
+    that (``sentinel-2-10m``). ``probability`` is for models of any other sensor and takes the drop
+    in the probability of trees.
 
     Attributes:
         id: name, as results state it.
         sensor: of the models that it is for; empty for any.
         bands: whose reflectances are compared.
-        typical: logarithm of the reflectance of forest in each band, for scenes without forest.
-        before: weights of the earlier date: of the probability, then of each band.
+        typical: reflectance of forest in each band, for scenes without forest.
+        index: weights of the bands in the index. Its unit is a tenth of reflectance, so that a
+            loss changes it by about as much as it changes a probability.
+        light: the band in which forest that stayed is taken to be as bright on all dates; in it
+            haze counts least. Empty without bands.
+        shade: the band in which forest is dark; empty without bands.
+        before: weights of the earlier date in the evidence: of the probability, of the index.
         after: of the later date.
         window: side of the square in pixels, odd.
+        most: evidence of a single pixel that counts, so that bright ground does not spill over its
+            rim.
         threshold: evidence from which on a change is mapped.
-        spread: of the evidence over forest that stayed (1.4826 times the median absolute
-            deviation, as much as a standard deviation). In this unit the log odds of a change are
-            what the evidence exceeds the threshold by: even odds there, by definition.
+        spread: evidence beyond the threshold that makes the odds of a change e times as high. They
+            are even at the threshold, by definition.
+        brightest: reflectance in the band ``shade``, less that of the scene's stable forest, up to
+            which it is forest that can be lost.
         forest: probability of trees from which on a pixel counts as forest.
         least: probability of trees before, below which nothing can have been lost. Less than
             ``forest``, because thin and ailing forest is lost first.
@@ -60,11 +72,16 @@ class Rule:
     sensor: str
     bands: tuple[str, ...]
     typical: tuple[float, ...]
-    before: tuple[float, ...]
-    after: tuple[float, ...]
+    index: tuple[float, ...]
+    light: str
+    shade: str
+    before: tuple[float, float]
+    after: tuple[float, float]
     window: int
+    most: float
     threshold: float
     spread: float
+    brightest: float
     forest: float
     least: float
     cleared: float
@@ -75,18 +92,20 @@ class Rule:
         return self.window // 2
 
     @property
-    def sums(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Weights of the bands in a date's sum, as the earlier and as the later date."""
-        return self.before[1:], self.after[1:]
+    def sums(self) -> tuple[tuple[float, ...], ...]:
+        """Weights of the bands in what is kept of a date: index, shade and light."""
+        alone = (
+            tuple(float(band == name) for band in self.bands) for name in (self.shade, self.light)
+        )
+        return self.index, *alone
 
     @property
-    def typical_sums(self) -> tuple[float, float]:
-        """A date's sums over forest, as the earlier and as the later date."""
-        before, after = (
+    def typical_sums(self) -> tuple[float, ...]:
+        """Index, shade and light over forest."""
+        return tuple(
             sum(weight * value for weight, value in zip(weights, self.typical, strict=True))
             for weights in self.sums
         )
-        return before, after
 
     def suits(self, card: ModelCard) -> bool:
         """Tell whether a model reads what the rule compares."""

@@ -19,8 +19,8 @@ from mmearth.settings import Settings
 
 EXIT_CANCELLED = 130
 COMMANDS = (
-    "products", "segment", "disturbance", "finetune", "embed", "similarity", "assess", "models",
-    "service",
+    "products", "segment", "disturbance", "finetune", "pretrain", "embed", "similarity", "assess",
+    "models", "service",
 )  # fmt: skip
 # Options that are called otherwise than the field of the request that they fill.
 _OPTIONS = {
@@ -41,6 +41,14 @@ _OPTIONS = {
     "target_error": "--target-error",
     "expected_accuracy": "--expected-accuracy",
     "minimum": "--minimum",
+    "steps": "--steps",
+    "batch": "--batch",
+    "accumulate": "--accumulate",
+    "crop": "--crop",
+    "learning_rate": "--learning-rate",
+    "mask_ratio": "--mask-ratio",
+    "decoder_width": "--decoder-width",
+    "decoder_depth": "--decoder-depth",
 }
 
 

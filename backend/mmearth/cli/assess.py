@@ -15,7 +15,7 @@ from mmearth.api import (
     SampleOutputs,
 )
 from mmearth.cli.mapping import full_path, plan_or_run
-from mmearth.errors import InputError
+from mmearth.errors import InputError, counted
 
 _DESIGN = SampleDesignSpec.model_fields
 
@@ -112,9 +112,9 @@ def _expected(text: str) -> ExpectedAccuracy:
 
 def _show_design(result: SampleDesignResult) -> None:
     for row in result.strata:
-        print(f"{row.title:<24} {row.hectares:>14,.2f} ha {row.points:>6,} points")
+        print(f"{row.title:<24} {row.hectares:>14,.2f} ha {counted(row.points, 'point'):>13}")
     print(
-        f"{result.size:,} points; standard error of overall accuracy about "
+        f"{counted(result.size, 'point')}; standard error of overall accuracy about "
         f"{result.expected_error:.3f} if the expected accuracies come true"
     )
 

@@ -18,6 +18,7 @@ from mmearth.cli.mapping import (
     refuse_rule_alone,
     scene_fields,
 )
+from mmearth.errors import InputError, counted
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,6 +43,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     disturbance.add_argument(
         "--mask-after", metavar="RASTER", help="leave out clouds of the last date by it"
     )
+    disturbance.add_argument(
+        "--mask-between", action="append", default=[], metavar="RASTER",
+        help="leave out clouds of a date in between by it; one for each, in order",
+    )  # fmt: skip
     add_scene_options(disturbance)
     disturbance.add_argument("--output", required=True, help="map of the change (GeoTIFF)")
     disturbance.add_argument("--probability", help="probability of a change (GeoTIFF)")
@@ -60,8 +65,9 @@ def _disturbance(options: argparse.Namespace) -> int:
 
 def _show(result: DisturbanceResult) -> None:
     for date in result.dates:
+        masked = counted(date.masked_pixels, "pixel")
         print(
-            f"{date.role}: {date.title} ({date.masked_pixels:,} pixels left out by a mask, "
+            f"{date.role}: {date.title} ({masked} left out by a mask, "
             f"{date.nodata_pixels:,} without data)"
         )
     for row in result.classes:
@@ -69,8 +75,18 @@ def _show(result: DisturbanceResult) -> None:
 
 
 def _spec(options: argparse.Namespace) -> DisturbanceSpec:
-    refuse_rule_alone(options, options.mask_before, options.mask_after)
-    between = [DateScene(**scene_fields(options, rasters, None)) for rasters in options.between]
+    refuse_rule_alone(options, options.mask_before, options.mask_after, *options.mask_between)
+    masks = options.mask_between or [None] * len(options.between)
+    if len(masks) != len(options.between):
+        raise InputError(
+            f"Expected a mask for each of the {counted(len(options.between), 'date')} in between, "
+            f"found {len(masks)}.",
+            "Give --mask-between as often as --between.",
+        )
+    between = [
+        DateScene(**scene_fields(options, rasters, mask))
+        for rasters, mask in zip(options.between, masks, strict=True)
+    ]
     return DisturbanceSpec(
         before=DateScene(**scene_fields(options, options.before, options.mask_before)),
         after=DateScene(**scene_fields(options, options.after, options.mask_after)),

@@ -36,5 +36,5 @@ def _show(result: EmbedResult) -> None:
     grid = result.grid
     print(f"{result.features} features, {grid.width} x {grid.height} pixels of {grid.pixel_m:g} m")
     if result.explained:
-        shares = ", ".join(f"{share:.0%}" for share in result.explained)
+        shares = ", ".join(f"{100 * share:.0f} %" for share in result.explained)
         print(f"Share of their variance in red, green and blue: {shares}")

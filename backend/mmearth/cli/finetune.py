@@ -79,10 +79,11 @@ def _show(result: FinetuneResult) -> None:
         iou = "" if row.iou is None else f" IoU {row.iou:.2f}"
         print(f"{row.title:<24} {row.units:>6,} labels {row.pixels:>10,} pixels{iou}")
     if result.accuracy is not None:
+        low, high = result.accuracy_low or 0.0, result.accuracy_high or 0.0
         print(
-            f"{result.accuracy:.1%} right on labels that were not learned from "
-            f"({result.accuracy_low:.1%} to {result.accuracy_high:.1%})"
+            f"{100 * result.accuracy:.1f} % right on labels that were not learned from "
+            f"({100 * low:.1f} to {100 * high:.1f} %)"
         )
     if result.baseline_accuracy is not None:
-        print(f"{result.baseline_accuracy:.1%}: a random forest on the raw bands")
+        print(f"{100 * result.baseline_accuracy:.1f} %: a random forest on the raw bands")
     print(f"identifier: {result.model.id}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmearth.api import BandChoice, Extent, JobSpec, MaskInput, Plan, Radiometry, RasterInput
 from mmearth.cli.progress import EXIT_ERROR, follow, print_warnings
-from mmearth.errors import InputError
+from mmearth.errors import InputError, counted
 from mmearth.jobs.registry import plan_job, run_job
 from mmearth.settings import Settings
 
@@ -159,7 +159,7 @@ def print_plan(plan: Plan) -> None:
     if plan.grid:
         print(
             f"{plan.grid.width} x {plan.grid.height} pixels of {plan.grid.pixel_m:g} m, "
-            f"{plan.tiles} tiles, about {plan.seconds or 0:,.0f} s, "
+            f"{counted(plan.tiles, 'tile')}, about {plan.seconds or 0:,.0f} s, "
             f"{plan.memory_bytes / 2**30:.1f} GB of memory"
         )
     for row in plan.labels:
@@ -173,7 +173,7 @@ def print_plan(plan: Plan) -> None:
 def print_masked(pixels: int) -> None:
     """Print how much a mask of clouds has left out, if any."""
     if pixels:
-        print(f"Left out by a mask: {pixels:,} pixels")
+        print(f"Left out by a mask: {counted(pixels, 'pixel')}")
 
 
 def plan_or_run(

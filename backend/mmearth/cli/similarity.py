@@ -6,6 +6,7 @@ import argparse
 
 from mmearth.api import SimilarityOutputs, SimilarityResult, SimilaritySpec
 from mmearth.cli.mapping import full_path, plan_or_run
+from mmearth.errors import counted
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,4 +34,4 @@ def _similarity(options: argparse.Namespace) -> int:
 
 
 def _show(result: SimilarityResult) -> None:
-    print(f"{result.references} places of {result.reference_pixels} pixels")
+    print(f"{counted(result.references, 'place')} of {counted(result.reference_pixels, 'pixel')}")

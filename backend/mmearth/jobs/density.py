@@ -20,6 +20,9 @@ from mmearth.raster.area import PixelAreas
 from mmearth.raster.cells import cell_grid, cell_means, ground_side_m
 from mmearth.raster.grid import Grid
 
+# Areas of the class that differ by so large a part of the larger one, and by so much of the ground,
+# are told apart in words.
+UNLIKE, UNLIKE_PERCENT = 0.2, 1.0
 STEPS = 10_000  # a probability of 1 as it is stored; fine enough that means are not off by rounding
 ROWS_AT_ONCE = 256
 
@@ -100,6 +103,30 @@ def with_cover(
             update={"cover_hectares": area / 10_000, "cover_percent": 100 * area / total}
         )
         for row, area in zip(rows, (covered, total - covered), strict=True)
+    ]
+
+
+def unlike_mask(rows: list[ClassArea], product: Product) -> list[Problem]:
+    """Tell why the map's area differs from what the probabilities add up to, if it does by much.
+
+    Args:
+        rows: of the class and of the rest, from ``with_cover``.
+        product: that they are of.
+    """
+    row, cover = rows[0], rows[0].cover_hectares or 0.0
+    apart = abs(row.hectares - cover)
+    ground = sum(entry.hectares for entry in rows)
+    if apart <= max(UNLIKE * max(row.hectares, cover), UNLIKE_PERCENT / 100 * ground):
+        return []
+    return [
+        Problem(
+            code="unlike_mask",
+            message=f"{product.title}: {row.hectares:,.1f} ha, but the probabilities add up to "
+            f"{cover:,.1f} ha. The map counts a pixel in full from {100 * product.threshold:.0f} % "
+            "on and not at all below, the sum counts it by its probability; they differ where the "
+            "model is in doubt.",
+            advice="Take neither for the true area: a sample does that (sampledesign, assess).",
+        )
     ]
 
 

@@ -56,7 +56,7 @@ from mmearth.settings import Settings
 MAPPED_SHARE = 0.85  # of the progress bar
 COMPARED_SHARE = 0.95
 ENDINGS = {"polygons": (".gpkg",), "table": (".csv",), "transitions": (".csv",)}
-KEPT = ("trees", "sum as the earlier date", "sum as the later date")
+KEPT = ("probability of trees", "index", "shade", "light")  # as of mmearth.change.evidence
 ROWS = 512  # of all dates together, compared at once
 SAMPLE = 2_000_000  # pixels that medians over forest are taken from
 

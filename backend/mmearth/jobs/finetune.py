@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +16,7 @@ from mmearth.api import (
     Problem,
 )
 from mmearth.errors import InputError, MMEarthError, ModelError, listed
-from mmearth.files import explained, staged
+from mmearth.files import copy_folder, explained, staged
 from mmearth.jobs import mapping
 from mmearth.jobs import prepare as preparing
 from mmearth.jobs.context import JobContext
@@ -240,24 +238,8 @@ def _save(
         card = save_model(folder / targets.identifier, trained.state, facts, half=half)
         document(task, trained, spec, card, seconds)
         if targets.folder:
-            _copy(card.folder, targets.folder)
+            copy_folder(card.folder, targets.folder)
         if targets.report:  # afterwards, as it may lie in that folder
             with staged(targets.report) as temporary:
                 shutil.copyfile(card.folder / REPORT_NAME, temporary)
         return place(card, folder, task.settings)
-
-
-def _copy(model: Path, target: Path) -> None:
-    """Copy a model folder, whole or not at all; an older model there is replaced."""
-    name = f"{target.name}.{uuid.uuid4().hex[:8]}"
-    new, old = target.with_name(f".{name}"), target.with_name(f".{name}.old")
-    try:
-        shutil.copytree(model, new)
-        if target.exists():
-            os.replace(target, old)
-        os.replace(new, target)
-    finally:
-        if old.exists() and not target.exists():
-            os.replace(old, target)
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

@@ -20,6 +20,7 @@ KINDS = {
     "export": "mmearth.jobs.export",
     "finetune": "mmearth.jobs.finetune",
     "install": "mmearth.jobs.install",
+    "pretrain": "mmearth.jobs.pretrain",
     "preview": "mmearth.jobs.preview",
     "sampledesign": "mmearth.jobs.sampledesign",
     "segment": "mmearth.jobs.segment",

@@ -54,10 +54,12 @@ def run(spec: SegmentSpec, context: JobContext) -> SegmentResult:
         _map(ready, product, products, work, context)
         context.report(MAPPING_SHARE, "Summing up areas", None)
         summed = _sum_up(ready, product, work, context)
+        doubts = []
         if density.is_wanted(spec):
             path = work.path("density")
             rows = density.with_cover(summed.classes, path, ready.grid, context)
             summed = replace(summed, classes=rows)
+            doubts = density.unlike_mask(rows, product)
         count = _finish(spec, ready, targets, products, work, summed, context)
         work.remove()
     return SegmentResult(
@@ -70,7 +72,7 @@ def run(spec: SegmentSpec, context: JobContext) -> SegmentResult:
         model_title=ready.card.title,
         product=product.id,
         polygon_count=count,
-        warnings=ready.warnings,
+        warnings=[*ready.warnings, *doubts],
         seconds=context.elapsed(),
     )
 

@@ -82,7 +82,9 @@ class ModelCard(Part):
         overlap: pixels that neighbouring tiles share at least: more for a network that sees far, so
             that what a pixel becomes does not hang on its place in a tile.
         temperature: probabilities = softmax(network output / temperature); of labels and values
-            the sigmoid, likewise.
+            the sigmoid, likewise. Of a segmentation it may be one number for each class, in order:
+            each class's output is then divided by its own (vector scaling without its bias, Guo et
+            al. 2017, section 4.2), which may also change which class is the likeliest.
         value: what a regression predicts.
         inputs: what the training images were like, if it is known.
         limits: what the model is known to do badly, or was never shown; a sentence each.
@@ -106,7 +108,7 @@ class ModelCard(Part):
     tile_size: int = Field(gt=0)
     stride: int = Field(gt=0)
     overlap: int = Field(0, ge=0)
-    temperature: float = Field(gt=0)
+    temperature: float | tuple[float, ...]
     network: NetworkConfig
     classes: tuple[ClassRow, ...] = ()
     products: tuple[Product, ...] = ()
@@ -128,6 +130,7 @@ class ModelCard(Part):
         for part, holds, wanted in zip(_PARTS, held, _HOLDS[self.task], strict=True):
             if holds != wanted:
                 raise ValueError(f"the task {self.task} {'needs' if wanted else 'has no'} {part}")
+        _check_temperature(self.temperature, count=len(self.classes) if self.products else 0)
         for task, decoder in _DECODERS.items():
             if (self.task == task) != (self.network.decoder == decoder):
                 raise ValueError(f"the task {task} needs the decoder {decoder}, and no other does")
@@ -268,6 +271,16 @@ class ModelCard(Part):
             limits=list(self.limits),
             levels=list(self.levels),
         )
+
+
+def _check_temperature(temperature: float | tuple[float, ...], *, count: int) -> None:
+    """Check that it is one number, or as many as classes that exclude each other."""
+    each = temperature if isinstance(temperature, tuple) else (temperature,)
+    if isinstance(temperature, tuple) and len(each) != count:
+        wanted = f"one number or {count}" if count else "one number"
+        raise ValueError(f"temperature must be {wanted}, found {len(each)}")
+    if min(each) <= 0:
+        raise ValueError(f"temperature must be more than 0, found {temperature}")
 
 
 def _unique(what: str, values: Sequence[object]) -> None:

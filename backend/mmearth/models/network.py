@@ -210,7 +210,19 @@ class Network(LoadedModel):
         scores = self.scores(
             torch.from_numpy(images).to(self.device), torch.from_numpy(masks).to(self.device)
         )
-        return scores.float() / self.card.temperature
+        return tempered(scores.float(), self.card.temperature)
+
+
+def tempered(scores: torch.Tensor, temperature: float | tuple[float, ...]) -> torch.Tensor:
+    """Divide scores by a card's temperature: all by one number, or those of each class by its own.
+
+    Shape:
+        scores: (B, K, ...) float32, as the network gives them; returns the same.
+    """
+    if isinstance(temperature, tuple):
+        each = torch.tensor(temperature, dtype=scores.dtype, device=scores.device)
+        return scores / each.reshape(-1, *[1] * (scores.dim() - 2))
+    return scores / temperature
 
 
 Loaded = TypeVar("Loaded", bound=LoadedModel)

@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from mmearth.models.card import ModelCard
 
 README_NAME = "README.md"
+DIAGRAM_NAME = "reliability.svg"
 
 
 def describe(card: ModelCard) -> str:
-    """Return the card as Markdown; every figure in it is the card's."""
+    """Return the card as Markdown; every figure in it is the card's.
+
+    A diagram of reliability that lies in its folder is shown.
+    """
     parts = [
         f"# {card.title}",
         card.description,
@@ -29,11 +33,12 @@ def describe(card: ModelCard) -> str:
         ),
     ]
     if card.classes:
-        rows = [(str(row.value), row.title, f"`{row.name}`") for row in card.classes]
-        parts += ["## Classes", _table(("value", "class", "name in files"), rows)]
+        parts += ["## Classes", _classes(card)]
     if card.accuracy:
         rows = [(row.name, f"{row.value:.3f}", row.data) for row in card.accuracy]
         parts += ["## Measured", _table(("figure", "value", "on"), rows)]
+    if (card.folder / DIAGRAM_NAME).is_file():
+        parts += ["## Certainty", f"![How often the map is right]({DIAGRAM_NAME})", _DIAGRAM_WORDS]
     if card.limits:
         parts += ["## Weak spots", "\n".join(f"- {sentence}" for sentence in card.limits)]
     if card.training:
@@ -41,6 +46,25 @@ def describe(card: ModelCard) -> str:
         parts += ["## Training", _table(("", ""), facts)]
     parts += ["## Attribution", card.attribution]
     return "\n\n".join(parts) + "\n"
+
+
+_DIAGRAM_WORDS = (
+    "Points on the dotted line are as often right as they say; below it, the model is too sure of "
+    "itself, above it, too modest. The bars at the foot show how many pixels there are. "
+    "Calibration divides the scores of the classes by their temperatures (Guo et al. 2017) before "
+    "they become probabilities, so that a density, the mean probability of a class, is its cover."
+)
+
+
+def _classes(card: ModelCard) -> str:
+    head: tuple[str, ...] = ("value", "class", "name in files")
+    rows: list[tuple[str, ...]] = [
+        (str(row.value), row.title, f"`{row.name}`") for row in card.classes
+    ]
+    if isinstance(card.temperature, tuple):
+        head = (*head, "temperature")
+        rows = [(*row, f"{own:.3f}") for row, own in zip(rows, card.temperature, strict=True)]
+    return _table(head, rows)
 
 
 def _use(card: ModelCard) -> tuple[str, str]:

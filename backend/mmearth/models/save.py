@@ -9,6 +9,7 @@ import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -61,6 +62,7 @@ def save_model(
     facts: Mapping[str, Any],
     *,
     half: bool = True,
+    beside: Mapping[str, str] = MappingProxyType({}),
 ) -> ModelCard:
     """Write a model folder, whole or not at all.
 
@@ -72,6 +74,8 @@ def save_model(
         state: weights of the network, or an ONNX file, which is copied as it is.
         facts: fields of ``ModelCard`` except ``sha256``, ``weights_name`` and ``folder``.
         half: whether weights are rounded to half precision.
+        beside: texts of further files, by their names, such as ``reliability.svg``; other files
+            that are in the folder already stay as they are.
 
     Returns:
         The card as read back.
@@ -90,10 +94,13 @@ def save_model(
         card = ModelCard(**{**facts, **file})
         item = json.dumps(stac_item(card, weights.stat().st_size), indent=1, ensure_ascii=False)
         (temporary / CARD_NAME).write_text(item + "\n", "utf-8")
-        (temporary / README_NAME).write_text(describe(card), "utf-8")
+        for name, text in beside.items():
+            (temporary / name).write_text(text, "utf-8")
         for kept in folder.glob("*"):
             if not (temporary / kept.name).exists():
                 shutil.copy2(kept, temporary)
+        words = describe(card.model_copy(update={"folder": temporary}))
+        (temporary / README_NAME).write_text(words, "utf-8")
         _exchange(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -258,8 +265,10 @@ def _output(card: ModelCard) -> dict[str, Any]:
 
 def _activation(card: ModelCard) -> dict[str, str] | None:
     """Return how scores become values or probabilities; how those of classes do is plain."""
+    if card.task not in ("regression", "scene-labels"):
+        return None
     sigmoid = f"torch.sigmoid(x / {card.temperature:g})"
     if card.value:
         low, high = card.value.range
         return {"format": "python", "expression": f"{low:g} + {high - low:g} * {sigmoid}"}
-    return {"format": "python", "expression": sigmoid} if card.task == "scene-labels" else None
+    return {"format": "python", "expression": sigmoid}

@@ -7,8 +7,10 @@ dark and printed pages. Series also differ in marker and dash, for those who see
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from xml.etree import ElementTree  # nosec B405 - only written here, never read
 
 import numpy as np
@@ -18,6 +20,8 @@ LETTER = 7.6  # pixels: width of a letter, on average
 MOST_TICKS = 6
 LEAST_PERCENT = 5  # of an axis of percent: figures that are all 0 have a readable one too
 MOST_MARKERS = 12  # of a line; more would hide it
+MARGIN = 12  # around figures in a file of their own
+STYLES = Path(__file__).with_name("figures.css")
 
 
 @dataclass(frozen=True)
@@ -264,3 +268,36 @@ def draw_intervals(
             axes.shape("line", f"line solid {row.style}", x1=end, y1=y - 6, x2=end, y2=y + 6)
         axes.marker(axes.column(row.value), y, row.style, 6)
     return axes.svg()
+
+
+def side_by_side(figures: Sequence[str], width: float, height: float) -> str:
+    """Return figures as a file of their own, in the colours of a light page.
+
+    Args:
+        figures: SVG as other functions return it.
+        width: of each, in pixels.
+        height: likewise.
+    """
+    styles = STYLES.read_text("utf-8")
+    colours = dict(re.findall(r"--(\w+): (#\w+);", styles[: styles.index("@media")]))
+    marks = styles[styles.index(".words") :]
+    # Programs that show images know of classes, but not of variables.
+    plain = re.sub(r"var\(--(\w+)\)", lambda found: colours[found[1]], marks)
+    # Groups, because programs that show images know no picture within a picture either.
+    placed = [
+        f'<g role="img" transform="translate({MARGIN + number * (width + MARGIN):g} {MARGIN})">'
+        f"{figure[figure.index('>') + 1 :].removesuffix('</svg>')}</g>"
+        for number, figure in enumerate(figures)
+    ]
+    whole = MARGIN + len(figures) * (width + MARGIN)
+    height += 2 * MARGIN
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole:g} {height:g}" '
+            f'width="{whole:g}" height="{height:g}" font-family="sans-serif" font-size="13">',
+            f"<style>\n{plain.strip()}\n</style>",
+            f'<rect width="100%" height="100%" fill="{colours["paper"]}"/>',
+            *placed,
+            "</svg>\n",
+        ]
+    )

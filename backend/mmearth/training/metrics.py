@@ -142,15 +142,23 @@ class Reliability:
     accuracy: NDArray[np.float64]
     counts: NDArray[np.int64]
 
+    @property
+    def error(self) -> float:
+        """The expected calibration error (Guo et al. 2017, equation 3)."""
+        gaps = np.abs(self.confidence - self.accuracy) * self.counts
+        return float(np.nansum(gaps) / max(1, self.counts.sum()))
+
 
 def reliability(
-    confidence: NDArray[np.floating], right: NDArray[np.bool_], bins: int = 10
+    confidence: NDArray[np.floating],
+    right: NDArray[np.bool_] | NDArray[np.floating],
+    bins: int = 10,
 ) -> Reliability:
     """Sort predictions into bins of confidence (DeGroot and Fienberg 1983, The Statistician 32:12).
 
     Args:
-        confidence: (n,) probability of the mapped class.
-        right: (n,) whether it is the true one.
+        confidence: (n,) probability of a class, such as the mapped one.
+        right: (n,) whether it is the true one, or how likely it is that it is.
         bins: of equal width.
     """
     place = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -173,6 +181,4 @@ def calibration_error(
         right: (n,) whether it is the true one.
         bins: of equal width.
     """
-    found = reliability(confidence, right, bins)
-    gaps = np.abs(found.confidence - found.accuracy) * found.counts
-    return float(np.nansum(gaps) / max(1, found.counts.sum()))
+    return reliability(confidence, right, bins).error

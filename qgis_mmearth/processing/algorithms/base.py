@@ -114,6 +114,11 @@ class MMEarthAlgorithm(QgsProcessingAlgorithm):
         """Translate."""
         return QCoreApplication.translate("MMEarth", text)
 
+    @staticmethod
+    def counted(number: int, one: str, many: str) -> str:
+        """Return how many there are of something, in the words for one or for many."""
+        return one if number == 1 else many.format(f"{number:,}")
+
     def add(self, parameter: QgsProcessingParameterDefinition) -> None:
         """Add a parameter with its help, which the dialog shows as a tooltip."""
         parameter.setHelp(self.HELP.get(parameter.name(), ""))
@@ -343,8 +348,9 @@ class MappingAlgorithm(SceneAlgorithm):
     def tell_masked(self, result, feedback) -> None:
         """Say how much a mask of clouds has left out, if any."""
         if result["masked_pixels"]:
-            words = self.tr("Left out by a mask: {:,} pixels")
-            feedback.pushInfo(words.format(result["masked_pixels"]))
+            count = result["masked_pixels"]
+            pixels = self.counted(count, self.tr("1 pixel"), self.tr("{} pixels"))
+            feedback.pushInfo(self.tr("Left out by a mask: {}").format(pixels))
 
     def finish(self, outputs, result, context):
         """Style the layers."""

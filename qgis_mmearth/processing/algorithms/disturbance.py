@@ -2,6 +2,7 @@
 
 from qgis.core import (
     QgsProcessingParameterExtent,
+    QgsProcessingParameterMultipleLayers,
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterDestination,
     QgsProcessingParameterVectorDestination,
@@ -26,6 +27,7 @@ class DisturbanceAlgorithm(ModelAlgorithm, MappingAlgorithm):
     BETWEEN = "BETWEEN"
     MASK_BEFORE = "MASK_BEFORE"
     MASK_AFTER = "MASK_AFTER"
+    MASK_BETWEEN = "MASK_BETWEEN"
     MINIMUM_AREA = "MINIMUM_AREA"
     PROBABILITY = "PROBABILITY"
     POLYGONS = "POLYGONS"
@@ -48,6 +50,7 @@ class DisturbanceAlgorithm(ModelAlgorithm, MappingAlgorithm):
         "MASK_BEFORE": "A raster that says which pixels of the first date to leave out, of any "
         "pixel size or projection. If empty, a band named SCL of that date is used.",
         "MASK_AFTER": "The same for the last date; the same band and values count.",
+        "MASK_BETWEEN": "The same for the dates in between: one raster for each, in their order.",
         "MINIMUM_AREA": "Minimum mapping unit: polygons below this area in hectares join their "
         "largest neighbour; 0 keeps every pixel as it is.",
         "CLASSES": "GeoTIFF: 1 stable forest, 2 loss, 3 gain, 4 stable non-forest, 0 no data or "
@@ -94,6 +97,12 @@ class DisturbanceAlgorithm(ModelAlgorithm, MappingAlgorithm):
         unit.setMetadata({"widget_wrapper": {"decimals": 2}})
         self.add(unit)
         self.add_band_parameters()
+        self.add_advanced(
+            QgsProcessingParameterMultipleLayers(
+                self.MASK_BETWEEN, self.tr("Masks of clouds of the dates in between"),
+                SOURCE_RASTER, optional=True,
+            )
+        )  # fmt: skip
         self.add(QgsProcessingParameterRasterDestination(self.CLASSES, self.tr("Forest change")))
         self.add(
             QgsProcessingParameterRasterDestination(
@@ -117,21 +126,35 @@ class DisturbanceAlgorithm(ModelAlgorithm, MappingAlgorithm):
             self.MASK_AFTER: self.tr("Mask of clouds of the last date"),
         }
 
+    def mask_names(self):
+        """Return those of the dates in between too."""
+        return [*super().mask_names(), self.MASK_BETWEEN]
+
     def checkParameterValues(self, parameters, context):  # noqa: N802
-        """Check that there is a last date."""
+        """Check that there is a last date, and a mask for each date in between or for none."""
         if not parameters.get(self.AFTER):
             return False, self.tr("The last date is missing. Choose at least one raster for it.")
-        for name in (self.AFTER, self.BETWEEN):
+        for name in (self.AFTER, self.BETWEEN, self.MASK_BETWEEN):
             words = self._inputs_problem(parameters.get(name), context)
             if words:
                 return False, words
+        masks, dates = (
+            self._input_values(name, parameters, context)
+            for name in (self.MASK_BETWEEN, self.BETWEEN)
+        )
+        if masks and len(masks) != len(dates):
+            words = self.tr("Expected a mask for each date in between, found {} for {}.")
+            return False, words.format(len(masks), len(dates))
         return super().checkParameterValues(parameters, context)
 
     def prepareAlgorithm(self, parameters, context, feedback):  # noqa: N802
         """Take the other dates along too."""
         self._after = self.sources(self.AFTER, parameters, context)
         self._between = self.sources(self.BETWEEN, parameters, context)
-        return super().prepareAlgorithm(parameters, context, feedback)
+        prepared = super().prepareAlgorithm(parameters, context, feedback)
+        for number, mask in enumerate(self.sources(self.MASK_BETWEEN, parameters, context)):
+            self._masks[f"{self.MASK_BETWEEN} {number}"] = mask
+        return prepared
 
     def spec(self, parameters, context, scratch):
         """Return dates, model, area and the smallest polygon."""
@@ -149,7 +172,10 @@ class DisturbanceAlgorithm(ModelAlgorithm, MappingAlgorithm):
             **facts,
             "before": date(self._sources, self.MASK_BEFORE),
             "after": date(self._after, self.MASK_AFTER),
-            "between": [date([source], "") for source in self._between],
+            "between": [
+                date([source], f"{self.MASK_BETWEEN} {number}")
+                for number, source in enumerate(self._between)
+            ],
             "extent": self._extent(parameters, context),
             "minimum_area_ha": self.parameterAsDouble(parameters, self.MINIMUM_AREA, context),
         }
@@ -171,12 +197,11 @@ class DisturbanceAlgorithm(ModelAlgorithm, MappingAlgorithm):
             "between": self.tr("In between"),
             "after": self.tr("Last date"),
         }
-        words = self.tr("{}: {} ({:,} pixels left out by a mask, {:,} without data)")
+        words = self.tr("{}: {} ({} left out by a mask, {:,} without data)")
         for date in result["dates"]:
+            masked = self.counted(date["masked_pixels"], self.tr("1 pixel"), self.tr("{} pixels"))
             feedback.pushInfo(
-                words.format(
-                    roles[date["role"]], date["title"], date["masked_pixels"], date["nodata_pixels"]
-                )
+                words.format(roles[date["role"]], date["title"], masked, date["nodata_pixels"])
             )
         super().tell(result, feedback)
 

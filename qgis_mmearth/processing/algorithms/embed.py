@@ -84,7 +84,7 @@ class EmbedAlgorithm(ModelAlgorithm, MappingAlgorithm):
         """Say how many features there are, and what the picture shows of them."""
         feedback.pushInfo(self.tr("{} features a pixel").format(result["features"]))
         if result["explained"]:
-            shown = f"{sum(result['explained']):.0%}"
+            shown = f"{100 * sum(result['explained']):.0f} %"
             feedback.pushInfo(self.tr("The picture shows {} of their variance").format(shown))
 
     def answer(self, outputs, result):

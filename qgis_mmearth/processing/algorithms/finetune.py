@@ -212,20 +212,20 @@ class FinetuneAlgorithm(ModelAlgorithm):
     def tell(self, result, feedback):
         """Say what was learned, and how well."""
         for row in result["classes"]:
-            words = self.tr("{}: {} labels, {} pixels").format(
-                row["title"], row["units"], row["pixels"]
-            )
+            labels = self.counted(row["units"], self.tr("1 label"), self.tr("{} labels"))
+            pixels = self.counted(row["pixels"], self.tr("1 pixel"), self.tr("{} pixels"))
+            words = f"{row['title']}: {labels}, {pixels}"
             tested = row["iou"] is not None
             feedback.pushInfo(f"{words}, IoU {row['iou']:.2f}" if tested else words)
         if result["accuracy"] is not None:
             feedback.pushInfo(
-                self.tr("{:.1%} of the pixels kept back are right ({:.1%} to {:.1%})").format(
-                    result["accuracy"], result["accuracy_low"], result["accuracy_high"]
+                self.tr("{:.1f} % of the pixels kept back are right ({:.1f} to {:.1f} %)").format(
+                    *(100 * result[key] for key in ("accuracy", "accuracy_low", "accuracy_high"))
                 )
             )
         if result["baseline_accuracy"] is not None:
-            words = self.tr("{:.1%} with a random forest on the raw bands")
-            feedback.pushInfo(words.format(result["baseline_accuracy"]))
+            words = self.tr("{:.1f} % with a random forest on the raw bands")
+            feedback.pushInfo(words.format(100 * result["baseline_accuracy"]))
         feedback.pushInfo(self.tr("Report: {}").format(result["outputs"]["report"]))
         if feedback.isCanceled():
             # The best so far is kept, but QGIS ends a cancelled run here, in a thread.

@@ -12,8 +12,7 @@ from qgis.core import (
 )
 
 from ...compat import FLAG_ADVANCED
-from ...layers import stack
-from .base import SceneAlgorithm
+from .base import SceneAlgorithm, reference
 
 _RULE = re.compile(r"^(?:>\s*(?P<above>-?[\d.]+)|(?P<bits>bits?\s)?(?P<numbers>[-\d\s,;]+))$", re.I)
 _CHOICE = re.compile(r"^(\w+)=(\d+):(\d+)$")
@@ -96,6 +95,10 @@ class ModelAlgorithm(SceneAlgorithm):
         """Return the parameters that are masks, with their titles."""
         return {self.MASK: self.tr("Mask of clouds and bad pixels")}
 
+    def mask_names(self):
+        """Return all parameters that are masks."""
+        return list(self.mask_titles())
+
     def prepareAlgorithm(self, parameters, context, feedback):  # noqa: N802
         """Take clones of the masks along too, in the main thread."""
         self._masks = {}
@@ -127,7 +130,7 @@ class ModelAlgorithm(SceneAlgorithm):
             if parameters.get(self.MASK_BAND) is not None:
                 band = self.parameterAsInt(parameters, self.MASK_BAND, context)
             rule = parse_mask_values(self.parameterAsString(parameters, self.MASK_VALUES, context))
-            masks = [{**stack.reference(self._masks[name], scratch), "band": band, **rule}]
+            masks = [{**reference(self._masks[name], scratch), "band": band, **rule}]
         keep = self.parameterAsBool(parameters, self.KEEP_CLOUDS, context)
         return {"masks": masks, "scene_classification": "ignore" if keep else "use"}
 
@@ -140,7 +143,7 @@ class ModelAlgorithm(SceneAlgorithm):
     def checkParameterValues(self, parameters, context):  # noqa: N802
         """Check the scale too, as 0 would make every pixel the same, and what is said of a mask."""
         ruled = parameters.get(self.MASK_BAND) is not None or parameters.get(self.MASK_VALUES)
-        if ruled and not any(parameters.get(name) for name in self.mask_titles()):
+        if ruled and not any(parameters.get(name) for name in self.mask_names()):
             return False, self.tr("A band or values of a mask are given, but no mask: choose it.")
         scale = parameters.get(self.SCALE)
         if scale is not None and self.parameterAsDouble(parameters, self.SCALE, context) <= 0:

@@ -164,13 +164,11 @@ class SampleDesignAlgorithm(AccuracyAlgorithm):
     def tell(self, result, feedback):
         """Say what was drawn."""
         for row in result["strata"]:
-            feedback.pushInfo(
-                self.tr("{}: {:,.2f} ha, {} points").format(
-                    row["title"], row["hectares"], row["points"]
-                )
-            )
-        words = self.tr("{} points; expected standard error of overall accuracy: {:.3f}")
-        feedback.pushInfo(words.format(result["size"], result["expected_error"]))
+            points = self.counted(row["points"], self.tr("1 point"), self.tr("{} points"))
+            feedback.pushInfo(f"{row['title']}: {row['hectares']:,.2f} ha, {points}")
+        points = self.counted(result["size"], self.tr("1 point"), self.tr("{} points"))
+        words = self.tr("{}; expected standard error of overall accuracy: {:.3f}")
+        feedback.pushInfo(words.format(points, result["expected_error"]))
 
     def finish(self, outputs, result, context):
         """Give the layer its form."""

@@ -87,8 +87,9 @@ class SimilarityAlgorithm(MappingAlgorithm):
 
     def tell(self, result, feedback):
         """Say what was compared with."""
-        words = self.tr("Compared with {} places of {} pixels")
-        feedback.pushInfo(words.format(result["references"], result["reference_pixels"]))
+        places = self.counted(result["references"], self.tr("1 place"), self.tr("{} places"))
+        pixels = self.counted(result["reference_pixels"], self.tr("1 pixel"), self.tr("{} pixels"))
+        feedback.pushInfo(self.tr("Compared with {} of {}").format(places, pixels))
 
     def answer(self, outputs, result):
         """Return the result."""

@@ -10,7 +10,8 @@ class TreeMaskAlgorithm(ClassMapAlgorithm):
 
     ABOUT = (
         "Makes a map of trees (1) and everything else (2): a pixel is trees where the model's "
-        "probability of trees reaches its calibrated threshold."
+        "probability of trees reaches its calibrated threshold. The area is that of whole pixels; "
+        "tree density sums up probabilities instead, which differs where the model is in doubt."
     )
     HELP = {
         **PRODUCT_HELP,

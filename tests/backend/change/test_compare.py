@@ -10,30 +10,33 @@ from mmearth.change.compare import Change, compare, forest_medians
 from mmearth.change.evidence import weigh
 from mmearth.change.rule import load_rules
 
-SENTINEL, ANY = load_rules()
+SENTINEL, TEN_METRES, ANY = load_rules()
 SIDE = 24
 PATCH = np.s_[8:16, 8:16]
 GREEN, RED = 0.028, 0.018
+FOREST = {"B02": 0.020, "B03": GREEN, "B04": RED, "B08": 0.17, "B8A": 0.18, "B11": 0.07}
 
 
-def dates(trees: float, green: float = GREEN, red: float = RED, light: float = 1.0, rule=SENTINEL):
+def dates(trees: float, light: float = 1.0, rule=SENTINEL, before=None, **after: float):
     """Return forest, and forest of which a patch is what is given: two dates as kept."""
     share = np.full((2, SIDE, SIDE), 0.7, np.float32)
-    bands = np.tile(np.array([GREEN, RED], np.float32)[:, None, None], (2, 1, SIDE, SIDE))
     share[1][PATCH] = trees
-    bands[1, 0][PATCH], bands[1, 1][PATCH] = green, red
+    bands = np.zeros((2, len(rule.bands), SIDE, SIDE), np.float32)
+    for number, name in enumerate(rule.bands):
+        bands[:, number] = FOREST[name]
+        bands[0, number][PATCH] = (before or {}).get(name, FOREST[name])
+        bands[1, number][PATCH] = after.get(name, FOREST[name])
     bands[1] *= light
-    images = torch.from_numpy(bands[:, : len(rule.bands)])
-    return list(weigh(torch.from_numpy(share), images, rule).numpy())
+    return list(weigh(torch.from_numpy(share), torch.from_numpy(bands), rule).numpy())
 
 
 def told(kept, rule=SENTINEL):
-    medians = forest_medians([date.reshape(3, -1) for date in kept], rule)
+    medians = forest_medians([date.reshape(4, -1) for date in kept], rule)
     return compare(kept, medians, rule)
 
 
 def test_forest_that_turns_red_is_lost() -> None:
-    found = told(dates(0.5, green=0.030, red=0.034))
+    found = told(dates(0.5, B03=0.030, B04=0.040))
     inner, rim = np.s_[9:15, 9:15], np.s_[:6]
     assert (found.classes[inner] == Change.loss).all()
     assert (found.classes[rim] == Change.stable_forest).all()
@@ -41,25 +44,57 @@ def test_forest_that_turns_red_is_lost() -> None:
 
 
 def test_forest_that_stays_green_is_not_lost() -> None:
-    assert (told(dates(0.5, green=0.05, red=0.034)).classes == Change.stable_forest).all()
+    assert (told(dates(0.5, B03=0.05, B04=0.034)).classes == Change.stable_forest).all()
+
+
+def test_bright_ground_does_not_spill_over_its_rim() -> None:
+    found = told(dates(0.5, B02=0.09, B03=0.12, B04=0.20, B11=0.33))
+    lost = np.zeros((SIDE, SIDE), bool)
+    lost[PATCH] = True
+    assert not (found.classes == Change.loss)[~lost].any()
+    assert (found.classes[9:15, 9:15] == Change.loss).all()
+
+
+def test_what_was_bright_before_was_no_closed_stand() -> None:
+    """As is a field that is ploughed, or forest that had died by the first date."""
+    for bright, change in ((0.09, Change.loss), (0.20, Change.stable_forest)):
+        found = told(dates(0.5, before={"B11": bright}, B03=0.030, B04=0.040))
+        assert (found.classes[9:15, 9:15] == change).all()
 
 
 def test_what_is_cleared_is_lost_however_green() -> None:
-    found = told(dates(0.03, green=0.08, red=0.05))
+    found = told(dates(0.03, B03=0.08, B04=0.05))
     assert (found.classes[PATCH] == Change.loss).all()
     assert found.probability[PATCH].min() >= 0.5
 
 
+def test_what_is_cleared_is_lost_however_bright_it_was() -> None:
+    found = told(dates(0.03, before={"B11": 0.25}))
+    assert (found.classes[PATCH] == Change.loss).all()
+
+
 def test_another_light_changes_nothing() -> None:
-    dim = told(dates(0.5, green=0.030, red=0.034, light=0.6))
-    bright = told(dates(0.5, green=0.030, red=0.034, light=1.4))
+    dim = told(dates(0.5, B03=0.030, B04=0.040, light=0.6))
+    bright = told(dates(0.5, B03=0.030, B04=0.040, light=1.4))
     np.testing.assert_array_equal(dim.classes, bright.classes)
     np.testing.assert_allclose(dim.probability, bright.probability, atol=1e-3)
 
 
+def test_haze_changes_nothing() -> None:
+    """It adds to what is visible, and more to blue than to red."""
+    first, last = dates(0.5, B03=0.030, B04=0.040)
+    hazy = last.copy()
+    for number, haze in enumerate((0.03, 0.02, 0.012)):
+        hazy[1] += SENTINEL.index[number] * haze
+    clear = told([first, last])
+    found = told([first, hazy])
+    np.testing.assert_array_equal(found.classes, clear.classes)
+    np.testing.assert_allclose(found.probability, clear.probability, atol=1e-3)
+
+
 def test_a_date_in_between_hides_no_reddening() -> None:
     """Trees that die are still taken for trees: what is split is not their probability alone."""
-    first, last = dates(0.7, green=0.030, red=0.034)
+    first, last = dates(0.7, B03=0.030, B04=0.040)
     between = first.copy()
     last[0] += 0.02
     between[0] += 0.02
@@ -67,8 +102,8 @@ def test_a_date_in_between_hides_no_reddening() -> None:
 
 
 def test_a_clouded_date_in_between_spoils_nothing() -> None:
-    first, last = dates(0.5, green=0.030, red=0.034)
-    last[1:] += np.log(1.7) * np.array(SENTINEL.sums)[:, 1, None, None]  # a redder light
+    first, last = dates(0.5, B03=0.030, B04=0.040)
+    last[1:3] += 0.3  # a redder light
     clouded = first.copy()
     clouded[:, 2:] = np.nan
     found = told([first, clouded, last])
@@ -77,7 +112,7 @@ def test_a_clouded_date_in_between_spoils_nothing() -> None:
 
 
 def test_backwards_a_loss_is_a_gain() -> None:
-    found = told(dates(0.3, green=0.030, red=0.034)[::-1])
+    found = told(dates(0.3, B03=0.030, B04=0.040)[::-1])
     assert (found.classes[9:15, 9:15] == Change.gain).all()
 
 
@@ -87,6 +122,18 @@ def test_any_sensor_by_the_probability_of_trees(trees: float, change: Change) ->
     assert (told(dates(trees, rule=ANY), ANY).classes[9:15, 9:15] == change).all()
 
 
+def test_the_bands_of_10_metres_do_alone() -> None:
+    assert set(TEN_METRES.bands) == {"B02", "B03", "B04", "B08"}
+    found = told(dates(0.5, rule=TEN_METRES, B03=0.030, B04=0.042), TEN_METRES)
+    assert (found.classes[9:15, 9:15] == Change.loss).all()
+    assert (found.classes[:6] == Change.stable_forest).all()
+
+
 def test_weights_are_stated_and_not_fitted() -> None:
-    assert (SENTINEL.before, SENTINEL.after) == ((0, 1, -1), (0, -2, 2))
-    assert (ANY.before, ANY.after) == ((1,), (-1,))
+    assert dict(zip(SENTINEL.bands, SENTINEL.index, strict=True)) == {
+        "B02": -10, "B03": -10, "B04": 20, "B8A": 0, "B11": 0
+    }  # fmt: skip
+    assert TEN_METRES.index == (-10, -10, 20, 0)
+    for rule in (SENTINEL, TEN_METRES):
+        assert (rule.before, rule.after) == ((0, -1), (0, 2))
+    assert (ANY.before, ANY.after) == ((1, 0), (-1, 0))

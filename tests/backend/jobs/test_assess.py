@@ -444,7 +444,7 @@ class TestWhatIsRefused:
             assess(sample, far)
 
     def test_a_sample_that_nobody_has_interpreted(self, assess, draw) -> None:
-        with pytest.raises(InputError, match="None of the 300 points of the sample is interpreted"):
+        with pytest.raises(InputError, match="Of the sample's 300 points none is interpreted"):
             assess(draw())
 
     def test_a_sample_with_points_that_were_copied(self, assess, draw) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import get_args
 
@@ -124,6 +125,19 @@ def finetune(scene, _folder) -> api.FinetuneSpec:
     )
 
 
+def pretrain(scene, folder) -> api.PretrainSpec:
+    index = [{"file": scene.name, "level": "L2A"}]
+    scene.with_name("index.json").write_text(json.dumps(index))
+    return api.PretrainSpec(
+        data=str(scene.parent),
+        encoder="mmearth-zepto-p8",
+        steps=2,
+        batch=2,
+        crop=16,
+        outputs=api.PretrainOutputs(model=str(folder / "encoder")),
+    )
+
+
 def install(_scene, folder) -> api.InstallSpec:
     return api.InstallSpec(source=str(folder.with_name("copy")))
 
@@ -145,6 +159,7 @@ SPECS = {
     "export": export,
     "finetune": finetune,
     "install": install,
+    "pretrain": pretrain,
     "preview": preview,
     "sampledesign": sampledesign,
     "segment": segment,

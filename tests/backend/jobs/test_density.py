@@ -14,11 +14,13 @@ from rasterio.crs import CRS
 from safetensors.torch import load_file
 from scenes import MODEL_BANDS, S2, scene_values
 
-from mmearth.api import RasterInput, SegmentOutputs, SegmentSpec
+from mmearth.api import ClassArea, RasterInput, SegmentOutputs, SegmentSpec
 from mmearth.errors import InputError, JobCancelled, ModelError
 from mmearth.jobs.choose import choose_model
 from mmearth.jobs.context import JobContext
+from mmearth.jobs.density import unlike_mask
 from mmearth.jobs.registry import plan_job, run_job
+from mmearth.models.card import ClassRow, Product
 from mmearth.models.save import save_model
 
 ENDINGS = {"table": "csv"}
@@ -109,6 +111,36 @@ def test_a_cancelled_run_goes_on(scene, settings, out) -> None:
     run_job(spec, JobContext(settings))
     np.testing.assert_array_equal(read(out / "again" / "density.tif"), whole[0])
     assert read(out / "again" / "density_cells.tif").shape == (2, 30, 26)
+
+
+def row_of(value: int, name: str) -> ClassRow:
+    return ClassRow(value=value, name=name, title=name.title(), color="#000000")
+
+
+def area_of(value: int, mask: float, cover: float) -> ClassArea:
+    row = row_of(value, str(value)).model_dump()
+    return ClassArea(
+        **{key: row[key] for key in ("value", "name", "title", "color")},
+        pixels=int(100 * mask), hectares=mask, percent=mask / 10,
+        cover_hectares=cover, cover_percent=cover / 10,
+    )  # fmt: skip
+
+
+def test_an_area_unlike_that_of_the_mask_is_explained() -> None:
+    product = Product(
+        id="treemask", title="Tree mask", classes=(row_of(1, "trees"), row_of(2, "other")),
+        members=("trees",), threshold=0.23,
+    )  # fmt: skip
+
+    def told(mask: float, cover: float) -> list[str]:
+        rows = [area_of(1, mask, cover), area_of(2, 1000 - mask, 1000 - cover)]
+        return [problem.message for problem in unlike_mask(rows, product)]
+
+    [words] = told(600, 380)
+    assert "Tree mask: 600.0 ha" in words and "380.0 ha" in words and "from 23 % on" in words
+    assert told(200, 300) != []
+    assert told(600, 560) == []  # 7 % of it
+    assert told(1, 8) == []  # far apart, but less than a hundredth of the ground
 
 
 def test_what_has_no_density_is_refused_before_the_run(scene, settings, out) -> None:

@@ -256,7 +256,7 @@ class TestWhatIsRefused:
         spec = SampleDesignSpec(
             raster=str(class_map), outputs=SampleOutputs(sample=str(out / "s.gpkg"))
         )
-        with pytest.raises(OutputError, match="sample of which 1 points are interpreted"):
+        with pytest.raises(OutputError, match="sample of which 1 point is interpreted"):
             run_job(spec, JobContext(settings))
         assert (out / "s.gpkg").read_bytes() == before
 

@@ -207,6 +207,47 @@ def test_cards_of_every_task_come_back_and_say_it(tiny_facts, tmp_path, changes,
     assert words in (card.folder / README_NAME).read_text("utf-8")
 
 
+def test_a_temperature_for_each_class_comes_back_and_is_said(tiny_facts, tmp_path) -> None:
+    own = (0.5, 1.25, 2.0)
+    card = save_model(tmp_path / "m", {"x": torch.ones(1)}, {**tiny_facts, "temperature": own})
+    assert card.temperature == own
+    item = json.loads((card.folder / "model.json").read_text("utf-8"))
+    assert item["properties"]["mmearth:temperature"] == list(own)
+    check_stac(item)
+    assert "| 2 | Trees | `trees` | 1.250 |" in describe(card)
+    one = save_model(tmp_path / "m", {"x": torch.ones(1)}, {**tiny_facts, "temperature": 1.25})
+    assert one.temperature == 1.25 and "| 2 | Trees | `trees` |\n" in describe(one)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"temperature": (1.0, 1.0)}, "one number or 3, found 2"),
+        ({"temperature": ()}, "one number or 3, found 0"),
+        ({"temperature": (1.0, 0.0, 1.0)}, "more than 0"),
+        ({"temperature": -1.0}, "more than 0"),
+        ({"temperature": (1.0, float("nan"), 1.0)}, "finite number"),
+        ({**REGRESSION, "temperature": (1.0,)}, "one number, found 1"),
+        ({**SCENES, "temperature": (1.0,) * 3}, "one number, found 3"),
+    ],
+)
+def test_temperatures_that_fit_no_class_are_refused(tiny_facts, tmp_path, changes, words) -> None:
+    with pytest.raises(ValueError, match=words):
+        save_model(tmp_path / "m", {"x": torch.ones(1)}, {**tiny_facts, **changes})
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_diagram_beside_the_weights_is_shown_and_stays(tiny_facts, tmp_path) -> None:
+    weights, beside = {"x": torch.ones(1)}, {"reliability.svg": "<svg/>"}
+    plain = save_model(tmp_path / "m", weights, tiny_facts)
+    assert "reliability.svg" not in (plain.folder / README_NAME).read_text("utf-8")
+    save_model(tmp_path / "m", weights, tiny_facts, beside=beside)
+    again = save_model(tmp_path / "m", weights, tiny_facts)
+    assert (again.folder / "reliability.svg").read_text() == "<svg/>"
+    words = (again.folder / README_NAME).read_text("utf-8")
+    assert "](reliability.svg)" in words and words == describe(again)
+
+
 def test_cards_without_a_task_map_classes(copy) -> None:
     """So did all before there was the field."""
     item = json.loads((copy / "model.json").read_text())

@@ -12,6 +12,7 @@ from mmearth.models.network import Network, Normaliser, Workload
 from mmearth.models.registry import build_network
 from mmearth.models.save import save_model
 from mmearth.settings import Settings
+from mmearth.training.calibration import probabilities_at
 
 
 def test_nodata_becomes_zero_after_normalisation() -> None:
@@ -39,6 +40,25 @@ def test_probabilities_add_up_and_masked_pixels_are_finite(tiny_model, settings)
     probabilities = network.probabilities(images, masks)
     assert probabilities.shape == (2, 3, 64, 64)
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(2, 64, 64))
+
+
+def test_scores_of_each_class_are_divided_by_its_own_temperature(
+    tiny_facts, tmp_path, settings, images
+) -> None:
+    own = (0.5, 1.0, 4.0)
+    changes = {"products": tiny_facts["products"], "temperature": own}
+    network = Network(saved(tiny_facts, tmp_path, 3, **changes), settings)
+    found = network.probabilities(*images)
+    with torch.inference_mode():
+        scores = network.scores(*(torch.from_numpy(part) for part in images))
+    divided = np.exp(scores.numpy().astype(np.float64) / np.reshape(own, (1, 3, 1, 1)))
+    expected = divided / divided.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    # What temperatures are fitted with is what maps are made with.
+    pixels = scores.permute(0, 2, 3, 1).reshape(-1, 3).numpy()
+    np.testing.assert_allclose(
+        probabilities_at(pixels, own), found.permute(0, 2, 3, 1).reshape(-1, 3), rtol=1e-5
+    )
 
 
 def saved(tiny_facts, tmp_path, outputs, *, bias=0.0, **changes):

@@ -14,6 +14,7 @@ import pytest
 import rasterio
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.torch import load_file
 from scenes import DATA, ROOT
 from stac import check_stac
 
@@ -196,6 +197,21 @@ class TestExport:
 
 
 class TestOwnFiles:
+    def test_temperatures_of_classes_are_inside(self, home, tmp_path, tiny_facts, tiny_model):
+        own = {**tiny_facts, "temperature": (0.3, 1.0, 3.0)}
+        card = save_model(tmp_path / "tiny", load_file(tiny_model.weights), own)
+        export_onnx(card, tmp_path / "tiny.onnx")
+        imported = import_onnx(tmp_path / "tiny.onnx", tmp_path / "models")
+        assert imported.temperature == 1.0
+        images = np.random.default_rng(0).uniform(0.01, 0.5, (1, 10, 64, 64)).astype(np.float32)
+        masks = np.ones((1, 64, 64), bool)
+        found, expected, plain = (
+            Network(each, home).probabilities(images, masks)
+            for each in (imported, card, tiny_model)
+        )
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+        assert (found - plain).abs().max() > 0.1
+
     def test_the_map_is_the_same(self, exported, home, tmp_path) -> None:
         shutil.copytree(EMBEDDED, home.home / "models" / EMBEDDED.name)
         imported = import_onnx(exported, home.home / "models", model_id="again")

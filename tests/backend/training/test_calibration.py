@@ -1,4 +1,4 @@
-"""The temperature makes probabilities as sure as they are right, by units and within bounds."""
+"""Temperatures make probabilities as sure as they are right, by units and within bounds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from mmearth.training.calibration import COOLEST, HOTTEST, calibrated, fit_temperature
+from mmearth.training import calibration
+from mmearth.training.calibration import (
+    COOLEST,
+    HOTTEST,
+    calibrated,
+    fit_temperature,
+    fit_temperatures,
+    probabilities_at,
+)
 from mmearth.training.metrics import calibration_error
 
 
@@ -61,3 +69,50 @@ def test_what_says_nothing_does_not_seem_calibrated() -> None:
         ]
         gaps.append(-np.log(pair[0]).mean() + np.log(pair[1]).mean())
     assert np.mean(gaps) > 0.01
+
+
+@pytest.fixture
+def drawn():
+    """Scores whose classes are too sure by 2, 2 and 3; 20 pixels of each of 1,000 units."""
+    random = np.random.default_rng(0)
+    scores = random.normal(size=(20_000, 3)) * 1.5
+    chances = softmax(scores, axis=1)
+    truth = (chances.cumsum(axis=1) < random.uniform(size=(20_000, 1))).sum(axis=1)
+    return scores * [2, 2, 3], chances, truth, np.arange(20_000) // 20
+
+
+def test_many_units_speak_for_a_temperature_of_a_class(drawn) -> None:
+    scores, chances, truth, units = drawn
+    found = fit_temperatures(scores, truth, units)
+    assert found == pytest.approx((2, 2, 3), rel=0.1)
+    common = probabilities_at(scores, fit_temperature(scores, truth, units))
+    better = probabilities_at(scores, found)
+    assert np.abs(better - chances).mean() < 0.3 * np.abs(common - chances).mean()
+
+
+def test_few_units_stay_near_the_common_temperature(drawn) -> None:
+    scores, _, truth, units = drawn
+    few = units < 12
+    found = fit_temperatures(scores[few], truth[few], units[few])
+    common = fit_temperature(scores[few], truth[few], units[few])
+    assert found == pytest.approx((common,) * 3, rel=0.1)
+    # A class that is nowhere, at scores that say so, has nothing to run away for.
+    scores, never = np.eye(3)[[0, 1] * 50] * 4, np.array([0, 1] * 50)
+    assert fit_temperatures(scores, never, never) == pytest.approx((COOLEST,) * 3, rel=0.02)
+
+
+def test_temperatures_may_be_fitted_to_probabilities(drawn) -> None:
+    """Then scores say what a teacher says, as unsure as it is."""
+    scores, chances, truth, units = drawn
+    assert fit_temperatures(scores, chances, units) == pytest.approx((2, 2, 3), rel=0.05)
+    flat = fit_temperature(scores, 0.5 * chances + 0.5 / 3, units)
+    assert flat > 1.5 * fit_temperature(scores, truth, units)
+
+
+def test_some_pixels_of_each_unit_tell_what_all_do(drawn, monkeypatch) -> None:
+    scores, _, truth, units = drawn
+    whole = fit_temperatures(scores, truth, units)
+    monkeypatch.setattr(calibration, "MOST_PIXELS", 10_000)
+    some = fit_temperatures(scores, truth, units, seed=1)
+    assert some == pytest.approx(whole, rel=0.05) and some != whole
+    assert some == fit_temperatures(scores, truth, units, seed=1)

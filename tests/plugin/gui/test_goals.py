@@ -214,5 +214,5 @@ def test_disturbance_has_a_window_of_its_own(open_panel, wait):
 
 
 def test_what_processing_lacks_is_not_offered(open_panel, monkeypatch):
-    monkeypatch.setattr("qgis_mmearth.gui.goals.DISTURBANCE", "mmearth:switched_off")
+    monkeypatch.setattr("qgis_mmearth.gui.disturbance.DISTURBANCE", "mmearth:switched_off")
     assert open_panel().map.goals.disturbance.isHidden()

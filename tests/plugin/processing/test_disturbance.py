@@ -9,9 +9,11 @@ from osgeo import gdal
 from qgis.core import (
     QgsProcessingException,
     QgsRasterLayer,
+    QgsVectorLayer,
 )
 from runs import TILE, Feedback, make_later, wanted
 
+from qgis_mmearth.layers import scenes
 from qgis_mmearth.processing.algorithms.model import parse_mask_values
 
 
@@ -78,6 +80,42 @@ class TestDisturbance:
         assert titles == ["Stable forest", "Forest loss", "Forest gain", "Stable non-forest"]
         shown = QgsRasterLayer(result["PROBABILITY"], "p")
         assert shown.renderer().type() == "singlebandpseudocolor"
+        ramp = shown.renderer().shader().rasterShaderFunction().colorRampItemList()
+        assert [ramp[0].label, ramp[-1].label] == ["0 %", "100 %"] and ramp[-1].value == 1
+
+    def test_the_clearings_of_the_sample(self, home, tmp_path):
+        parameters = {"BEFORE": scenes.BEFORE.path, "AFTER": scenes.AFTER.path}
+        files = {"CLASSES": str(tmp_path / "m.tif"), "POLYGONS": str(tmp_path / "m.gpkg")}
+        processing.run("mmearth:disturbance", {**parameters, **files})
+        lost = gdal.Open(files["CLASSES"]).ReadAsArray() == 2
+        clearings = np.zeros((168, 168), bool)
+        for rows, columns in (((8, 46), (4, 46)), ((40, 80), (112, 152)), ((98, 144), (48, 98))):
+            window = slice(*rows), slice(*columns)
+            clearings[window] = True
+            assert lost[window].sum() > 20
+        assert (lost & clearings).sum() > 0.8 * lost.sum() > 0
+        # Polygons hold losses and gains alone, and so does their legend.
+        layer = QgsVectorLayer(files["POLYGONS"], "areas", "ogr")
+        shown = [int(entry.value()) for entry in layer.renderer().categories()]
+        assert shown == [2, 3]
+
+    def test_masks_of_dates_in_between(self, home, tmp_path):
+        between = []
+        for number in (1, 2):
+            between.append(str(tmp_path / f"between{number}.tif"))
+            gdal.Translate(between[-1], TILE, scaleParams=[[0, 10_000, 0, 10_000 - number]])
+        parameters = wanted("disturbance", tmp_path, BETWEEN=between)
+        clouds = str(tmp_path / "clouds.tif")
+        gdal.Translate(clouds, TILE, bandList=[1], srcWin=[0, 0, 10, 96])
+        with pytest.raises(QgsProcessingException, match="each date in between, found 1 for 2"):
+            processing.run("mmearth:disturbance", {**parameters, "MASK_BETWEEN": [clouds]})
+        nothing = str(tmp_path / "nothing.tif")
+        gdal.Translate(nothing, TILE, bandList=[1], scaleParams=[[0, 1, 0, 0]])
+        feedback = Feedback()
+        parameters["MASK_BETWEEN"] = [nothing, clouds]
+        processing.run("mmearth:disturbance", parameters, feedback=feedback)
+        said = [line for line in feedback.said if line.startswith("In between")]
+        assert "(0 pixels left out" in said[0] and "(960 pixels left out" in said[1]
 
     def test_without_a_last_date(self, home):
         parameters = {"BEFORE": TILE, "CLASSES": "TEMPORARY_OUTPUT"}

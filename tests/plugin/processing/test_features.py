@@ -104,7 +104,7 @@ class TestSimilarity:
         QgsVectorFileWriter.writeAsVectorFormatV2(layer, path, context, options)
         feedback = Feedback()
         self.run(path, features, feedback)
-        assert "Compared with 1 places of 5 pixels" in feedback.said
+        assert "Compared with 1 place of 5 pixels" in feedback.said
 
     def test_only_what_is_selected(self, home, tmp_path):
         features = make_features(tmp_path)

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import math
+import re
 import shutil
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from runs import (
 )
 
 from qgis_mmearth import shared
+from qgis_mmearth.layers import scenes
 
 
 @pytest.fixture
@@ -56,6 +59,24 @@ class TestProducts:
         with pytest.raises(QgsProcessingException, match="Cells of 100 m need a map in metres"):
             processing.run("mmearth:treedensity", {**parameters, "CELLS": "TEMPORARY_OUTPUT"})
         assert processing.run("mmearth:treedensity", parameters)["OUTPUT"]
+
+    def test_the_area_of_a_density_is_told_apart_from_that_of_the_mask(self, home, tmp_path):
+        feedback = Feedback()
+        output = str(tmp_path / "d.tif")
+        scene = scenes.BEFORE.path
+        processing.run("mmearth:treedensity", {"INPUT": scene, "OUTPUT": output}, feedback=feedback)
+        [line] = [line for line in feedback.said if "the probabilities add up to" in line]
+        mask, cover = re.findall(r"([\d.]+) ha", line)
+        assert float(mask) != float(cover) and "in doubt" in line
+
+    def test_a_mask_of_clouds_and_an_endless_area(self, home, tmp_path):
+        clouds = str(tmp_path / "clouds.tif")
+        gdal.Translate(clouds, TILE, bandList=[1], srcWin=[0, 0, 10, 96])
+        parameters = {"INPUT": TILE, "MASK": clouds, "OUTPUT": str(tmp_path / "m.tif")}
+        processing.run("mmearth:treemask", parameters)
+        assert (gdal.Open(parameters["OUTPUT"]).ReadAsArray()[:, :10] == 0).all()
+        with pytest.raises(QgsProcessingException, match="MINIMUM_AREA"):
+            processing.run("mmearth:treemask", {**parameters, "MINIMUM_AREA": math.inf})
 
     def test_polygons_of_a_mask(self, home, tmp_path):
         files = {"OUTPUT": str(tmp_path / "m.tif"), "POLYGONS": str(tmp_path / "m.gpkg")}

@@ -20,6 +20,7 @@ EPSILON = 1e-6
 GRN_EPSILON = 1e-4  # of the dense network; it normalises each image by itself
 
 SIZES = {
+    "zepto": ((2, 2, 4, 2), (32, 64, 128, 256)),  # as timm's ConvNeXt of that name
     "atto": ((2, 2, 6, 2), (40, 80, 160, 320)),
     "femto": ((2, 2, 6, 2), (48, 96, 192, 384)),
     "pico": ((2, 2, 6, 2), (64, 128, 256, 512)),

@@ -18,7 +18,7 @@ from torch import nn
 
 from mmearth.errors import DiskFullError, ModelError, OutputError, is_disk_full
 from mmearth.models.card import CARD_NAME, ModelCard
-from mmearth.models.network import Normaliser, load_weights
+from mmearth.models.network import Normaliser, load_weights, tempered
 from mmearth.models.onnx.deepness import CARD_KEY, write_metadata
 from mmearth.models.onnx.runtime import open_session, reason, require_onnx
 from mmearth.models.registry import build_network
@@ -61,7 +61,7 @@ class WholeModel(nn.Module):
             masks = masks & ((images - self._empty).abs() > self._tolerance).any(dim=1)
         images = torch.where(masks[:, None], images, torch.zeros_like(images))
         scores = self._network(self._normalise(images, masks))
-        return torch.softmax(scores / self._temperature, dim=1)
+        return torch.softmax(tempered(scores, self._temperature), dim=1)
 
 
 def pack(card: ModelCard, target: Path, tick: Callable[[int], None]) -> None:

@@ -163,11 +163,7 @@ def _tested(report: Report, rows: list[findings.ClassFigures]) -> dict[str, Any]
         "reliability": certainty.draw_reliability(
             "certainty",
             "How often the map is right, by the certainty that it states",
-            "; ".join(
-                f"stated {100 * stated:.0f} %, right {100 * right:.0f} %"
-                for stated, right in zip(found.confidence, found.accuracy, strict=True)
-                if np.isfinite(right)
-            ),
+            certainty.points_in_words(found),
             found,
         ),
         "error": error,

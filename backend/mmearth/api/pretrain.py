@@ -1,0 +1,83 @@
+"""Teaching an encoder from images without labels."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from mmearth.api.base import Problem, Request, Schema
+
+
+class PretrainOutputs(Schema):
+    """Where the result goes."""
+
+    model: str = Field(
+        min_length=1,
+        description="Folder of the encoder, with the log of its training and a picture.",
+    )
+
+
+class PretrainSpec(Request):
+    """Teach an encoder from images without labels."""
+
+    kind: Literal["pretrain"] = "pretrain"
+    data: str = Field(min_length=1, description="Folder of the images.")
+    dataset: str = Field("tiles", description="Kind of the data set.")
+    split: str = Field("train", description="Part of the data set; all of it if empty.")
+    sensor: str = Field("sentinel-2", description="Of the images.")
+    like: str | None = Field(
+        None, description="Installed model whose bands and normalisation are taken."
+    )
+    bands: list[str] = Field(
+        default_factory=list,
+        description="Names of bands, in order; if empty those of the model or all of the images.",
+    )
+    modalities: list[str] = Field(
+        default_factory=list,
+        description="What is to be predicted beside the image; all that the data set holds if "
+        "empty. The name of the sensor alone predicts the image only.",
+    )
+    method: str = Field("mp-mae", description="Name of a pretext method.")
+    encoder: str = Field("mmearth-atto-p16", description="Name of an encoder.")
+    steps: int = Field(3000, ge=1, description="Steps of the optimiser.")
+    batch: int = Field(32, ge=2, description="Images of a step.")
+    accumulate: int = Field(
+        1,
+        ge=1,
+        description="Parts that a step's images are computed in, to save memory; the number of "
+        "images is a multiple of it.",
+    )
+    crop: int = Field(80, ge=8, description="Side of a crop in pixels; a multiple of the patch.")
+    learning_rate: float = Field(
+        1e-3,
+        gt=0,
+        description="Its highest value. MMEarth's is 1.5e-4 for every 256 images of a step, of "
+        "4096 at once.",
+    )
+    mask_ratio: float = Field(0.6, gt=0, lt=1, description="Share of patches that is hidden.")
+    decoder_width: int = Field(512, ge=8, description="Channels of the decoder.")
+    decoder_depth: int = Field(1, ge=1, description="Blocks of the decoder.")
+    weighting: Literal["uncertainty", "equal"] = Field(
+        "uncertainty", description="How the losses of several modalities are added up."
+    )
+    seed: int = Field(0, ge=0)
+    id: str | None = Field(None, description="Of the encoder; the folder's name if empty.")
+    title: str = Field("", description="Of the encoder; made from its parts if empty.")
+    licence: str = Field("", description="Of the encoder; an SPDX identifier where there is one.")
+    attribution: str = Field("", description="Whom the images are owed to.")
+    outputs: PretrainOutputs
+
+
+class PretrainResult(Schema):
+    """A pretrained encoder."""
+
+    kind: Literal["pretrain"] = "pretrain"
+    outputs: PretrainOutputs
+    model: str = Field(description="Identifier of the encoder.")
+    tiles: int = Field(description="Images learned from.")
+    steps: int
+    losses: dict[str, float] = Field(description="Of each modality, over the last steps.")
+    first_losses: dict[str, float] = Field(description="The same over the first steps.")
+    warnings: list[Problem] = Field(default_factory=list)
+    seconds: float

@@ -1,0 +1,93 @@
+"""``mmearth pretrain``: teach an encoder from images without labels."""
+
+from __future__ import annotations
+
+import argparse
+
+from mmearth.api import PretrainOutputs, PretrainResult, PretrainSpec
+from mmearth.cli.mapping import full_path, plan_or_run
+
+DEFAULTS = PretrainSpec.model_fields
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    pretrain = commands.add_parser("pretrain", help="teach an encoder from images without labels")
+    pretrain.add_argument("--data", required=True, metavar="FOLDER", help="folder of the images")
+    pretrain.add_argument("--output", required=True, metavar="FOLDER", help="of the encoder")
+    pretrain.add_argument("--plan", action="store_true", help="only say what stands in the way")
+    for name, words in (
+        ("dataset", "kind of the data set"),
+        ("split", "part of the data set; '' for all of it"),
+        ("sensor", "of the images"),
+        ("method", "pretext method"),
+        ("encoder", "name of the encoder"),
+        ("title", "of the encoder"),
+        ("licence", "of the encoder"),
+        ("attribution", "whom the images are owed to"),
+    ):
+        pretrain.add_argument(f"--{name}", default=DEFAULTS[name].default, help=_help(name, words))
+    pretrain.add_argument("--id", help="of the encoder; default: the folder's name")
+    pretrain.add_argument(
+        "--like", metavar="MODEL", help="installed model whose bands and normalisation are taken"
+    )
+    pretrain.add_argument("--bands", default="", help="names of bands, with commas between them")
+    pretrain.add_argument(
+        "--modalities",
+        default="",
+        help="what is to be predicted, with commas between; default: all that the data set holds; "
+        "the sensor's name alone predicts the image only",
+    )
+    for name, words in (
+        ("steps", "steps of the optimiser"),
+        ("batch", "images of a step"),
+        ("accumulate", "parts that a step is computed in, to save memory"),
+        ("crop", "side of a crop in pixels; a multiple of the patch"),
+        ("decoder-width", "channels of the decoder"),
+        ("decoder-depth", "blocks of the decoder"),
+        ("seed", "of all that is drawn at random"),
+    ):
+        default = DEFAULTS[name.replace("-", "_")].default
+        pretrain.add_argument(f"--{name}", type=int, default=default, help=_help(name, words))
+    for name, words in (
+        ("learning-rate", "its highest value"),
+        ("mask-ratio", "share of patches that is hidden"),
+    ):
+        default = DEFAULTS[name.replace("-", "_")].default
+        pretrain.add_argument(f"--{name}", type=float, default=default, help=_help(name, words))
+    pretrain.add_argument(
+        "--weighting",
+        choices=("uncertainty", "equal"),
+        default="uncertainty",
+        help="how the losses of several modalities are added up",
+    )
+    pretrain.set_defaults(run=_pretrain)
+
+
+def _help(name: str, words: str) -> str:
+    default = DEFAULTS[name.replace("-", "_")].default
+    return f"{words}; default: {default}" if default not in ("", None) else words
+
+
+def _pretrain(options: argparse.Namespace) -> int:
+    names = set(PretrainSpec.model_fields) - {"kind", "data", "bands", "modalities", "outputs"}
+    spec = PretrainSpec(
+        data=str(full_path(options.data)),
+        bands=_listed(options.bands),
+        modalities=_listed(options.modalities),
+        outputs=PretrainOutputs(model=str(full_path(options.output))),
+        **{name: getattr(options, name) for name in names},
+    )
+    return plan_or_run(spec, _show, only_plan=options.plan)
+
+
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _show(result: PretrainResult) -> None:
+    print(f"{result.steps:,} steps on {result.tiles:,} images in {result.seconds:,.0f} s")
+    for name, loss in result.losses.items():
+        before = result.first_losses.get(name)
+        print(f"{name}: error {loss:.3f}" + (f", at first {before:.3f}" if before else ""))
+    print("To build on it: mmearth models import FOLDER, then mmearth finetune --model")

@@ -1,0 +1,1 @@
+"""What is pretrained on: one kind of data set a file, listed in ``pretraining.registry``."""

@@ -1,0 +1,106 @@
+"""The model folder that comes of pretraining: an encoder alone, for every other job to build on."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmearth import __version__
+from mmearth.api import PretrainSpec
+from mmearth.models.card import ModelCard, NetworkConfig
+from mmearth.models.cost import multiply_adds_per_pixel
+from mmearth.models.registry import build_network
+from mmearth.models.save import save_model
+from mmearth.pretraining.dataset import Dataset
+from mmearth.pretraining.loop import Recipe, Row
+from mmearth.pretraining.method import Pretext
+from mmearth.sensors import load_sensor
+
+TILE = 256
+
+
+def save_encoder(
+    folder: Path,
+    pretext: Pretext,
+    data: Dataset,
+    spec: PretrainSpec,
+    recipe: Recipe,
+    rows: list[Row],
+) -> ModelCard:
+    """Write the encoder of a pretext method as a model folder.
+
+    Args:
+        folder: its name is the model's, unless the request gives it one.
+        pretext: trained.
+        data: what it learned from.
+        spec: the request.
+        recipe: numbers of the run.
+        rows: log of the run.
+    """
+    plain = NetworkConfig(decoder="features", encoder=spec.encoder, multiply_adds_per_pixel=1)
+    network = build_network(plain, in_channels=len(data.bands), classes=0).eval()
+    state = {name: value.cpu() for name, value in pretext.encoder.state_dict().items()}
+    network.encoder.load_state_dict(state)  # type: ignore[union-attr]
+    cost = multiply_adds_per_pixel(network, len(data.bands), max(64, 2 * _stride(network)))
+    return save_model(
+        folder,
+        network.state_dict(),
+        {
+            "id": spec.id or folder.name,
+            "version": "1.0.0",
+            "title": spec.title or f"{spec.encoder} pretrained by {spec.method}",
+            "description": f"An encoder, {spec.encoder}, that learned from {len(data):,} images "
+            "without labels: it maps nothing by itself, but learns from few labels.",
+            "task": "features",
+            "licence": spec.licence or "not stated",
+            "attribution": data.attribution,
+            "limits": (
+                "It was shown no other places, seasons and processing levels than those of its "
+                "images.",
+            ),
+            "sensor": data.sensor,
+            "levels": data.levels,
+            "quantity": load_sensor(data.sensor).quantity,
+            "bands": data.bands,
+            "normalisation": data.normalisation,
+            "resolution_m": data.resolution_m,
+            "tile_size": TILE,
+            "stride": _stride(network),
+            "temperature": 1.0,
+            "network": plain.model_copy(update={"multiply_adds_per_pixel": max(1.0, cost)}),
+            "training": _provenance(data, spec, recipe, rows),
+        },
+        half=False,  # it is trained further
+    )
+
+
+def _stride(network: torch.nn.Module) -> int:
+    return int(network.encoder.output_stride)  # type: ignore[union-attr,arg-type]
+
+
+def _provenance(
+    data: Dataset, spec: PretrainSpec, recipe: Recipe, rows: list[Row]
+) -> dict[str, Any]:
+    """Return everything that is needed to train the same encoder again."""
+    return {
+        "method": spec.method,
+        "mask ratio": spec.mask_ratio,
+        "decoder": f"{spec.decoder_depth} blocks of {spec.decoder_width} channels",
+        "weighting": spec.weighting,
+        "modalities": ", ".join(one.name for one in data.modalities),
+        "data": Path(spec.data).name,
+        "split": spec.split,
+        "tiles": len(data),
+        "crop": spec.crop,
+        "steps": recipe.steps,
+        "batch": recipe.batch,
+        "learning rate": recipe.learning_rate,
+        "weight decay": recipe.weight_decay,
+        "seed": recipe.seed,
+        "losses": ", ".join(f"{name} {value:.4f}" for name, value in rows[-1].losses.items()),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "software": f"mmearth {__version__}, torch {torch.__version__.partition('+')[0]}",
+    }

@@ -1,0 +1,139 @@
+"""Pretraining as a job: from a folder of tiles to an encoder that other jobs take up."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from safetensors.numpy import load_file
+from scenes import S2, scene_values
+
+from mmearth import api
+from mmearth.cli import main
+from mmearth.errors import JobCancelled
+from mmearth.jobs.context import JobContext
+from mmearth.jobs.registry import plan_job, run_job
+
+FILES = {"README.md", "model.json", "model.safetensors", "pretraining.jsonl", "reconstruction.png"}
+
+
+@pytest.fixture
+def tiles(tmp_path, make_raster):
+    """A folder of three tiles, of two levels."""
+    rows = []
+    for number in range(3):
+        name = f"tiles/t{number}.tif"
+        make_raster(name, scene_values(40, 40, seed=number), bands=S2, nodata=0)
+        rows.append(
+            {"file": f"t{number}.tif", "split": "train", "level": ("L1C", "L2A")[number % 2]}
+        )
+    (tmp_path / "tiles" / "index.json").write_text(json.dumps(rows))
+    return tmp_path / "tiles"
+
+
+@pytest.fixture
+def settings(settings, tiny_model):
+    """Settings with an empty folder for the user's own models."""
+    (settings.home / "models").unlink()
+    return settings.model_copy(update={"models": tiny_model.folder.parent})
+
+
+def spec(tiles, folder, **fields) -> api.PretrainSpec:
+    usual = {"encoder": "mmearth-zepto-p8", "steps": 3, "batch": 2, "crop": 16, "like": "tiny"}
+    return api.PretrainSpec(
+        data=str(tiles),
+        decoder_width=32,
+        outputs=api.PretrainOutputs(model=str(folder)),
+        **{**usual, **fields},
+    )
+
+
+def test_an_encoder_that_features_are_made_with(tiles, scene, settings, out) -> None:
+    folder = out / "encoder"
+    result = run_job(spec(tiles, folder), JobContext(settings))
+    assert (result.model, result.tiles, result.steps) == ("encoder", 3, 3)
+    assert set(result.losses) == {"sentinel-2"}  # all tiles lie at one place
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert len((folder / "pretraining.jsonl").read_text().splitlines()) == 1
+    with Image.open(folder / "reconstruction.png") as picture:
+        assert picture.mode == "RGB" and picture.height > 3 * 16
+    assert not list(settings.work_folder.glob("pretraining-*"))
+    install = api.InstallSpec(source=str(folder))
+    card = run_job(install, JobContext(settings)).model
+    assert (card.id, card.task, card.levels) == ("encoder", "features", ["L1C", "L2A"])
+    features = out / "features.tif"
+    embed = api.EmbedSpec(
+        inputs=[api.RasterInput(path=str(scene))],
+        model="encoder",
+        outputs=api.EmbedOutputs(features=str(features)),
+    )
+    assert run_job(embed, JobContext(settings)).features == 256
+    with rasterio.open(features) as dataset:
+        values = dataset.read()
+    assert np.nanstd(values, axis=(1, 2)).mean() > 0
+
+
+def test_a_cancelled_run_goes_on_and_ends_the_same(tiles, settings, out) -> None:
+    whole, again = spec(tiles, out / "whole"), spec(tiles, out / "again")
+    run_job(whole, JobContext(settings))
+    cancelled, stages = threading.Event(), []
+
+    def report(progress, stage, eta) -> None:
+        stages.append(stage)
+        if stage.startswith("Step 2 "):
+            cancelled.set()
+
+    with pytest.raises(JobCancelled):
+        run_job(again, JobContext(settings, report, cancelled.is_set))
+    assert not (out / "again").exists()
+    stages.clear()
+    run_job(again, JobContext(settings, lambda progress, stage, eta: stages.append(stage)))
+    assert any(stage.startswith("Step 3 ") for stage in stages)
+    assert not any(stage.startswith("Step 1 ") for stage in stages)
+    first, second = (load_file(out / name / "model.safetensors") for name in ("whole", "again"))
+    assert first.keys() == second.keys()
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def problem(request, settings) -> str:
+    (error,) = plan_job(request, settings).errors
+    return f"{error.message} {error.advice}"
+
+
+def test_what_stands_in_the_way_is_said_before(tiles, settings, out) -> None:
+    folder = out / "encoder"
+    assert plan_job(spec(tiles, folder), settings).ready
+    assert "no pretraining method 'dream'" in problem(spec(tiles, folder, method="dream"), settings)
+    assert "No model 'none'" in problem(spec(tiles, folder, like="none"), settings)
+    assert "holds no index.json" in problem(spec(out, folder), settings)
+    assert "cut into patches of 8" in problem(spec(tiles, folder, crop=20), settings)
+    assert "not resnet18" in problem(spec(tiles, folder, encoder="resnet18"), settings)
+    assert "there is none of that name" in problem(spec(tiles, folder, encoder="x"), settings)
+    assert "in 3 equal parts" in problem(spec(tiles, folder, accumulate=3), settings)
+    assert "no full path" in problem(spec(tiles, "encoder"), settings)
+    assert "comes with MMEarth" in problem(spec(tiles, out / "tiny"), settings)
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    assert "holds other files" in problem(spec(tiles, folder), settings)
+
+
+def test_command(tiles, settings, out, capsys, monkeypatch) -> None:
+    for name in ("home", "models", "device", "threads"):
+        monkeypatch.setenv(f"MMEARTH_{name.upper()}", str(getattr(settings, name)))
+    command = [
+        "pretrain", "--data", str(tiles), "--output", str(out / "encoder"), "--like", "tiny",
+        "--encoder", "mmearth-zepto-p8", "--steps", "2", "--batch", "2", "--crop", "16",
+        "--modalities", "sentinel-2", "--decoder-width", "16",
+    ]  # fmt: skip
+    assert main([*command, "--plan"]) == 0
+    assert not (out / "encoder").exists()
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "2 steps on 3 images" in said and f"model: {out / 'encoder'}" in said
+    assert {path.name for path in (out / "encoder").iterdir()} == FILES
+    assert main([*command, "--batch", "1"]) == 1
+    assert "--batch: Input should be greater than or equal to 2, found 1" in capsys.readouterr().err

@@ -1,0 +1,172 @@
+"""Folders of tiles: what a batch holds, on the same pixels, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from scenes import S2
+
+from mmearth.api import PretrainOutputs, PretrainSpec
+from mmearth.errors import InputError, ModelError
+from mmearth.pretraining.modality import UNKNOWN
+from mmearth.pretraining.registry import open_dataset
+
+BANDS = ["B02", "B04", "B08"]
+SIDES = [(64, 64), (48, 80), (20, 24)]
+DECLARED = {
+    "elevation": {"suffix": ".dem.tif", "kind": "continuous", "nodata": -9999},
+    "cover": {"suffix": ".cover.tif", "kind": "categorical", "codes": [10, 20], "nodata": 0},
+}
+
+
+@pytest.fixture
+def folder(tmp_path, make_raster):
+    """Tiles with a teacher, elevation and land cover that all follow from B08."""
+    random = np.random.default_rng(0)
+    entries = []
+    for number, (height, width) in enumerate(SIDES):
+        values = random.integers(500, 4000, (12, height // 4, width // 4))
+        values = np.kron(values, np.ones((4, 4))).astype(np.uint16)
+        bright = values[7] > 2000
+        teacher = np.stack([np.where(bright, 225, 25), np.where(bright, 25, 225)]).astype(np.uint8)
+        cover = np.where(bright, 10, 20).astype(np.uint8)
+        elevation = (values[7] - 2000.0).astype(np.float32)
+        values[:, :2], teacher[:, :2], cover[:2], elevation[:2] = 0, 0, 0, -9999
+        make_raster(f"t{number}.tif", values, bands=S2, origin=(6e5, 5.4e6 + 1e5 * number))
+        make_raster(f"t{number}.teacher.tif", teacher)
+        if number:  # of the first tile neither is known
+            make_raster(f"t{number}.dem.tif", elevation)
+            make_raster(f"t{number}.cover.tif", cover)
+        split = "val" if number == 1 else "train"
+        entries.append({"file": f"t{number}.tif", "split": split, "level": "L1C"})
+    (tmp_path / "index.json").write_text(json.dumps(entries))
+    return tmp_path
+
+
+def spec(folder, **fields) -> PretrainSpec:
+    usual = {"data": str(folder), "bands": BANDS, "crop": 32, "split": ""}
+    return PretrainSpec(
+        **{**usual, **fields}, outputs=PretrainOutputs(model=str(folder / "encoder"))
+    )
+
+
+def draw(data, count=40, seed=0):
+    return data.draw(count, np.random.default_rng(seed))
+
+
+def declare(folder, **changes) -> None:
+    rows = {name: {**row, **changes.get(name, {})} for name, row in DECLARED.items()}
+    (folder / "modalities.json").write_text(json.dumps(rows))
+
+
+def test_images_are_standardised_and_the_same_draw_is_the_same(folder) -> None:
+    data = open_dataset(spec(folder), None)
+    batch = draw(data, 200)
+    image = batch["sentinel-2"]
+    assert image.shape == (200, 3, 32, 32)
+    known = image[~image.isnan()]
+    assert abs(float(known.mean())) < 0.1 and abs(float(known.std()) - 1) < 0.1
+    assert (image.isnan().all(dim=1) == image.isnan().any(dim=1)).all()
+    again = draw(data, 200)
+    assert all(torch.equal(again[name].nan_to_num(9), batch[name].nan_to_num(9)) for name in batch)
+    assert not torch.equal(draw(data, 200, seed=1)["sentinel-2"].nan_to_num(), image.nan_to_num())
+
+
+def test_all_modalities_show_the_same_place(folder) -> None:
+    declare(folder)
+    data = open_dataset(spec(folder), None)
+    assert [(one.name, one.kind, one.level, one.channels) for one in data.modalities] == [
+        ("sentinel-2", "continuous", "pixel", 3),
+        ("elevation", "continuous", "pixel", 1),
+        ("cover", "categorical", "pixel", 2),
+        ("latitude", "continuous", "image", 2),
+        ("longitude", "continuous", "image", 2),
+    ]
+    batch = draw(data)
+    norm = data.normalisation
+    reflectance = batch["sentinel-2"][:, 2] * norm.std[2] + norm.mean[2]
+    cover, elevation = batch["cover"], batch["elevation"][:, 0]
+    there = cover != UNKNOWN
+    assert torch.equal(there, ~elevation.isnan())
+    assert torch.equal(cover[there] == 0, reflectance[there] > 0.2)
+    # Elevation is a straight line of reflectance, whatever both are standardised by.
+    pair = torch.stack([reflectance[there], elevation[there]])
+    assert torch.corrcoef(pair)[0, 1] > 0.99999
+    # The first tile has an image, but neither of the two.
+    lacking = ~there.flatten(1).any(dim=1)
+    assert lacking.any() and not lacking.all()
+    assert (~batch["sentinel-2"][lacking].isnan()).any()
+
+
+def test_a_small_tile_has_no_data_beyond_its_rim(folder) -> None:
+    data = open_dataset(spec(folder, crop=64), None)
+    missing = draw(data)["sentinel-2"].isnan().float().mean(dim=(1, 2, 3))
+    of_the_smallest = 1 - 18 * 24 / 64**2  # two of its rows are empty
+    assert any(math.isclose(value, of_the_smallest, abs_tol=1e-6) for value in missing.tolist())
+
+
+def test_a_teacher_is_known_without_a_word(folder) -> None:
+    data = open_dataset(spec(folder, modalities=["land-cover"]), None)
+    assert [one.name for one in data.modalities] == ["sentinel-2", "land-cover"]
+    cover = draw(data)["land-cover"]
+    assert set(cover.unique().tolist()) == {UNKNOWN, 0, 1}
+
+
+def test_the_image_alone(folder) -> None:
+    assert list(draw(open_dataset(spec(folder, modalities=["sentinel-2"]), None))) == ["sentinel-2"]
+
+
+def test_bands_and_statistics_of_a_model(folder, tiny_model) -> None:
+    data = open_dataset(spec(folder, bands=[]), tiny_model)
+    assert data.bands == tiny_model.bands
+    assert data.normalisation == tiny_model.normalisation
+    assert draw(data)["sentinel-2"].shape[1] == 10
+    with pytest.raises(InputError, match="10 bands, found 3"):
+        open_dataset(spec(folder, like="tiny"), tiny_model)
+    inside = tiny_model.normalisation.model_copy(update={"inside": True})
+    with pytest.raises(ModelError, match="normalises its input by itself"):
+        open_dataset(
+            spec(folder, bands=[]), tiny_model.model_copy(update={"normalisation": inside})
+        )
+
+
+def test_a_part_of_the_tiles(folder) -> None:
+    assert [len(open_dataset(spec(folder, split=part), None)) for part in ("", "train", "val")] == [
+        3, 2, 1,
+    ]  # fmt: skip
+    with pytest.raises(InputError, match=r"None of the 3 tiles .* part 'test'"):
+        open_dataset(spec(folder, split="test"), None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"dataset": "cubes"}, r"no kind of data set 'cubes'.*tiles"),
+        ({"bands": ["B02", "B10"]}, r"t0\.tif has no band B10; it has B01"),
+        ({"modalities": ["height"]}, r"does not hold height.*sentinel-2, land-cover, latitude"),
+        ({"data": "/nowhere"}, r"/nowhere holds no index\.json"),
+    ],
+)
+def test_what_is_not_there_is_refused(folder, fields, message) -> None:
+    with pytest.raises(InputError, match=message):
+        open_dataset(spec(folder, **fields), None)
+
+
+def test_rasters_that_do_not_fit_are_refused(folder, make_raster) -> None:
+    declare(folder, cover={"codes": [10]})
+    with pytest.raises(InputError, match=r"t1\.cover\.tif: Expected the codes 10, found 20"):
+        open_dataset(spec(folder), None)
+    declare(folder, cover={"nodata": 300})
+    with pytest.raises(InputError, match=r"t1\.cover\.tif: 300 .* type uint8 cannot be that"):
+        open_dataset(spec(folder), None)
+    declare(folder, cover={"kind": "labels"})
+    with pytest.raises(InputError, match=r"modalities\.json cannot be read: cover"):
+        open_dataset(spec(folder), None)
+    declare(folder)
+    make_raster("t2.dem.tif", np.zeros((10, 12), np.float32))
+    with pytest.raises(InputError, match=r"t2\.dem\.tif has 12 x 10 pixels, its image 24 x 20"):
+        open_dataset(spec(folder), None)

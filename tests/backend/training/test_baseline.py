@@ -26,6 +26,19 @@ def test_probabilities_of_known_and_unknown_classes(pixels) -> None:
     assert (found.argmax(axis=1) == pixels[1]).all()
 
 
+def test_rare_classes_are_found_more_often_if_classes_count_alike() -> None:
+    random = np.random.default_rng(0)
+    classes = (np.arange(400) % 10 == 0).astype(np.int64)
+    reflectance = random.normal(size=(400, 1)).astype(np.float32).round(1)
+    reflectance[:, 0] += classes
+    shares = [
+        (baseline.forest_probabilities(reflectance, classes, reflectance, 2, balanced=balanced)
+         .argmax(axis=1) == 1).mean()
+        for balanced in (True, False)
+    ]  # fmt: skip
+    assert shares[0] > 2 * shares[1]
+
+
 def test_each_split_is_classified_by_its_own_forest(pixels) -> None:
     half = np.arange(120) < 60
     learned, tested = np.stack([half, ~half]), np.stack([~half, half])

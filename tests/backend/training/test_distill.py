@@ -13,7 +13,7 @@ from mmearth.models.card import NetworkConfig, Normalisation
 from mmearth.models.network import Normaliser
 from mmearth.models.registry import build_network
 from mmearth.training.augment import RadiometricJitter
-from mmearth.training.distill import Recipe, distill, divergence
+from mmearth.training.distill import Recipe, boundary_divergence, distill, divergence
 from mmearth.training.metrics import agreement, confusion, intersection_over_union
 from mmearth.training.softlabels import CropSampler, read_tiles
 
@@ -119,6 +119,26 @@ def test_divergence_leaves_out_nodata() -> None:
     before = divergence(scores, target, valid)
     scores[0, :, 1:] = 99.0
     assert divergence(scores, target, valid) == before
+
+
+def test_near_borders_divergence_counts_more() -> None:
+    target = torch.full((1, 2, 1, 64), 0.1)
+    target[:, 0, :, :32], target[:, 1, :, 32:] = 0.9, 0.9
+    valid = torch.ones(1, 1, 64, dtype=torch.bool)
+    near, far = target.log(), target.log()
+    near[..., 31], far[..., 0] = 0.0, 0.0  # the same error, at the border and far away
+    assert divergence(near, target, valid) == divergence(far, target, valid)
+    assert boundary_divergence(near, target, valid) > 5 * boundary_divergence(far, target, valid)
+
+
+def test_what_has_no_data_is_no_border() -> None:
+    target = torch.tensor([0.1, 0.9]).view(1, 2, 1, 1).repeat(1, 1, 4, 4)
+    target[:, :, :, 2:] = 0.0
+    valid = torch.ones(1, 4, 4, dtype=torch.bool)
+    valid[..., 2:] = False
+    scores = torch.randn(1, 2, 4, 4)
+    found = boundary_divergence(scores, target, valid)
+    assert torch.isclose(found, divergence(scores, target, valid))
 
 
 def test_crops_keep_image_label_and_mask_together(tiles) -> None:

@@ -93,14 +93,14 @@ def drawn(
 
 
 def network(
-    tiles: Tiles, seed: int, base: ModelCard, *, begun: bool, steps: int = STEPS
+    tiles: Tiles, base: ModelCard, seed: int, *, begun: bool, steps: int = STEPS
 ) -> list[NDArray[np.int64]]:
     """Return the classes, (H, W), that a U-Net gives to tested patches.
 
     Args:
         tiles: see ``Tiles``.
-        seed: of weights, crops and changes.
         base: the embedded model.
+        seed: of weights, crops and changes.
         begun: whether the encoder begins with the base's weights.
         steps: of training.
     """

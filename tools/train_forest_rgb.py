@@ -3,7 +3,7 @@
     python tools/train_forest_rgb.py --data <folder with s2/ and amazon_rgb/>
 
 Learns from Sentinel-2 tiles with soft labels of Dynamic World, drawn as 8-bit pictures in many
-stretches, and from pictures of the Amazon with masks drawn by hand (Bragagnolo et al., CC BY 4.0).
+stretches, and from pictures of the Amazon with forest masks (Bragagnolo et al. 2019, CC BY 4.0).
 Writes resources/models/forest-rgb (weights, card) and the log of the run. The splits are those that
 come with the data: by place in s2/index.json, the tag SPLIT of the Amazon's files.
 """
@@ -53,15 +53,15 @@ TREES = 1  # of the nine classes of Dynamic World
 # Reflectance that becomes 255 in ESA's true-colour images (Sentinel-2 MSI User Guide).
 BRIGHTEST = {"L1C": 0.3558, "L2A": 0.2}
 AMAZON_WEIGHT = 4  # each of its few tiles counts as so many
-FOREST_PIXELS = 20_000  # that the random forest learns from a tile
+FOREST_PIXELS = 5_000  # that the random forest learns from a tile
 CLASSES = (
     {"value": 1, "name": "trees", "title": "Trees", "color": "#397d49"},
     {"value": 2, "name": "other", "title": "Other", "color": "#e6e2d6"},
 )
 
 ATTRIBUTION = (
-    "Trained on Sentinel-2 true-colour images of the Amazon with forest masks (Bragagnolo, da "
-    "Silva and Grzybowski 2021, CC BY 4.0) and with teacher labels of the Dynamic World model "
+    "Trained on the Amazon Rainforest dataset for semantic segmentation (Bragagnolo, da Silva and "
+    "Grzybowski 2019, CC BY 4.0) and with teacher labels of the Dynamic World model "
     "(google/dynamicworld, Apache-2.0; Brown et al. 2022) on images that contain modified "
     "Copernicus Sentinel data, from EuroSAT (Helber et al. 2019, MIT), EOTDL (EarthPulse, MIT), "
     "Major TOM (ESA Phi-lab, CC BY-SA 4.0), DSen2 (Lanaras et al. 2018, CC BY 4.0), TerraMesh and "
@@ -80,6 +80,8 @@ LIMITS = (
     "are not mapped, and pictures of their kind were never shown.",
     "Learned from European sites, ports and farmland, a few scenes elsewhere, and the Brazilian "
     "Amazon. Boreal forests, mangroves and drylands were hardly shown.",
+    "Natural colours only: a colour-infrared picture, whose bands are stored as if they were red, "
+    "green and blue, is mapped wrongly.",
     "Clouds are no class; mask them before, or the map holds nonsense there.",
 )
 
@@ -161,11 +163,11 @@ def main() -> None:
     config = network_config(
         "unet",
         "doubleconv-16",
-        {"encoder_depth": 5, "decoder_channels": [96, 64, 32, 16, 16]},
+        {"encoder_depth": 5, "decoder_channels": [64, 32, 16, 16, 8]},
         bands=len(BANDS),
         classes=len(CLASSES),
     )
-    watched = [as_esa(t) for t in validation]
+    watched = [as_esa(t) for t in validation[:: options.watch]]
 
     def watch(step: int, loss: float, average: torch.nn.Module) -> None:
         log.write(step=step, loss=round(loss, 5), **_quick_figures(average, normalise, watched))
@@ -186,7 +188,7 @@ def main() -> None:
         Stretch(),  # type: ignore[arg-type]
         torch.tensor([SENSOR.band(name).wavelength_nm / 1000 for name in BANDS]),
         watch=watch,
-        every=max(1, options.steps // 4),
+        every=max(1, options.steps // 8),
     )
     scores = [tile_scores(student, normalise, t) for t in calibration]
     temperature = fit_soft_temperature(scores, calibration)
@@ -212,6 +214,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--watch", type=int, default=8, help="one validation tile in so many")
     parser.add_argument("--mixed", action="store_true", help="layers in bfloat16")
     return parser.parse_args()
 
@@ -315,7 +318,7 @@ def _measure_amazon(
     baseline = forest_probabilities(
         np.concatenate(seen), np.concatenate(classes), colours, 2, seed=seed
     )[place.ravel(), 1]
-    where = f"Amazon, {len(validation)} held-back pictures, masks drawn by hand"
+    where = f"Amazon, {len(validation)} held-back pictures, published masks"
     data = truth.astype(int)
     sure = np.where(probability >= 0.5, probability, 1 - probability)
     return [
@@ -396,8 +399,8 @@ def _facts(
             f"--batch {options.batch} --crop {options.crop} "
             f"--learning-rate {options.learning_rate:g} --seed {options.seed} "
             f"--threads {options.threads}" + (" --mixed" if options.mixed else ""),
-            "method": "distillation on soft labels (Hinton et al. 2015) and masks drawn by hand, "
-            "on pictures in many stretches",
+            "method": "distillation on soft labels (Hinton et al. 2015) and published masks, on "
+            "pictures in many stretches",
             "teacher": "Dynamic World forward model (google/dynamicworld, Apache-2.0)",
             "seed": options.seed,
         },

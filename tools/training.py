@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,8 +102,13 @@ def map_file(card: ModelCard, path: Path) -> tuple[np.ndarray, np.ndarray]:
         Probabilities (K, H, W) float32 and valid (H, W) bool.
     """
     settings = Settings(models=card.folder.parent, threads=torch.get_num_threads())
+    with rasterio.open(path) as dataset:
+        small = max(dataset.shape) <= card.tile_size // 2
     spec = SegmentSpec(
-        inputs=[RasterInput(path=str(path), label="")], model=card.id, outputs=SegmentOutputs()
+        inputs=[RasterInput(path=str(path), label="")],
+        model=card.id,
+        outputs=SegmentOutputs(),
+        tile_size=card.tile_size // 2 if small else None,  # most of a tile would be a mirror
     )
     ready = prepare(spec, settings)
     network = loaded(Network, card, settings)

@@ -348,13 +348,7 @@ def _mapped(card: ModelCard, tile: SoftTile) -> np.ndarray:
             dataset.write(stored)
             dataset.descriptions = BANDS
         values, _ = map_file(card, path)
-    return _resampled(values[0], tile)[tile.valid]
-
-
-def _resampled(values: np.ndarray, tile: SoftTile) -> np.ndarray:
-    if values.shape != tile.valid.shape:
-        raise SystemExit(f"{tile.path} was mapped on a grid of {values.shape}.")
-    return values
+    return values[0][tile.valid]
 
 
 def _facts(

@@ -33,9 +33,9 @@ from training import (
     tile_scores,
 )
 
-from mmearth.models.card import ModelCard, Normalisation
+from mmearth.models.card import ModelCard, Normalisation, read_card
 from mmearth.models.inputs import statistics, summary
-from mmearth.models.network import Normaliser
+from mmearth.models.network import Normaliser, load_weights
 from mmearth.models.registry import build_network
 from mmearth.models.save import save_model
 from mmearth.sensors import load_sensor
@@ -173,8 +173,12 @@ def main() -> None:
         log.write(step=step, loss=round(loss, 5), **_quick_figures(average, normalise, watched))
 
     amazon = [t for t in training if t.facts["source"] == "amazon"]
+    network = build_network(config, in_channels=len(BANDS), classes=len(CLASSES))
+    start = read_card(options.start) if options.start else None
+    if start:
+        load_weights(network, start)
     student = distill(
-        build_network(config, in_channels=len(BANDS), classes=len(CLASSES)),
+        network,
         normalise,
         CropSampler(training + (AMAZON_WEIGHT - 1) * amazon, options.crop, options.seed),
         Recipe(
@@ -198,6 +202,8 @@ def main() -> None:
 
     facts = _facts(config, norm, temperature, threshold, options)
     facts["inputs"] = statistics(list(_summaries(training + calibration, options))).model_dump()
+    if start:
+        facts["training"]["start"] = start.training["command"]
     card = save_model(options.output, student.state_dict(), {**facts, "accuracy": ()})
     figures = measure(card, options.data, tiles, options.seed)
     log.write(final=figures)
@@ -214,6 +220,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--start", type=Path, help="folder of a saved model to go on from")
     parser.add_argument("--watch", type=int, default=8, help="one validation tile in so many")
     parser.add_argument("--mixed", action="store_true", help="layers in bfloat16")
     return parser.parse_args()
@@ -392,7 +399,9 @@ def _facts(
             "command": f"python tools/train_forest_rgb.py --data DATA --steps {options.steps} "
             f"--batch {options.batch} --crop {options.crop} "
             f"--learning-rate {options.learning_rate:g} --seed {options.seed} "
-            f"--threads {options.threads}" + (" --mixed" if options.mixed else ""),
+            f"--threads {options.threads}"
+            + (" --start START" if options.start else "")
+            + (" --mixed" if options.mixed else ""),
             "method": "distillation on soft labels (Hinton et al. 2015) and published masks, on "
             "pictures in many stretches",
             "teacher": "Dynamic World forward model (google/dynamicworld, Apache-2.0)",

@@ -52,6 +52,7 @@ S2_BANDS, S2_SCALE = ("B04", "B03", "B02"), 0.0001
 TREES = 1  # of the nine classes of Dynamic World
 # Reflectance that becomes 255 in ESA's true-colour images (Sentinel-2 MSI User Guide).
 BRIGHTEST = {"L1C": 0.3558, "L2A": 0.2}
+LOG_GAIN = 20.0  # forests are dark in pictures, and told by small differences there
 AMAZON_WEIGHT = 4  # each of its few tiles counts as so many
 FOREST_PIXELS = 5_000  # that the random forest learns from a tile
 CLASSES = (
@@ -155,7 +156,10 @@ def main() -> None:
     log = Log(options.output, options)
 
     seen = np.concatenate([as_esa(t).image[:, t.valid][:, ::7] for t in training], axis=1)
+    seen = np.log1p(LOG_GAIN * seen)
     norm = Normalisation(
+        function="log1p",
+        gain=LOG_GAIN,
         mean=tuple(round(float(v), 4) for v in seen.mean(axis=1)),
         std=tuple(round(float(v), 4) for v in seen.std(axis=1)),
     )
@@ -192,7 +196,7 @@ def main() -> None:
         Stretch(),  # type: ignore[arg-type]
         torch.tensor([SENSOR.band(name).wavelength_nm / 1000 for name in BANDS]),
         watch=watch,
-        every=max(1, options.steps // 8),
+        every=max(1, options.steps // 5),
     )
     scores = [tile_scores(student, normalise, t) for t in calibration]
     temperature = fit_soft_temperature(scores, calibration)

@@ -14,7 +14,7 @@ import argparse
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ TREES = 1  # of the nine classes of Dynamic World
 # Reflectance that becomes 255 in ESA's true-colour images (Sentinel-2 MSI User Guide).
 BRIGHTEST = {"L1C": 0.3558, "L2A": 0.2}
 LOG_GAIN = 20.0  # forests are dark in pictures, and told by small differences there
-AMAZON_WEIGHT = 4  # each of its few tiles counts as so many
+AMAZON_WEIGHT = 6  # each of its few tiles counts as so many
 FOREST_PIXELS = 5_000  # that the random forest learns from a tile
 CLASSES = (
     {"value": 1, "name": "trees", "title": "Trees", "color": "#397d49"},
@@ -87,43 +87,42 @@ LIMITS = (
 )
 
 
-@dataclass(frozen=True)
 class Stretch:
-    """Pictures as they are made of reflectance: by a stretch of its own for each crop.
+    """Pictures as they are made for viewing: by a stretch of its own for each crop.
 
-    A call takes and gives what ``RadiometricJitter`` does, but gives brightness from 0 to 1 in
-    steps of 8 bits. Half of the crops are drawn like ESA's true-colour images, a quarter between
-    other limits with a gamma, a quarter from the 2nd to the 98th percentile of each band.
+    A call takes and gives what ``RadiometricJitter`` does, but of values of which 0 to 1 are shown
+    in ESA's true-colour images, and gives brightness from 0 to 1 in steps of 8 bits. Three crops in
+    five are drawn like ESA's, one between other limits with a gamma, one from the 2nd to the 98th
+    percentile of each band.
     """
 
-    jitter: RadiometricJitter = field(default_factory=RadiometricJitter)
+    def __init__(self) -> None:
+        self._jitter = RadiometricJitter(haze=0.02, offset=0.005)  # of shown values
 
     def __call__(
         self, images: torch.Tensor, wavelengths_um: torch.Tensor, random: torch.Generator
     ) -> torch.Tensor:
-        """Draw a batch. (B, 3, H, W) reflectance to (B, 3, H, W) brightness."""
-        images = self.jitter(images, wavelengths_um, random)
+        """Draw a batch. (B, 3, H, W) to (B, 3, H, W) brightness."""
+        images = self._jitter(images, wavelengths_um, random)
         count = len(images)
 
         def uniform(low: float, high: float) -> torch.Tensor:
             return low + (high - low) * torch.rand(count, 1, 1, 1, generator=random)
 
         kind = torch.rand(count, 1, 1, 1, generator=random)
-        usual = torch.tensor([*BRIGHTEST.values(), 0.4])  # 0.4: the gain of 2.5 of web viewers
-        top = usual[torch.randint(3, (count,), generator=random)][:, None, None, None]
-        low = torch.where(kind < 0.5, torch.zeros(()), uniform(0, 0.03))
-        high = torch.where(kind < 0.5, top, uniform(0.15, 0.45))
+        low = torch.where(kind < 0.6, torch.zeros(()), uniform(0, 0.08))
+        high = torch.where(kind < 0.6, torch.ones(()), uniform(0.5, 1.3))
         cut = torch.quantile(images.flatten(2), torch.tensor([0.02, 0.98]), dim=2)[..., None, None]
         # A whole scene is never as even as a crop of it.
-        widest = uniform(0.04, 0.2)
-        low = torch.where(kind < 0.75, low, cut[0] * uniform(0.5, 1))
-        high = torch.where(kind < 0.75, high, torch.maximum(cut[1], low + widest))
-        gamma = torch.where(kind < 0.5, torch.ones(()), uniform(1, 1.8))
+        widest = uniform(0.12, 0.6)
+        low = torch.where(kind < 0.8, low, cut[0] * uniform(0.5, 1))
+        high = torch.where(kind < 0.8, high, torch.maximum(cut[1], low + widest))
+        gamma = torch.where(kind < 0.6, torch.ones(()), uniform(1, 1.8))
         return picture(images, low, high, gamma)
 
 
 def picture(image: Any, low: Any, high: Any, gamma: Any = 1.0) -> torch.Tensor:
-    """Stretch reflectance to 1 to 255, as brightness; 0 is no data, which is left to the mask."""
+    """Stretch values to 1 to 255, as brightness; 0 is no data, which is left to the mask."""
     image, low, high = (torch.as_tensor(value) for value in (image, low, high))
     share = ((image - low) / (high - low)).clamp(0, 1) ** (1 / gamma)
     return (1 + 254 * share).round() / 255
@@ -131,8 +130,7 @@ def picture(image: Any, low: Any, high: Any, gamma: Any = 1.0) -> torch.Tensor:
 
 def as_esa(tile: SoftTile) -> SoftTile:
     """Return a tile as ESA's true-colour image of its level."""
-    top = BRIGHTEST[tile.facts["level"]]
-    return replace(tile, image=picture(tile.image, 0.0, top).numpy())
+    return replace(tile, image=picture(tile.image, 0.0, 1.0).numpy())
 
 
 def as_cut(tile: SoftTile) -> SoftTile:
@@ -231,13 +229,14 @@ def _options() -> argparse.Namespace:
 
 
 def _binary(tile: SoftTile) -> SoftTile:
-    """Keep the teacher's probability of trees, against that of all else."""
+    """Keep what is shown, and the teacher's probability of trees against that of all else."""
     trees = tile.target[TREES]
-    return replace(tile, target=np.stack([trees, np.where(tile.valid, 1 - trees, 0)]))
+    target = np.stack([trees, np.where(tile.valid, 1 - trees, 0)])
+    return replace(tile, image=tile.image / BRIGHTEST[tile.facts["level"]], target=target)
 
 
 def _amazon(folder: Path) -> list[SoftTile]:
-    """Read pictures and masks; as reflectance, of which ESA's Level-1C pictures were made."""
+    """Read pictures and masks; the pictures are stretched as ESA's of Level-1C."""
     tiles = []
     for path in sorted(folder.glob("[0-9][0-9].tif")):
         with rasterio.open(path) as dataset:
@@ -245,9 +244,9 @@ def _amazon(folder: Path) -> list[SoftTile]:
         with rasterio.open(path.with_suffix(".label.tif")) as dataset:
             label = dataset.read(1)[:, : stored.shape[2]]  # one mask is 3 columns wider
         facts = {"group": f"amazon-{path.stem}", "source": "amazon", "split": split, "level": "L1C"}
-        image = (np.maximum(stored, 1).astype(np.float32) - 1) / 254 * BRIGHTEST["L1C"]
+        image = (np.maximum(stored, 1).astype(np.float32) - 1) / 254
         target = np.stack([label == 1, label == 2]).astype(np.float32)
-        tiles.append(SoftTile(facts, path, image.astype(np.float32), target, label > 0))
+        tiles.append(SoftTile(facts, path, image, target, label > 0))
     return tiles
 
 

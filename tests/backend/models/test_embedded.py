@@ -27,7 +27,7 @@ LARGEST_MB, LARGEST_MB_OF_ALL = 12, 20  # the whole plugin may have 25
 @pytest.fixture
 def shipped(settings, tmp_path):
     """Settings of someone who has no models of their own."""
-    return settings.model_copy(update={"models": MODELS, "home": tmp_path / "home"})
+    return settings.model_copy(update={"models": MODELS, "home": tmp_path / "nobody"})
 
 
 @pytest.mark.parametrize("folder", sorted(MODELS.iterdir()), ids=lambda folder: folder.name)

@@ -71,6 +71,8 @@ ATTRIBUTION = (
     "and 2020."
 )
 LIMITS = (
+    "Trained for too short a time: a random forest on nothing but the colours of the Amazon's "
+    "pictures maps others of these pictures better, see the figures.",
     "Three colours tell trees from green crops, meadows and dark water worse than the near and "
     "shortwave infrared: where these bands are at hand, use a model that reads them.",
     "A picture that was stretched by itself holds no brightness that could be compared: where "

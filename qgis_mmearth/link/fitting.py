@@ -1,5 +1,6 @@
 """Which model suits rasters: what the backend says of each."""
 
+import math
 from typing import Any, Dict, Iterable, List, Tuple
 
 from .catalog import Model
@@ -15,17 +16,26 @@ def that_map(models: Iterable[Model], product: str) -> List[Choice]:
 
 
 def first_that_fits(client, spec: Dict[str, Any], candidates: List[Choice]):
-    """Return the first model and product whose plan has no errors, and its plan; else the first.
+    """Return the first model and product whose plan has no errors, and its plan.
+
+    If there is none, it is the one that lacks fewest bands, whose errors say most.
 
     Args:
         client: of the backend.
         spec: what is asked for; the results that its outputs name are not written.
         candidates: at least one.
     """
-    first = None
+    found = []
     for model, product in candidates:
         plan = client.plan({**spec, "model": model, "product": product})
-        first = first or ((model, product), plan)
         if not plan["errors"]:
             return (model, product), plan
-    return first
+        found.append(((model, product), plan))
+    return min(found, key=lambda one: _missing(one[1]))
+
+
+def _missing(plan: Dict[str, Any]) -> float:
+    """Return how many bands are not found; infinitely many if none was looked for."""
+    if not plan["bands"]:
+        return math.inf
+    return sum(match["state"] == "missing" for match in plan["bands"])

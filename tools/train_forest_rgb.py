@@ -150,8 +150,8 @@ def main() -> None:
     tiles = [_binary(t) for t in read_tiles(options.data / "s2", S2_BANDS, scale=S2_SCALE)]
     tiles += _amazon(options.data / "amazon_rgb")
     training = [t for t in tiles if t.facts["split"] == "train"]
-    calibration = [as_esa(t) for t in training if is_calibration(t)]
-    training = [t for t in training if not is_calibration(t)]
+    calibration = [as_esa(t) for t in training if is_calibration(t.facts)]
+    training = [t for t in training if not is_calibration(t.facts)]
     validation = [t for t in tiles if t.facts["split"] == "val"]
     log = Log(options.output, options)
 

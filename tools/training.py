@@ -17,7 +17,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "resources" / "models"
-sys.path.insert(0, str(ROOT / "backend"))
+sys.path[:0] = [str(ROOT / "backend"), str(ROOT)]
 
 from mmearth.api import RasterInput, SegmentOutputs, SegmentSpec  # noqa: E402
 from mmearth.inference.predict import class_probabilities, compute_rows  # noqa: E402
@@ -31,9 +31,9 @@ from mmearth.training.distill import divergence  # noqa: E402
 from mmearth.training.softlabels import SoftTile  # noqa: E402
 
 
-def is_calibration(tile: SoftTile) -> bool:
-    """Put one training place in ten aside to fit temperature and threshold."""
-    digest = hashlib.sha256(tile.facts["group"].encode()).digest()
+def is_calibration(facts: dict[str, Any]) -> bool:
+    """Put one training place in ten aside, by its entry, to fit temperature and threshold."""
+    digest = hashlib.sha256(facts["group"].encode()).digest()
     return digest[0] % 10 == 0
 
 
@@ -92,7 +92,7 @@ def best_threshold(probability: np.ndarray, truth: np.ndarray) -> float:
         mapped = probability >= threshold
         return (mapped & truth).sum() / (mapped | truth).sum()
 
-    return float(max(np.round(np.arange(0.2, 0.7, 0.01), 2), key=iou))
+    return float(max(np.round(np.arange(0.2, 0.8, 0.01), 2), key=iou))
 
 
 def map_file(card: ModelCard, path: Path) -> tuple[np.ndarray, np.ndarray]:

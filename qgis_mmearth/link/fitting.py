@@ -1,6 +1,5 @@
 """Which model suits rasters: what the backend says of each."""
 
-import math
 from typing import Any, Dict, Iterable, List, Tuple
 
 from .catalog import Model
@@ -18,7 +17,7 @@ def that_map(models: Iterable[Model], product: str) -> List[Choice]:
 def first_that_fits(client, spec: Dict[str, Any], candidates: List[Choice]):
     """Return the first model and product whose plan has no errors, and its plan.
 
-    If there is none, it is the one that lacks fewest bands, whose errors say most.
+    If there is none, it is the first that lacks no band, whose errors say most; else the first.
 
     Args:
         client: of the backend.
@@ -31,11 +30,8 @@ def first_that_fits(client, spec: Dict[str, Any], candidates: List[Choice]):
         if not plan["errors"]:
             return (model, product), plan
         found.append(((model, product), plan))
-    return min(found, key=lambda one: _missing(one[1]))
+    return min(found, key=lambda one: _lacks_bands(one[1]))
 
 
-def _missing(plan: Dict[str, Any]) -> float:
-    """Return how many bands are not found; infinitely many if none was looked for."""
-    if not plan["bands"]:
-        return math.inf
-    return sum(match["state"] == "missing" for match in plan["bands"])
+def _lacks_bands(plan: Dict[str, Any]) -> bool:
+    return not plan["bands"] or any(match["state"] == "missing" for match in plan["bands"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from mmearth.api import MatchState, Plan, SegmentSpec
 from mmearth.errors import ModelError
 from mmearth.jobs.registry import plan_job
@@ -22,8 +20,8 @@ def choose_model(spec: SegmentSpec, settings: Settings) -> SegmentSpec:
         settings: say where models are.
 
     Returns:
-        The request; if no model can read the rasters, with the one that lacks fewest bands, which
-        then says why.
+        The request; if no model can read the rasters, with the first that lacks no band, or else
+        the first, which then says why.
 
     Raises:
         ModelError: if no model offers the product.
@@ -38,18 +36,15 @@ def choose_model(spec: SegmentSpec, settings: Settings) -> SegmentSpec:
             f"No installed model maps {spec.product!r}.", "Install one; see 'mmearth models'."
         )
     cards.sort(key=lambda card: -len(card.bands))
-    lacking: list[tuple[float, SegmentSpec]] = []
+    refused: list[tuple[bool, SegmentSpec]] = []
     for card in cards:
         request = spec.model_copy(update={"model": card.id})
         plan = plan_job(request, settings)
         if plan.ready:
             return request
-        lacking.append((_missing(plan), request))
-    return min(lacking, key=lambda found: found[0])[1]
+        refused.append((_lacks_bands(plan), request))
+    return min(refused, key=lambda found: found[0])[1]
 
 
-def _missing(plan: Plan) -> float:
-    """Return how many bands are not found; infinitely many if none was looked for."""
-    if not plan.bands:
-        return math.inf
-    return sum(match.state is MatchState.missing for match in plan.bands)
+def _lacks_bands(plan: Plan) -> bool:
+    return not plan.bands or any(match.state is MatchState.missing for match in plan.bands)

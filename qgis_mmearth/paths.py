@@ -7,6 +7,7 @@ BACKEND = PLUGIN / "backend"
 RESOURCES = PLUGIN / "resources"
 ICONS = RESOURCES / "icons"
 EMBEDDED_MODELS = RESOURCES / "models"
+DEFAULT_MODEL = "landcover-s2"  # of the embedded ones
 SAMPLE = RESOURCES / "sample"
 MANUAL = RESOURCES / "manual" / "manual.html"
 GUI = Path(__file__).resolve().parent / "gui"

@@ -74,5 +74,13 @@ def _let_go() -> Optional[Backend]:
 
 
 def models() -> List[Model]:
-    """Return the installed models, the user's own first."""
-    return installed_models([settings.home() / "models", paths.EMBEDDED_MODELS])
+    """Return the installed models; the first one is the default wherever a model is chosen.
+
+    The user's own come first, then the embedded one for most uses, then the others.
+    """
+    found = installed_models([settings.home() / "models", paths.EMBEDDED_MODELS])
+    return sorted(found, key=_is_special)
+
+
+def _is_special(model: Model) -> bool:
+    return model.folder.parent == paths.EMBEDDED_MODELS and model.id != paths.DEFAULT_MODEL

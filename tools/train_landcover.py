@@ -11,34 +11,27 @@ described in that folder's README.md; its split by place is respected. ``--more`
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from training import MODELS, Log, best_threshold, is_calibration, network_config, tile_scores
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "backend"), str(ROOT)]
-
-from benchmarks.agreement import compare, measure  # noqa: E402
-from benchmarks.calibration import card_figures, look  # noqa: E402
-from mmearth.models.card import ModelCard, NetworkConfig, Normalisation, read_card  # noqa: E402
-from mmearth.models.cost import multiply_adds_per_pixel  # noqa: E402
-from mmearth.models.inputs import statistics, summary  # noqa: E402
-from mmearth.models.network import Normaliser, load_weights  # noqa: E402
-from mmearth.models.readme import DIAGRAM_NAME  # noqa: E402
-from mmearth.models.registry import build_network  # noqa: E402
-from mmearth.models.save import save_model  # noqa: E402
-from mmearth.sensors import load_sensor  # noqa: E402
-from mmearth.training.augment import RadiometricJitter  # noqa: E402
-from mmearth.training.calibration import fit_temperatures, probabilities_at  # noqa: E402
-from mmearth.training.distill import Recipe, distill  # noqa: E402
-from mmearth.training.metrics import agreement, intersection_over_union  # noqa: E402
-from mmearth.training.softlabels import CropSampler, SoftTile, read_tiles  # noqa: E402
+from benchmarks.agreement import compare, measure
+from benchmarks.calibration import card_figures, look
+from mmearth.models.card import ModelCard, NetworkConfig, Normalisation, read_card
+from mmearth.models.inputs import statistics, summary
+from mmearth.models.network import Normaliser, load_weights
+from mmearth.models.readme import DIAGRAM_NAME
+from mmearth.models.registry import build_network
+from mmearth.models.save import save_model
+from mmearth.sensors import load_sensor
+from mmearth.training.augment import RadiometricJitter
+from mmearth.training.calibration import fit_temperatures, probabilities_at
+from mmearth.training.distill import Recipe, distill
+from mmearth.training.metrics import agreement, intersection_over_union
+from mmearth.training.softlabels import CropSampler, SoftTile, read_tiles
 
 VERSION = "1.0.0"
 SENSOR = load_sensor("sentinel-2")
@@ -128,20 +121,21 @@ def main() -> None:
     def taught(facts: dict[str, Any]) -> bool:
         return facts["split"] == "train" and facts["source"] not in held_out
 
-    training = [t for t in tiles if taught(t.facts) and not _is_calibration(t.facts)]
-    calibration = [t for t in tiles if taught(t.facts) and _is_calibration(t.facts)]
+    training = [t for t in tiles if taught(t.facts) and not is_calibration(t.facts)]
+    calibration = [t for t in tiles if taught(t.facts) and is_calibration(t.facts)]
     changed = []
     if options.more:
 
         def wanted(facts: dict[str, Any]) -> bool:
-            return taught(facts) and not _is_calibration(facts)
+            return taught(facts) and not is_calibration(facts)
 
         changed = read_tiles(options.more, bands, scale=SENSOR.scale, wanted=wanted)
     validation = [t for t in tiles if t.facts["split"] == "val"]
-    log = _Log(options.output / "training.jsonl", options)
+    log = Log(options.output, options)
 
     norm = _statistics(training)
-    config = _config(len(bands))
+    shape = {"encoder_depth": len(DECODER), "decoder_channels": list(DECODER)}
+    config = network_config("unet", ENCODER, shape, bands=len(bands), classes=len(CLASSES))
     network = build_network(config, in_channels=len(bands), classes=len(CLASSES))
     start = read_card(options.start) if options.start else None
     if start:
@@ -210,14 +204,8 @@ def _options() -> argparse.Namespace:
         "--hold-out", default="", help="sources to leave out of training and to measure on"
     )
     options = parser.parse_args()
-    options.output = options.output or ROOT / "resources" / "models" / options.model
+    options.output = options.output or MODELS / options.model
     return options
-
-
-def _is_calibration(facts: dict[str, Any]) -> bool:
-    """Put one training place in ten aside to fit temperature and threshold."""
-    digest = hashlib.sha256(facts["group"].encode()).digest()
-    return digest[0] % 10 == 0
 
 
 def _statistics(tiles: list[SoftTile]) -> Normalisation:
@@ -243,35 +231,12 @@ def _begin_with(network: torch.nn.Module, start: ModelCard, bands: tuple[str, ..
     network.load_state_dict(state)
 
 
-def _config(bands: int) -> NetworkConfig:
-    options = {"encoder_depth": len(DECODER), "decoder_channels": list(DECODER)}
-    plain = NetworkConfig(
-        decoder="unet", encoder=ENCODER, options=options, multiply_adds_per_pixel=1
-    )
-    network = build_network(plain, in_channels=bands, classes=len(CLASSES)).eval()
-    cost = multiply_adds_per_pixel(network, bands)
-    return plain.model_copy(update={"multiply_adds_per_pixel": cost})
-
-
-@torch.inference_mode()
-def _scores(network: torch.nn.Module, normalise: Normaliser, tile: SoftTile) -> torch.Tensor:
-    """Return the class scores of a whole tile, reflected to a multiple of 16. (K, H, W)."""
-    height, width = tile.valid.shape
-    grow = [((side + 16 + 15) // 16 * 16 - side) for side in (height, width)]
-    top, left = grow[0] // 2, grow[1] // 2
-    pad = ((top, grow[0] - top), (left, grow[1] - left))
-    image = torch.from_numpy(np.pad(tile.image, ((0, 0), *pad), "reflect"))[None]
-    valid = torch.from_numpy(np.pad(tile.valid, pad, "reflect"))[None]
-    scores = network(normalise(image, valid))[0]
-    return scores[:, top : top + height, left : left + width]
-
-
 def _quick_figures(
     network: torch.nn.Module, normalise: Normaliser, tiles: list[SoftTile]
 ) -> dict[str, float]:
     matrix = np.zeros((len(CLASSES), len(CLASSES)), np.int64)
     for tile in tiles:
-        mapped = _scores(network, normalise, tile).argmax(dim=0).numpy()
+        mapped = tile_scores(network, normalise, tile).argmax(dim=0).numpy()
         matrix += compare(tile, mapped)
     return {
         "agreement": round(agreement(matrix), 4),
@@ -288,21 +253,14 @@ def _calibrate(
     is right, so that forest would never be more than six tenths trees.
     """
     scores = np.concatenate(
-        [_scores(network, normalise, t)[:, torch.from_numpy(t.valid)].T.numpy() for t in tiles]
+        [tile_scores(network, normalise, t)[:, torch.from_numpy(t.valid)].T.numpy() for t in tiles]
     )
     classes = np.concatenate([t.target.argmax(axis=0)[t.valid] for t in tiles])
     units = np.repeat(np.arange(len(tiles)), [t.valid.sum() for t in tiles])
     found = fit_temperatures(scores, classes, units)
     temperatures = tuple(round(number, 4) for number in found)
     trees = probabilities_at(scores, temperatures)[:, TREES]
-    truth = classes == TREES
-
-    def iou(threshold: float) -> float:
-        mapped = trees >= threshold
-        return (mapped & truth).sum() / (mapped | truth).sum()
-
-    threshold = float(max(np.round(np.arange(0.2, 0.8, 0.01), 2), key=iou))
-    return temperatures, threshold
+    return temperatures, best_threshold(trees, classes == TREES)
 
 
 def _facts(
@@ -363,24 +321,6 @@ def _facts(
             "seed": options.seed,
         },
     }
-
-
-class _Log:
-    """A line of JSON for each thing worth knowing of a run."""
-
-    def __init__(self, path: Path, options: argparse.Namespace) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        self._start = time.monotonic()
-        path.write_text("")
-        recorded = {k: v for k, v in vars(options).items() if not isinstance(v, Path)}
-        self.write(options=recorded, torch=torch.__version__)
-
-    def write(self, **facts: Any) -> None:
-        line = json.dumps({"seconds": round(time.monotonic() - self._start), **facts})
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-        print(line, flush=True)
 
 
 if __name__ == "__main__":

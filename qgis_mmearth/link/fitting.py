@@ -15,17 +15,23 @@ def that_map(models: Iterable[Model], product: str) -> List[Choice]:
 
 
 def first_that_fits(client, spec: Dict[str, Any], candidates: List[Choice]):
-    """Return the first model and product whose plan has no errors, and its plan; else the first.
+    """Return the first model and product whose plan has no errors, and its plan.
+
+    If there is none, it is the first that lacks no band, whose errors say most; else the first.
 
     Args:
         client: of the backend.
         spec: what is asked for; the results that its outputs name are not written.
         candidates: at least one.
     """
-    first = None
+    found = []
     for model, product in candidates:
         plan = client.plan({**spec, "model": model, "product": product})
-        first = first or ((model, product), plan)
         if not plan["errors"]:
             return (model, product), plan
-    return first
+        found.append(((model, product), plan))
+    return min(found, key=lambda one: _lacks_bands(one[1]))
+
+
+def _lacks_bands(plan: Dict[str, Any]) -> bool:
+    return not plan["bands"] or any(match["state"] == "missing" for match in plan["bands"])

@@ -21,6 +21,7 @@ from qgis_mmearth.link.environment import Environment
 ROOT = Path(__file__).resolve().parents[2]
 SCENE = ROOT / "resources" / "sample" / "thailand_20200223.tif"
 DATA = ROOT / "tests" / "data"
+EMBEDDED = sorted(folder.name for folder in (ROOT / "resources" / "models").iterdir())
 INSTALLED = Environment(Path(os.environ["MMEARTH_HOME"]), ROOT / "backend").python
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmearth.api import SegmentSpec
+from mmearth.api import MatchState, Plan, SegmentSpec
 from mmearth.errors import ModelError
 from mmearth.jobs.registry import plan_job
 from mmearth.models.registry import installed_models
@@ -20,7 +20,8 @@ def choose_model(spec: SegmentSpec, settings: Settings) -> SegmentSpec:
         settings: say where models are.
 
     Returns:
-        The request; if no model can read the rasters, with the first one, which then says why.
+        The request; if no model can read the rasters, with the first that lacks no band, or else
+        the first, which then says why.
 
     Raises:
         ModelError: if no model offers the product.
@@ -35,5 +36,15 @@ def choose_model(spec: SegmentSpec, settings: Settings) -> SegmentSpec:
             f"No installed model maps {spec.product!r}.", "Install one; see 'mmearth models'."
         )
     cards.sort(key=lambda card: -len(card.bands))
-    requests = [spec.model_copy(update={"model": card.id}) for card in cards]
-    return next((found for found in requests if plan_job(found, settings).ready), requests[0])
+    refused: list[tuple[bool, SegmentSpec]] = []
+    for card in cards:
+        request = spec.model_copy(update={"model": card.id})
+        plan = plan_job(request, settings)
+        if plan.ready:
+            return request
+        refused.append((_lacks_bands(plan), request))
+    return min(refused, key=lambda found: found[0])[1]
+
+
+def _lacks_bands(plan: Plan) -> bool:
+    return not plan.bands or any(match.state is MatchState.missing for match in plan.bands)

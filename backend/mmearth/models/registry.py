@@ -39,6 +39,7 @@ ENCODERS = {
     "doubleconv": "mmearth.models.encoders.doubleconv",
     "mmearth": "mmearth.models.encoders.convnextv2",
     "specresnet50": "mmearth.models.encoders.spectral",
+    "spectrum": "mmearth.models.encoders.spectrum",
     "specvit": "mmearth.models.encoders.vit",
     "vit": "mmearth.models.encoders.vit",
 }

@@ -28,6 +28,7 @@ from mmearth.sensors import Sensor
 SAMPLE_SIDE = 128  # pixels a side of the sample on which numbers are judged
 DENSE_SIDE = 1024  # of the second sample, if the first holds no data
 BRIGHTEST_REFLECTANCE = 2.5  # clouds, snow and glint exceed 1, but not this in bulk
+BRIGHTEST_PICTURE = 1.0  # no picture is brighter than white
 FAINTEST_DB = -60.0  # far below the noise of Sentinel-1, about -22 to -30 dB
 DARKEST_REFLECTANCE = 0.002  # the bright end of a scene that is darker holds no light at all
 
@@ -200,7 +201,10 @@ def _check_range(
 ) -> None:
     medians = [float(np.median(value)) for value in values]
     brightest = max(float(np.percentile(value, 99)) for value in values)
-    if min(medians) > BRIGHTEST_REFLECTANCE or brightest < DARKEST_REFLECTANCE:
+    too_bright = min(medians) > BRIGHTEST_REFLECTANCE
+    if sensor.quantity == "brightness":
+        too_bright = brightest > BRIGHTEST_PICTURE + 1e-6  # rounding
+    if too_bright or brightest < DARKEST_REFLECTANCE:
         band = bands[0]
         raise RadiometryError(
             f"The values are no {sensor.quantity}: after scaling by {band.scale:g} they run "

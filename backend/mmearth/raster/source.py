@@ -24,6 +24,8 @@ from mmearth.raster import safe
 from mmearth.raster.grid import Grid
 from mmearth.raster.spectral import Spectrum, read_spectra
 
+COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+
 logging.getLogger("rasterio").setLevel(logging.ERROR)  # GDAL's own words reach no user
 
 
@@ -196,6 +198,9 @@ def _describe(
     single = dataset.count == 1
     # File and layer names speak of a band only where the file holds a single one.
     hints = [product_band, *spectrum.names, *([stem, item.label] if single else [])]
+    role = dataset.colorinterp[band - 1]
+    if dataset.dtypes[band - 1] == "uint8" and role in COLOURS:
+        hints.append(role.name)  # all that pictures say of their bands
     scale, offset, nodata = _stated_values(dataset, band)
     if product and (known := product_band or product.band_in(description or stem)):
         # What the file states of itself wins.

@@ -22,6 +22,7 @@ NETWORKS = [
     ("deeplabv3plus", "detail-resnet18", {}),
     ("fcn", "resnet18", {}),
     ("linear", "mmearth-atto-p8", {}),
+    ("linear", "spectrum", {}),
     ("mmearth-unet", "mmearth-atto-p8", {}),
     ("scene", "resnet18", {}),
     ("scene", "mmearth-atto-p8-scene", {}),

@@ -65,6 +65,19 @@ def test_land_cover_is_ready_unasked(open_panel, tile, wait):
     assert dock.goalLabel.text().startswith("You get a map of 9 classes")
 
 
+def test_a_true_colour_picture_is_mapped_unasked(iface, open_panel, wait):
+    """No land cover can be had of three colours, but the forest can."""
+    show(iface, DATA / "amazon_rgb.tif", "Picture")
+    dock = open_panel()
+    wait(dock.runButton.isEnabled)
+    assert pressed(dock) == ["treemask"]
+    assert dock.modelCombo.currentData() == "forest-rgb/treemask"
+    assert dock.statusLabel.text() == ""
+    press(dock, "treedensity", wait)
+    assert dock.modelCombo.currentData() == "forest-rgb/treemask"
+    assert run(dock, wait).name() == "Picture – Tree density (Forest in true colour)"
+
+
 def test_density_by_pixel_and_cell(open_panel, tile, wait, tmp_path):
     dock = open_panel()
     dock.folderWidget.setFilePath(str(tmp_path))
@@ -178,7 +191,7 @@ def test_of_several_models_the_one_that_fits(open_panel, tile, wait, model_of_an
 
 
 def test_what_no_model_maps_cannot_be_pressed(open_panel):
-    models = shared.models()
+    models = [model for model in shared.models() if model.id == "landcover-s2"]
     only = [m._replace(products=m.products[:1]) for m in models]
     dock = open_panel()
     assert button(dock, "treedensity").isEnabled()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import processing
 import pytest
-from conftest import SCENE
+from conftest import EMBEDDED, SCENE
 from osgeo import gdal
 from qgis.core import (
     QgsApplication,
@@ -144,7 +144,7 @@ def test_a_model_from_files_maps_at_once(teach, squares, draw, small_scene, home
     assert result["OUTPUT"] == str(tmp_path / "model")
     assert (tmp_path / "model" / "model.json").is_file()
     assert "<html" in Path(result["REPORT"]).read_text("utf-8")[:200]
-    assert models() == ["green-and-bare", "landcover-s2"]
+    assert models() == sorted([*EMBEDDED, "green-and-bare"])
     output = str(tmp_path / "map.tif")
     parameters = {"INPUT": str(small_scene), "MODEL": result["MODEL"], "OUTPUT": output}
     processing.run("mmearth:segment", parameters)
@@ -199,7 +199,7 @@ def test_cancel_leaves_nothing(teach, squares, draw, home, tmp_path):
     algorithm = QgsApplication.processingRegistry().createAlgorithmById("mmearth:finetune")
     result, _ = algorithm.run(parameters, QgsProcessingContext(), feedback)
     assert feedback.isCanceled() and result == {}
-    assert not output.exists() and not report.exists() and models() == ["landcover-s2"]
+    assert not output.exists() and not report.exists() and models() == EMBEDDED
 
 
 class TestWhatIsRefused:

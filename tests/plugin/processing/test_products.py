@@ -9,6 +9,7 @@ from pathlib import Path
 
 import processing
 import pytest
+from conftest import DATA
 from osgeo import gdal
 from qgis.core import (
     QgsProcessingException,
@@ -102,3 +103,13 @@ class TestProducts:
         assert "Model: Sentinel-2 land cover" in feedback.said
         with pytest.raises(QgsProcessingException, match="B10"):
             processing.run("mmearth:landcover", {**parameters, "MODEL": "aaa"})
+
+    @pytest.mark.parametrize(
+        ("raster", "title"),
+        [(TILE, "Sentinel-2 land cover"), (str(DATA / "amazon_rgb.tif"), "Forest in true colour")],
+    )
+    def test_trees_of_a_scene_and_of_a_picture(self, home, tmp_path, raster, title):
+        feedback = Feedback()
+        parameters = {"INPUT": raster, "OUTPUT": str(tmp_path / "m.tif")}
+        processing.run("mmearth:treemask", parameters, feedback=feedback)
+        assert f"Model: {title}" in feedback.said

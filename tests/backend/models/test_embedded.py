@@ -1,0 +1,134 @@
+"""The models that are shipped: whole, described, small, and chosen for what they suit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.enums import ColorInterp
+from scenes import DATA, ROOT, S2
+
+from mmearth.api import RasterInput, SegmentOutputs, SegmentSpec
+from mmearth.jobs.choose import choose_model
+from mmearth.jobs.context import JobContext
+from mmearth.jobs.registry import plan_job, run_job
+from mmearth.models.card import read_card
+from mmearth.models.network import Network
+from mmearth.models.readme import README_NAME, describe
+from mmearth.training.metrics import confusion, intersection_over_union
+
+MODELS = ROOT / "resources" / "models"
+PICTURE = DATA / "amazon_rgb.tif"
+LARGEST_MB, LARGEST_MB_OF_ALL = 12, 20  # the whole plugin may have 25
+
+
+@pytest.fixture
+def shipped(settings, tmp_path):
+    """Settings of someone who has no models of their own."""
+    return settings.model_copy(update={"models": MODELS, "home": tmp_path / "nobody"})
+
+
+@pytest.mark.parametrize("folder", sorted(MODELS.iterdir()), ids=lambda folder: folder.name)
+class TestEmbeddedModelContract:
+    """Every folder in resources/models keeps these rules."""
+
+    def test_tells_what_it_is_what_it_learned_from_and_what_it_does_badly(self, folder) -> None:
+        card = read_card(folder)
+        assert card.id == folder.name
+        assert card.attribution and card.licence and card.accuracy and card.inputs
+        assert len(card.limits) >= 3 and card.training["command"].startswith("python tools/")
+        assert (folder / README_NAME).read_text("utf-8") == describe(card)
+
+    def test_gives_probabilities(self, folder, settings) -> None:
+        card = read_card(folder)
+        random = np.random.default_rng(0)
+        images = random.uniform(0, 0.4, (1, len(card.bands), 64, 64)).astype(np.float32)
+        found = Network(card, settings).probabilities(images, np.ones((1, 64, 64), bool)).numpy()
+        assert found.shape == (1, card.class_count, 64, 64)
+        np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+
+    def test_is_small(self, folder) -> None:
+        assert sum(file.stat().st_size for file in folder.iterdir()) <= LARGEST_MB * 2**20
+
+
+def test_all_models_together_leave_room_for_the_rest() -> None:
+    size = sum(file.stat().st_size for file in MODELS.glob("*/*"))
+    assert size <= LARGEST_MB_OF_ALL * 2**20
+
+
+def request(path: Path, **more) -> SegmentSpec:
+    inputs = [RasterInput(path=str(path), label="")]
+    return SegmentSpec(inputs=inputs, model="", product="treemask", **more)
+
+
+def test_the_model_that_suits_the_raster_is_chosen(shipped) -> None:
+    assert choose_model(request(PICTURE), shipped).model == "forest-rgb"
+    for name in ("terramind_l1c", "terramind_l2a"):
+        assert choose_model(request(DATA / f"{name}.tif"), shipped).model == "landcover-s2"
+
+
+def test_a_scene_that_no_model_reads_is_told_what_it_nearly_was(shipped, make_raster) -> None:
+    values = np.full((len(S2) - 1, 32, 32), 900, np.uint16)
+    path = make_raster("s2.tif", values, bands=[name for name in S2 if name != "B12"])
+    asked = choose_model(request(path).model_copy(update={"product": "landcover"}), shipped)
+    [problem] = plan_job(asked, shipped).errors
+    assert asked.model.startswith("landcover-s2") and "B12" in problem.message
+
+
+class TestForestInTrueColour:
+    @pytest.fixture
+    def mapped(self, shipped, tmp_path):
+        outputs = SegmentOutputs(
+            classes=str(tmp_path / "classes.tif"), density=str(tmp_path / "density.tif")
+        )
+        run_job(choose_model(request(PICTURE, outputs=outputs), shipped), JobContext(shipped))
+        with rasterio.open(outputs.classes) as classes, rasterio.open(outputs.density) as density:
+            return classes.read(1), density.read(1) / 10_000
+
+    def test_finds_the_forest_of_a_picture_it_never_saw(self, mapped) -> None:
+        classes, density = mapped
+        with rasterio.open(DATA / "amazon_rgb.label.tif") as dataset:
+            truth = dataset.read(1)
+        matrix = confusion(truth.ravel() - 1, classes.ravel().astype(int) - 1, 2)
+        assert intersection_over_union(matrix)[0] >= 0.8
+        assert density.mean() == pytest.approx((truth == 1).mean(), abs=0.1)
+
+    def test_nothing_stands_out(self, shipped) -> None:
+        plan = plan_job(choose_model(request(PICTURE), shipped), shipped)
+        assert plan.ready and plan.warnings == []
+        assert [match.state.value for match in plan.bands] == ["exact"] * 3
+
+    def test_black_is_no_data(self, shipped, tmp_path) -> None:
+        """As around a scene in Sentinel-2's own true-colour images, which say nothing of it."""
+        path, outputs = tmp_path / "black.tif", SegmentOutputs(classes=str(tmp_path / "c.tif"))
+        with rasterio.open(PICTURE) as dataset:
+            values, profile = dataset.read(), dataset.profile
+        values[:, :40] = 0
+        with rasterio.open(path, "w", **profile) as dataset:
+            dataset.write(values)
+        run_job(choose_model(request(path, outputs=outputs), shipped), JobContext(shipped))
+        with rasterio.open(outputs.classes) as dataset:
+            found = dataset.read(1)
+        assert (found[:40] == 0).all() and (found[40:] > 0).all()
+
+    def test_reflectance_is_no_picture(self, shipped, make_raster) -> None:
+        """Numbers of Sentinel-2 under the names of colours."""
+        with rasterio.open(DATA / "terramind_l2a.tif") as dataset:
+            values = dataset.read([4, 3, 2])
+        path = make_raster("s2.tif", values, bands=["red", "green", "blue"])
+        asked = request(path).model_copy(update={"model": "forest-rgb"})
+        [problem] = plan_job(asked, shipped).errors
+        assert "no brightness" in problem.message and "(0 to 255)" in problem.advice
+
+    def test_without_colours_the_order_is_only_suggested(self, shipped, tmp_path) -> None:
+        path = tmp_path / "nameless.tif"
+        with rasterio.open(PICTURE) as dataset:
+            values, profile = dataset.read(), {**dataset.profile, "photometric": "MINISBLACK"}
+        with rasterio.open(path, "w", **profile) as dataset:
+            dataset.write(values)
+            dataset.colorinterp = [ColorInterp.gray, ColorInterp.undefined, ColorInterp.undefined]
+        asked = choose_model(request(path), shipped)
+        [problem] = plan_job(asked, shipped).errors
+        assert asked.model == "forest-rgb" and "recognised only by position" in problem.message

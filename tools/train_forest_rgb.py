@@ -1,0 +1,419 @@
+"""Train the embedded forest model for true-colour pictures: a small U-Net on red, green and blue.
+
+    python tools/train_forest_rgb.py --data <folder with s2/ and amazon_rgb/>
+
+Learns from Sentinel-2 tiles with soft labels of Dynamic World, drawn as 8-bit pictures in many
+stretches, and from pictures of the Amazon with forest masks (Bragagnolo et al. 2019, CC BY 4.0).
+Writes resources/models/forest-rgb (weights, card) and the log of the run. The splits are those that
+come with the data: by place in s2/index.json, the tag SPLIT of the Amazon's files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import torch
+from training import (
+    MODELS,
+    Log,
+    best_threshold,
+    figure,
+    fit_soft_temperature,
+    is_calibration,
+    map_file,
+    network_config,
+    tile_scores,
+)
+
+from mmearth.models.card import ModelCard, Normalisation, read_card
+from mmearth.models.inputs import statistics, summary
+from mmearth.models.network import Normaliser, load_weights
+from mmearth.models.registry import build_network
+from mmearth.models.save import save_model
+from mmearth.sensors import load_sensor
+from mmearth.training.augment import RadiometricJitter
+from mmearth.training.baseline import forest_probabilities
+from mmearth.training.distill import Recipe, distill
+from mmearth.training.metrics import calibration_error, confusion, intersection_over_union
+from mmearth.training.softlabels import CropSampler, SoftTile, read_tiles
+
+MODEL_ID = "forest-rgb"
+SENSOR = load_sensor("sentinel-2-tci")
+BANDS = ("red", "green", "blue")
+S2_BANDS, S2_SCALE = ("B04", "B03", "B02"), 0.0001
+TREES = 1  # of the nine classes of Dynamic World
+# Reflectance that becomes 255 in ESA's true-colour images (Sentinel-2 MSI User Guide).
+BRIGHTEST = {"L1C": 0.3558, "L2A": 0.2}
+LOG_GAIN = 20.0  # forests are dark in pictures, and told by small differences there
+AMAZON_WEIGHT = 6  # each of its few tiles counts as so many
+FOREST_PIXELS = 5_000  # that the random forest learns from a tile
+CLASSES = (
+    {"value": 1, "name": "trees", "title": "Trees", "color": "#397d49"},
+    {"value": 2, "name": "other", "title": "Other", "color": "#e6e2d6"},
+)
+
+ATTRIBUTION = (
+    "Trained on the Amazon Rainforest dataset for semantic segmentation (Bragagnolo, da Silva and "
+    "Grzybowski 2019, CC BY 4.0) and with teacher labels of the Dynamic World model "
+    "(google/dynamicworld, Apache-2.0; Brown et al. 2022) on images that contain modified "
+    "Copernicus Sentinel data, from EuroSAT (Helber et al. 2019, MIT), EOTDL (EarthPulse, MIT), "
+    "Major TOM (ESA Phi-lab, CC BY-SA 4.0), DSen2 (Lanaras et al. 2018, CC BY 4.0), TerraMesh and "
+    "TerraMind (IBM and ESA, CC BY-SA 4.0 and Apache-2.0), SSL4EO-S12 (Wang et al. 2023, CC BY "
+    "4.0), BigEarthNet (Sumbul et al. 2021, CDLA-Permissive-1.0), and Czech forest sites of 2019 "
+    "and 2020."
+)
+LIMITS = (
+    "Trained for too short a time: a random forest on nothing but the colours of the Amazon's "
+    "pictures maps others of these pictures better, see the figures.",
+    "Three colours tell trees from green crops, meadows and dark water worse than the near and "
+    "shortwave infrared: where these bands are at hand, use a model that reads them.",
+    "A picture that was stretched by itself holds no brightness that could be compared: where "
+    "nearly all is forest, or nothing is, a strong stretch misleads the model.",
+    "Dark water, burnt ground and shadows of hills and clouds are taken for trees at times; young "
+    "regrowth and plantations for forest, and open savanna woodland for neither reliably.",
+    "Made for pixels of 10 m. Aerial and drone pictures are averaged to 10 m first; single trees "
+    "are not mapped, and pictures of their kind were never shown.",
+    "Learned from European sites, ports and farmland, a few scenes elsewhere, and the Brazilian "
+    "Amazon. Boreal forests, mangroves and drylands were hardly shown.",
+    "Natural colours only: a colour-infrared picture, whose bands are stored as if they were red, "
+    "green and blue, is mapped wrongly.",
+    "Clouds are no class; mask them before, or the map holds nonsense there.",
+)
+
+
+class Stretch:
+    """Pictures as they are made for viewing: by a stretch of its own for each crop.
+
+    A call takes and gives what ``RadiometricJitter`` does, but of values of which 0 to 1 are shown
+    in ESA's true-colour images, and gives brightness from 0 to 1 in steps of 8 bits. Three crops in
+    five are drawn like ESA's, one between other limits with a gamma, one from the 2nd to the 98th
+    percentile of each band.
+    """
+
+    def __init__(self) -> None:
+        self._jitter = RadiometricJitter(haze=0.02, offset=0.005)  # of shown values
+
+    def __call__(
+        self, images: torch.Tensor, wavelengths_um: torch.Tensor, random: torch.Generator
+    ) -> torch.Tensor:
+        """Draw a batch. (B, 3, H, W) to (B, 3, H, W) brightness."""
+        images = self._jitter(images, wavelengths_um, random)
+        count = len(images)
+
+        def uniform(low: float, high: float) -> torch.Tensor:
+            return low + (high - low) * torch.rand(count, 1, 1, 1, generator=random)
+
+        kind = torch.rand(count, 1, 1, 1, generator=random)
+        low = torch.where(kind < 0.6, torch.zeros(()), uniform(0, 0.08))
+        high = torch.where(kind < 0.6, torch.ones(()), uniform(0.5, 1.3))
+        cut = torch.quantile(images.flatten(2), torch.tensor([0.02, 0.98]), dim=2)[..., None, None]
+        # A whole scene is never as even as a crop of it.
+        widest = uniform(0.12, 0.6)
+        low = torch.where(kind < 0.8, low, cut[0] * uniform(0.5, 1))
+        high = torch.where(kind < 0.8, high, torch.maximum(cut[1], low + widest))
+        gamma = torch.where(kind < 0.6, torch.ones(()), uniform(1, 1.8))
+        return picture(images, low, high, gamma)
+
+
+def picture(image: Any, low: Any, high: Any, gamma: Any = 1.0) -> torch.Tensor:
+    """Stretch values to 1 to 255, as brightness; 0 is no data, which is left to the mask."""
+    image, low, high = (torch.as_tensor(value) for value in (image, low, high))
+    share = ((image - low) / (high - low)).clamp(0, 1) ** (1 / gamma)
+    return (1 + 254 * share).round() / 255
+
+
+def as_esa(tile: SoftTile) -> SoftTile:
+    """Return a tile as ESA's true-colour image of its level."""
+    return replace(tile, image=picture(tile.image, 0.0, 1.0).numpy())
+
+
+def as_cut(tile: SoftTile) -> SoftTile:
+    """Return a tile as QGIS shows a new raster: each band from its 2nd to its 98th percentile."""
+    low, high = np.quantile(tile.image[:, tile.valid], (0.02, 0.98), axis=1)[..., None, None]
+    limits = (torch.from_numpy(low.astype(np.float32)), torch.from_numpy(high.astype(np.float32)))
+    return replace(tile, image=picture(tile.image, *limits).numpy())
+
+
+def main() -> None:
+    """Train, calibrate, measure, save."""
+    options = _options()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    tiles = [_binary(t) for t in read_tiles(options.data / "s2", S2_BANDS, scale=S2_SCALE)]
+    tiles += _amazon(options.data / "amazon_rgb")
+    training = [t for t in tiles if t.facts["split"] == "train"]
+    calibration = [as_esa(t) for t in training if is_calibration(t.facts)]
+    training = [t for t in training if not is_calibration(t.facts)]
+    validation = [t for t in tiles if t.facts["split"] == "val"]
+    log = Log(options.output, options)
+
+    seen = np.concatenate([as_esa(t).image[:, t.valid][:, ::7] for t in training], axis=1)
+    seen = np.log1p(LOG_GAIN * seen)
+    norm = Normalisation(
+        function="log1p",
+        gain=LOG_GAIN,
+        mean=tuple(round(float(v), 4) for v in seen.mean(axis=1)),
+        std=tuple(round(float(v), 4) for v in seen.std(axis=1)),
+    )
+    normalise = Normaliser(norm)
+    config = network_config(
+        "unet",
+        "doubleconv-16",
+        {"encoder_depth": 5, "decoder_channels": [64, 32, 16, 16, 8]},
+        bands=len(BANDS),
+        classes=len(CLASSES),
+    )
+    watched = [as_esa(t) for t in validation[:: options.watch]]
+
+    def watch(step: int, loss: float, average: torch.nn.Module) -> None:
+        log.write(step=step, loss=round(loss, 5), **_quick_figures(average, normalise, watched))
+
+    amazon = [t for t in training if t.facts["source"] == "amazon"]
+    network = build_network(config, in_channels=len(BANDS), classes=len(CLASSES))
+    start = read_card(options.start) if options.start else None
+    if start:
+        load_weights(network, start)
+    student = distill(
+        network,
+        normalise,
+        CropSampler(training + (AMAZON_WEIGHT - 1) * amazon, options.crop, options.seed),
+        Recipe(
+            steps=options.steps,
+            batch=options.batch,
+            crop=options.crop,
+            learning_rate=options.learning_rate,
+            seed=options.seed,
+            mixed=options.mixed,
+        ),
+        Stretch(),  # type: ignore[arg-type]
+        torch.tensor([SENSOR.band(name).wavelength_nm / 1000 for name in BANDS]),
+        watch=watch,
+        every=max(1, options.steps // 5),
+    )
+    scores = [tile_scores(student, normalise, t) for t in calibration]
+    temperature = fit_soft_temperature(scores, calibration)
+    trees = [torch.softmax(s / temperature, 0)[0].numpy() for s in scores]
+    threshold = best_threshold(*_pixels(trees, calibration))
+    log.write(temperature=temperature, threshold=threshold)
+
+    facts = _facts(config, norm, temperature, threshold, options)
+    facts["inputs"] = statistics(list(_summaries(training + calibration, options))).model_dump()
+    if start:
+        facts["training"]["start"] = start.training["command"]
+    card = save_model(options.output, student.state_dict(), {**facts, "accuracy": ()})
+    figures = measure(card, options.data, tiles, options.seed)
+    log.write(final=figures)
+    save_model(options.output, student.state_dict(), {**facts, "accuracy": tuple(figures)})
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of s2/ and amazon_rgb/")
+    parser.add_argument("--output", type=Path, default=MODELS / MODEL_ID)
+    parser.add_argument("--steps", type=int, default=2_500)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--crop", type=int, default=64, help="pixels a side; a multiple of 16")
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--start", type=Path, help="folder of a saved model to go on from")
+    parser.add_argument("--watch", type=int, default=8, help="one validation tile in so many")
+    parser.add_argument("--mixed", action="store_true", help="layers in bfloat16")
+    return parser.parse_args()
+
+
+def _binary(tile: SoftTile) -> SoftTile:
+    """Keep what is shown, and the teacher's probability of trees against that of all else."""
+    trees = tile.target[TREES]
+    target = np.stack([trees, np.where(tile.valid, 1 - trees, 0)])
+    return replace(tile, image=tile.image / BRIGHTEST[tile.facts["level"]], target=target)
+
+
+def _amazon(folder: Path) -> list[SoftTile]:
+    """Read pictures and masks; the pictures are stretched as ESA's of Level-1C."""
+    tiles = []
+    for path in sorted(folder.glob("[0-9][0-9].tif")):
+        with rasterio.open(path) as dataset:
+            stored, split = dataset.read(), dataset.tags()["SPLIT"]
+        with rasterio.open(path.with_suffix(".label.tif")) as dataset:
+            label = dataset.read(1)[:, : stored.shape[2]]  # one mask is 3 columns wider
+        facts = {"group": f"amazon-{path.stem}", "source": "amazon", "split": split, "level": "L1C"}
+        image = (np.maximum(stored, 1).astype(np.float32) - 1) / 254
+        target = np.stack([label == 1, label == 2]).astype(np.float32)
+        tiles.append(SoftTile(facts, path, image, target, label > 0))
+    return tiles
+
+
+def _pixels(trees: list[np.ndarray], tiles: list[SoftTile]) -> tuple[np.ndarray, np.ndarray]:
+    """Return probabilities and whether there are trees, of all valid pixels; (n,), (n,) bool."""
+    pairs = list(zip(trees, tiles, strict=True))
+    return (
+        np.concatenate([probability[tile.valid] for probability, tile in pairs]),
+        np.concatenate([_truth(tile) for _, tile in pairs]),
+    )
+
+
+def _truth(tile: SoftTile) -> np.ndarray:
+    """Return where there are trees: more of them than of all else. (n,) bool."""
+    return (tile.target[0] > 0.5)[tile.valid]
+
+
+def _quick_figures(
+    network: torch.nn.Module, normalise: Normaliser, tiles: list[SoftTile]
+) -> dict[str, float]:
+    matrices: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((2, 2), np.int64))
+    for tile in tiles:
+        mapped = (tile_scores(network, normalise, tile).argmax(dim=0).numpy() == 0)[tile.valid]
+        name = "amazon" if tile.facts["source"] == "amazon" else "s2"
+        matrices[name] += confusion(_truth(tile).astype(int), mapped.astype(int), 2)
+    return {f"{name}_iou": round(_iou(matrix), 4) for name, matrix in sorted(matrices.items())}
+
+
+def _iou(matrix: np.ndarray) -> float:
+    return float(intersection_over_union(matrix)[1])
+
+
+def _summaries(tiles: list[SoftTile], options: argparse.Namespace) -> Iterator[np.ndarray]:
+    """Describe each tile as ESA's picture, and in two other stretches."""
+    random, still = torch.Generator().manual_seed(options.seed), torch.ones(len(BANDS))
+    for tile in tiles:
+        yield summary(as_esa(tile).image[:, tile.valid])
+        for _ in range(2):
+            drawn = Stretch()(torch.from_numpy(tile.image)[None], still, random)[0].numpy()
+            yield summary(drawn[:, tile.valid])
+
+
+def measure(card: ModelCard, data: Path, tiles: list[SoftTile], seed: int) -> list[dict[str, Any]]:
+    """Measure a saved model on files, with the code that users run; and a random forest."""
+    validation = [t for t in tiles if t.facts["split"] == "val"]
+    amazon = [t for t in validation if t.facts["source"] == "amazon"]
+    others = [t for t in validation if t.facts["source"] != "amazon"]
+    rows = _measure_amazon(card, [t for t in tiles if t.facts["source"] == "amazon"], amazon, seed)
+    for name, draw in (("as true-colour image", as_esa), ("each stretched by itself", as_cut)):
+        matrices: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((2, 2), np.int64))
+        for tile in others:
+            mapped = _mapped(card, draw(tile)) >= card.products[0].threshold
+            matrix = confusion(_truth(tile).astype(int), mapped.astype(int), 2)
+            matrices["all"] += matrix
+            if draw is as_esa:
+                matrices[tile.facts["source"]] += matrix
+        for source, matrix in matrices.items():
+            if not np.isnan(_iou(matrix)):
+                of = "" if source == "all" else f", {source}"
+                where = f"Sentinel-2 validation places {name}, against the teacher"
+                rows.append(figure(f"Tree mask IoU{of}", _iou(matrix), where))
+    return rows
+
+
+def _measure_amazon(
+    card: ModelCard, tiles: list[SoftTile], validation: list[SoftTile], seed: int
+) -> list[dict[str, Any]]:
+    probability = np.concatenate([map_file(card, t.path)[0][0][t.valid] for t in validation])
+    truth = np.concatenate([_truth(t) for t in validation])
+    mapped = probability >= card.products[0].threshold
+    learned = [t for t in tiles if t.facts["split"] == "train"]
+    random = np.random.default_rng(seed)
+    picks = [random.choice(t.valid.sum(), FOREST_PIXELS, replace=False) for t in learned]
+    seen = [t.image[:, t.valid].T[pick] for t, pick in zip(learned, picks, strict=True)]
+    classes = [_truth(t)[pick].astype(np.int64) for t, pick in zip(learned, picks, strict=True)]
+    wanted = np.concatenate([t.image[:, t.valid].T for t in validation])
+    # Pictures of 8 bits hold few colours: each is asked for once.
+    colours, place = np.unique(wanted, axis=0, return_inverse=True)
+    baseline = forest_probabilities(
+        np.concatenate(seen), np.concatenate(classes), colours, 2, seed=seed
+    )[place.ravel(), 1]
+    where = f"Amazon, {len(validation)} held-back pictures, published masks"
+    data = truth.astype(int)
+    sure = np.where(probability >= 0.5, probability, 1 - probability)
+    return [
+        figure("Forest IoU", _iou(confusion(data, mapped.astype(int), 2)), where),
+        figure(
+            "Forest IoU of a random forest on red, green and blue",
+            _iou(confusion(data, (baseline >= 0.5).astype(int), 2)),
+            where,
+        ),
+        figure("Agreement", (mapped == truth).mean(), where),
+        figure("Calibration error", calibration_error(sure, (probability >= 0.5) == truth), where),
+    ]
+
+
+def _mapped(card: ModelCard, tile: SoftTile) -> np.ndarray:
+    """Return the probability of trees of a drawn tile, written to a file and mapped. (n,)."""
+    with rasterio.open(tile.path) as dataset:
+        profile = {"crs": dataset.crs, "transform": dataset.transform}
+    height, width = tile.valid.shape
+    stored = np.where(tile.valid, np.round(tile.image * 255), 0).astype(np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "picture.tif"
+        with rasterio.open(
+            path, "w", driver="GTiff", dtype="uint8", count=3, height=height, width=width,
+            photometric="RGB", **profile,
+        ) as dataset:  # fmt: skip
+            dataset.write(stored)
+            dataset.descriptions = BANDS
+        values, _ = map_file(card, path)
+    return values[0][tile.valid]
+
+
+def _facts(
+    config: Any,
+    norm: Normalisation,
+    temperature: float,
+    threshold: float,
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    return {
+        "id": MODEL_ID,
+        "version": "1.0.0",
+        "title": "Forest in true colour",
+        "description": "Trees and everything else at 10 m from a true-colour picture of 8 bits, "
+        "such as Sentinel-2's TCI: a small U-Net.",
+        "licence": "CC-BY-SA-4.0",
+        "attribution": ATTRIBUTION,
+        "limits": LIMITS,
+        "sensor": SENSOR.id,
+        "levels": tuple(BRIGHTEST),
+        "quantity": SENSOR.quantity,
+        "bands": BANDS,
+        "normalisation": norm,
+        "resolution_m": 10.0,
+        "tile_size": 256,
+        "stride": 16,
+        "overlap": 96,
+        "temperature": temperature,
+        "network": config,
+        "classes": CLASSES,
+        "products": (
+            {
+                "id": "treemask",
+                "title": "Tree mask",
+                "members": ("trees",),
+                "threshold": threshold,
+                "classes": CLASSES,
+            },
+        ),
+        "training": {
+            "command": f"python tools/train_forest_rgb.py --data DATA --steps {options.steps} "
+            f"--batch {options.batch} --crop {options.crop} "
+            f"--learning-rate {options.learning_rate:g} --seed {options.seed} "
+            f"--threads {options.threads}"
+            + (" --start START" if options.start else "")
+            + (" --mixed" if options.mixed else ""),
+            "method": "distillation on soft labels (Hinton et al. 2015) and published masks, on "
+            "pictures in many stretches",
+            "teacher": "Dynamic World forward model (google/dynamicworld, Apache-2.0)",
+            "seed": options.seed,
+        },
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -42,7 +42,11 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
 def students() -> list[ModelCard]:
     """Return the cards of the embedded land-cover models, the one for most bands first."""
     cards = installed_models([ROOT / "resources" / "models"])
-    found = [card for card in cards if any(one.id == "landcover" for one in card.products)]
+    found = [
+        card
+        for card in cards
+        if card.sensor == "sentinel-2" and any(one.id == "landcover" for one in card.products)
+    ]
     return sorted(found, key=lambda card: -len(card.bands))
 
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from training import MODELS, Log, best_threshold, is_calibration, network_config, tile_scores
+from training import MODELS, Log, calibrate, commands, network_config, tile_scores
 
-from benchmarks.agreement import compare, measure
+from benchmarks.agreement import compare, is_calibration, measure
 from benchmarks.calibration import card_figures, look
 from mmearth.models.card import ModelCard, NetworkConfig, Normalisation, read_card
 from mmearth.models.inputs import statistics, summary
@@ -28,7 +28,6 @@ from mmearth.models.registry import build_network
 from mmearth.models.save import save_model
 from mmearth.sensors import load_sensor
 from mmearth.training.augment import RadiometricJitter
-from mmearth.training.calibration import fit_temperatures, probabilities_at
 from mmearth.training.distill import Recipe, distill
 from mmearth.training.metrics import agreement, intersection_over_union
 from mmearth.training.softlabels import CropSampler, SoftTile, read_tiles
@@ -167,13 +166,13 @@ def main() -> None:
         watch=watch,
         every=max(1, options.steps // 20),
     )
-    temperature, threshold = _calibrate(student, normalise, calibration)
+    temperature, threshold = calibrate(student, normalise, calibration, TREES)
     log.write(temperature=temperature, threshold=threshold)
     facts = _facts(config, norm, temperature, threshold, options)
     seen = [summary(t.image[:, t.valid]) for t in (*training, *calibration)]
     facts["inputs"] = statistics(seen).model_dump()
     if start:
-        facts["training"]["start"] = start.training["command"]
+        facts["training"]["start"] = commands(start)
     card = save_model(options.output, student.state_dict(), {**facts, "accuracy": ()})
     figures = measure(card, [t for t in tiles if not held_out or t.facts["source"] in held_out
                              or t.facts["split"] == "val"], held_out)  # fmt: skip
@@ -242,25 +241,6 @@ def _quick_figures(
         "agreement": round(agreement(matrix), 4),
         "tree_iou": round(float(intersection_over_union(matrix)[TREES]), 4),
     }
-
-
-def _calibrate(
-    network: torch.nn.Module, normalise: Normaliser, tiles: list[SoftTile]
-) -> tuple[tuple[float, ...], float]:
-    """Fit the temperatures of the classes, and the threshold of trees, on places put aside.
-
-    They are fitted to the teacher's classes: its probabilities are far from certain even where it
-    is right, so that forest would never be more than six tenths trees.
-    """
-    scores = np.concatenate(
-        [tile_scores(network, normalise, t)[:, torch.from_numpy(t.valid)].T.numpy() for t in tiles]
-    )
-    classes = np.concatenate([t.target.argmax(axis=0)[t.valid] for t in tiles])
-    units = np.repeat(np.arange(len(tiles)), [t.valid.sum() for t in tiles])
-    found = fit_temperatures(scores, classes, units)
-    temperatures = tuple(round(number, 4) for number in found)
-    trees = probabilities_at(scores, temperatures)[:, TREES]
-    return temperatures, best_threshold(trees, classes == TREES)
 
 
 def _facts(

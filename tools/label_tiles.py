@@ -111,8 +111,10 @@ def label(
             image, valid = images[facts["file"]]
             level = facts["level"]
             if number:
-                # Light borrowed from the other level would make them hard to tell apart.
-                alike = [other["file"] for other in entries if other["level"] == level]
+                # Light of the other level would make them hard to tell apart, and light of another
+                # source would show what a model that leaves it out must not have seen.
+                kind = (facts["source"], level)
+                alike = [one["file"] for one in entries if (one["source"], one["level"]) == kind]
                 other = images[alike[random.integers(len(alike))]][0]
                 image, valid, level = change(image, valid, level, other, random)
             probabilities = ask(teacher, image, level)

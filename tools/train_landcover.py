@@ -32,7 +32,7 @@ from mmearth.training.distill import Recipe, distill
 from mmearth.training.metrics import agreement, intersection_over_union
 from mmearth.training.softlabels import CropSampler, SoftTile, read_tiles
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 SENSOR = load_sensor("sentinel-2")
 BANDS = {
     "landcover-s2": ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"),
@@ -76,8 +76,7 @@ CLASSES = [
 NAMES = [row["name"] for row in CLASSES]
 TREES = NAMES.index("trees")
 
-# Few levels, and wide at full resolution: the teacher looks no farther than 20 pixels, and at equal
-# cost this learned its ways sooner than five levels that begin with 24 channels.
+# Few levels, and wide at full resolution: the teacher looks no farther than 20 pixels.
 ENCODER = "doubleconv-32"
 DECODER = (128, 64, 32, 32)
 STRIDE = 2 ** (len(DECODER) - 1)
@@ -203,6 +202,8 @@ def _options() -> argparse.Namespace:
         "--hold-out", default="", help="sources to leave out of training and to measure on"
     )
     options = parser.parse_args()
+    if options.start and options.hold_out:
+        parser.error("--start cannot go with --hold-out: its model may have seen what is held out")
     options.output = options.output or MODELS / options.model
     return options
 
@@ -289,6 +290,7 @@ def _facts(
             f"--crop {options.crop} "
             f"--learning-rate {options.learning_rate:g} --seed {options.seed} "
             f"--threads {options.threads}"
+            + (f" --hold-out {options.hold_out}" if options.hold_out else "")
             + (" --start START" if options.start else "")
             + (" --mixed" if options.mixed else ""),
             "method": "distillation on soft labels (Hinton et al. 2015), with "

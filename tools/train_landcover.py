@@ -20,9 +20,10 @@ from training import MODELS, Log, calibrate, commands, network_config, tile_scor
 
 from benchmarks.agreement import compare, is_calibration, measure
 from benchmarks.calibration import card_figures, look
-from mmearth.models.card import ModelCard, NetworkConfig, Normalisation, read_card
+from benchmarks.start import begin_with
+from mmearth.models.card import NetworkConfig, Normalisation, read_card
 from mmearth.models.inputs import statistics, summary
-from mmearth.models.network import Normaliser, load_weights
+from mmearth.models.network import Normaliser
 from mmearth.models.readme import DIAGRAM_NAME
 from mmearth.models.registry import build_network
 from mmearth.models.save import save_model
@@ -137,7 +138,7 @@ def main() -> None:
     network = build_network(config, in_channels=len(bands), classes=len(CLASSES))
     start = read_card(options.start) if options.start else None
     if start:
-        _begin_with(network, start, bands)
+        begin_with(network, bands, start)
     normalise = Normaliser(norm)
     recipe = Recipe(
         steps=options.steps,
@@ -217,18 +218,6 @@ def _statistics(tiles: list[SoftTile]) -> Normalisation:
         mean=tuple(round(float(v), 4) for v in values.mean(axis=1)),
         std=tuple(round(float(v), 4) for v in values.std(axis=1)),
     )
-
-
-def _begin_with(network: torch.nn.Module, start: ModelCard, bands: tuple[str, ...]) -> None:
-    """Load the weights of a model; of its first layer, those of the bands that are there."""
-    whole = build_network(start.network, in_channels=len(start.bands), classes=len(start.classes))
-    load_weights(whole, start)
-    state = whole.state_dict()
-    pick = [start.bands.index(band) for band in bands]
-    for name, weights in network.state_dict().items():
-        if weights.shape != state[name].shape:
-            state[name] = state[name][:, pick]
-    network.load_state_dict(state)
 
 
 def _quick_figures(

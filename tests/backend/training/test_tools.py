@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from argparse import Namespace
+
 import numpy as np
 import pytest
 import rasterio
 from scenes import DATA
 
-from tools.label_tiles import BANDS, change, resize
-from tools.training import best_threshold
+from mmearth.models.readme import describe
+from tools.label_tiles import BANDS, change, label, resize, write
+from tools.training import best_threshold, commands
 
 CHANCES = np.linspace(0, 1, 1001)
 
@@ -57,3 +61,37 @@ def test_no_data_is_blended_into_no_pixel_that_counts(tile, factor) -> None:
     image, kept = resize(plain, valid, factor)
     assert np.abs(image[:, kept] - 3000).max() < 5
     assert kept.mean() > 0.8 * valid.mean()
+
+
+def test_tiles_borrow_no_light_of_another_source(tmp_path) -> None:
+    """Else what a model is to be tested on would show in what it learns from."""
+    random, entries = np.random.default_rng(0), []
+    for source, light in (("dark", 500), ("bright", 8000)):
+        for number in range(3):
+            image = random.normal(light, light / 20, (len(BANDS), 48, 48)).astype(np.float32)
+            name = f"{source}{number}.tif"
+            write(tmp_path / name, image, np.full((9, 48, 48), 1 / 9), np.ones((48, 48), bool))
+            entries.append({"file": name, "source": source, "group": name, "split": "train",
+                            "level": "L1C"})  # fmt: skip
+
+    def teacher(stored):
+        return np.full((9, *stored.shape[1:]), 1 / 9, np.float32)
+
+    label(teacher, tmp_path, entries, Namespace(seed=0, passes=8, output=tmp_path / "more"))
+    listed = json.loads((tmp_path / "more" / "index.json").read_text("utf-8"))
+    assert len(listed) == 8 * len(entries)
+    for facts in listed:
+        with rasterio.open(tmp_path / "more" / facts["file"]) as dataset:
+            near_infrared = float(np.median(dataset.read(BANDS.index("B08") + 1)))
+        assert (near_infrared < 1500) == (facts["source"] == "dark")
+
+
+def test_a_card_keeps_the_commands_of_all_models_that_it_began_with(tiny_model) -> None:
+    first, second = "python tools/a.py --steps 1", "python tools/a.py --steps 2 --start START"
+    card = tiny_model.model_copy(update={"training": {"command": first}})
+    assert commands(card) == [first]
+    later = tiny_model.model_copy(update={"training": {"command": second, "start": [first]}})
+    assert commands(later) == [first, second]
+    assert f"| Start | `{first}`, then `{second}` |" in describe(
+        tiny_model.model_copy(update={"training": {"start": commands(later)}})
+    )

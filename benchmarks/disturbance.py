@@ -36,6 +36,7 @@ import numpy as np
 import rasterio
 import torch
 from numpy.typing import NDArray
+from rasterio.warp import transform
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
@@ -98,6 +99,7 @@ class Site:
         damaged: (h, w) bool.
         valid: (h, w) bool, data at both dates.
         unseen: whether the network learned from neither image.
+        place: of its middle in metres, in Europe's equal-area projection.
     """
 
     trees: NDArray[np.float32]
@@ -106,6 +108,7 @@ class Site:
     damaged: NDArray[np.bool_]
     valid: NDArray[np.bool_]
     unseen: bool
+    place: tuple[float, float]
 
 
 def measure(scratch: Path) -> list[dict[str, Any]]:
@@ -117,6 +120,7 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
     shipped = load_rules()
     bands, sites = read_sites(data, settings)
     table = [row(f"sites, of {sum(site.valid.sum() for site in sites):,} pixels", len(sites))]
+    table += _neighbours(sites)
     for name, pair in INDICES.items():
         drops = [_index(site, bands, *pair) for site in sites]
         table.append(row(f"F1, {name}: drop, best threshold", _best(sites, drops)[0]))
@@ -177,10 +181,20 @@ def read_sites(data: Path, settings: Settings) -> tuple[tuple[str, ...], list[Si
                 teachers.append(source.read(2) / np.float32(250))
         with rasterio.open(path) as source:
             damaged = source.read(1) == 1
+            middle = source.xy(source.height // 2, source.width // 2)
+            (x,), (y,) = transform(source.crs, "EPSG:3035", *([number] for number in middle))
         valid = np.isfinite(shares).all(axis=0)
         unseen = all(split[f"czech/{name}_{year}.tif"] == "val" for year in YEARS)
         sites.append(
-            Site(np.stack(shares), np.stack(images), np.stack(teachers), damaged, valid, unseen)
+            Site(
+                np.stack(shares),
+                np.stack(images),
+                np.stack(teachers),
+                damaged,
+                valid,
+                unseen,
+                (x, y),
+            )
         )
     return bands, sites
 
@@ -269,6 +283,17 @@ def as_toml(rule: Rule) -> list[str]:
         f"forest = {rule.forest}",
         f"least = {rule.least}",
         f"cleared = {rule.cleared}",
+    ]
+
+
+def _neighbours(sites: Sequence[Site]) -> list[dict[str, Any]]:
+    """Return how many sites have another one near them that is in another fold."""
+    places, fold = np.array([site.place for site in sites]), folds(len(sites))
+    away = np.linalg.norm(places[:, None] - places, axis=2)
+    away[fold[:, None] == fold] = np.inf
+    return [
+        row(f"sites with one of another fold within {km} km", (away.min(1) <= 1000 * km).sum())
+        for km in (1, 5)
     ]
 
 

@@ -62,7 +62,9 @@ def site(band: str, *, side: int, seed: int) -> Site:
     damaged[: side // 3] = True
     image[1, SENTINEL.bands.index(band), damaged] += 0.05
     trees = np.full((2, side, side), 0.7, np.float32)
-    return Site(trees, image, trees, damaged, np.ones((side, side), bool), unseen=True)
+    return Site(
+        trees, image, trees, damaged, np.ones((side, side), bool), unseen=True, place=(0, 0)
+    )
 
 
 @pytest.mark.parametrize("rule", load_rules(), ids=lambda rule: rule.id)

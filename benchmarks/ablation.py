@@ -8,13 +8,14 @@ tiles. All rows of a seed see the same crops in the same order, changed alike, f
 ``MMEARTH_ABLATION_ROWS`` chooses rows, with commas between, ``MMEARTH_ABLATION_SEEDS`` how many
 seeds and ``MMEARTH_ABLATION_STEPS`` how many steps. Each row and seed becomes a line of
 ``build/ablation.jsonl``, or of the file that ``MMEARTH_ABLATION_LINES`` names; what has a line
-there is not trained again. Rows that begin pretrained need ``MMEARTH_PRETRAINED``, the folder of an
-encoder that ``mmearth pretrain --like landcover-s2`` made. One to three minutes a row and seed on a
-core of its own.
+there of the same tiles, normalisation and encoder is not trained again. Rows that begin pretrained
+need ``MMEARTH_PRETRAINED``, the folder of an encoder that ``mmearth pretrain --like landcover-s2``
+made. One to three minutes a row and seed on a core of its own.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -30,6 +31,7 @@ from benchmarks import ROOT
 from benchmarks.agreement import compare
 from benchmarks.boundary import rim
 from benchmarks.common import MODEL, row
+from mmearth.errors import listed
 from mmearth.models.card import ModelCard, NetworkConfig, read_card
 from mmearth.models.cost import multiply_adds_per_pixel
 from mmearth.models.network import Normaliser
@@ -39,7 +41,7 @@ from mmearth.training.augment import RadiometricJitter
 from mmearth.training.design import load_base
 from mmearth.training.distill import Recipe, boundary_divergence, distill, divergence
 from mmearth.training.metrics import agreement, confusion, intersection_over_union
-from mmearth.training.softlabels import CropSampler, SoftTile, read_tiles
+from mmearth.training.softlabels import INDEX, CropSampler, SoftTile, read_tiles
 from mmearth.training.tune import faster_in_bfloat16
 
 SEEDS = 3
@@ -95,6 +97,8 @@ class Line:
 
     Attributes:
         row, seed, steps: what was trained.
+        begun: SHA-256 of what it hangs on besides: index of the tiles, normalisation, and the
+            weights of the encoder that it begins with.
         agreement: with the teacher, over all validation pixels.
         tree_iou: of the class trees.
         boundary_iou: of the class trees, near its outline (``benchmarks.boundary``).
@@ -105,6 +109,7 @@ class Line:
     row: str
     seed: int
     steps: int
+    begun: str
     agreement: float
     tree_iou: float
     boundary_iou: float
@@ -122,18 +127,33 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
     steps = int(os.environ.get("MMEARTH_ABLATION_STEPS", STEPS))
     path = Path(os.environ.get("MMEARTH_ABLATION_LINES", ROOT / "build" / "ablation.jsonl"))
     pretrained = os.environ.get("MMEARTH_PRETRAINED")
+    if unknown := set(chosen) - set(ROWS):
+        raise ValueError(
+            f"MMEARTH_ABLATION_ROWS names {listed(sorted(unknown))}; expected {listed(ROWS)}."
+        )
     if not pretrained:
         for name in [name for name in chosen if ROWS[name].pretrained]:
             print(f"  {name} is left out: MMEARTH_PRETRAINED names no encoder")
             chosen.remove(name)
-    lines = {(line.row, line.seed): line for line in _lines(path) if line.steps == steps}
     card = read_card(ROOT / "resources" / "models" / MODEL)
+    starts = {
+        name: read_card(Path(pretrained)) if pretrained and ROWS[name].pretrained else None
+        for name in chosen
+    }
+    begun = {name: _digest(data, card, start) for name, start in starts.items()}
+    lines = {
+        (line.row, line.seed): line
+        for line in _lines(path)
+        if line.steps == steps and line.begun == begun.get(line.row)
+    }
     tiles = read_tiles(data, card.bands, scale=load_sensor(card.sensor).scale)
+    validation = [tile for tile in tiles if tile.facts["split"] == "val"]
     for seed in seeds:
         for name in chosen:
             if (name, seed) not in lines:
-                start = Path(pretrained) if pretrained and ROWS[name].pretrained else None
-                line = _trained(name, seed, steps, card, tiles, start)
+                student, cost, minutes = _trained(name, seed, steps, card, tiles, starts[name])
+                figures = _figures(student, Normaliser(card.normalisation), validation)
+                line = Line(name, seed, steps, begun[name], *figures, cost, minutes)
                 _append(path, line)
                 lines[name, seed] = line
                 print(f"    {name}, seed {seed}: {line.agreement:.4f}", flush=True)
@@ -163,10 +183,25 @@ def _spread(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
 
 
+def _digest(data: Path, card: ModelCard, start: ModelCard | None) -> str:
+    """Return the SHA-256 of what a line hangs on besides its row, seed and steps."""
+    parts = [
+        (data / INDEX).read_bytes(),
+        card.normalisation.model_dump_json().encode(),
+        start.sha256.encode() if start else b"",
+    ]
+    return hashlib.sha256(b"\n".join(parts)).hexdigest()
+
+
 def _trained(
-    name: str, seed: int, steps: int, card: ModelCard, tiles: list[SoftTile], start: Path | None
-) -> Line:
-    """Train a row with a seed, and measure it."""
+    name: str,
+    seed: int,
+    steps: int,
+    card: ModelCard,
+    tiles: list[SoftTile],
+    start: ModelCard | None,
+) -> tuple[torch.nn.Module, float, float]:
+    """Train a row with a seed; return also thousand multiply-adds a pixel, and minutes."""
     torch.manual_seed(seed)
     this = ROWS[name]
     config = NetworkConfig(
@@ -174,7 +209,7 @@ def _trained(
     )
     network = build_network(config, in_channels=len(card.bands), classes=len(card.classes))
     if start:
-        network.encoder.load_state_dict(load_base(read_card(start))[0].encoder.state_dict())
+        network.encoder.load_state_dict(load_base(start)[0].encoder.state_dict())
     cost = multiply_adds_per_pixel(network.eval(), len(card.bands))
     normalise = Normaliser(card.normalisation)
     recipe = Recipe(
@@ -193,8 +228,7 @@ def _trained(
         loss=boundary_divergence if this.boundary else divergence,
     )
     minutes = (time.process_time() - before) / 60
-    figures = _figures(student, normalise, [t for t in tiles if t.facts["split"] == "val"])
-    return Line(name, seed, steps, *figures, cost / 1000, round(minutes, 2))
+    return student, cost / 1000, round(minutes, 2)
 
 
 @torch.inference_mode()
@@ -221,7 +255,8 @@ def _figures(
 def _lines(path: Path) -> list[Line]:
     if not path.is_file():
         return []
-    return [Line(**json.loads(text)) for text in path.read_text("utf-8").splitlines()]
+    # Lines of before "begun" was kept tell nothing of what they hang on.
+    return [Line(**{"begun": "", **json.loads(t)}) for t in path.read_text("utf-8").splitlines()]
 
 
 def _append(path: Path, line: Line) -> None:

@@ -5,7 +5,9 @@ Tiles are read from their files and mapped with the code that users run.
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,50 +41,86 @@ SCENES = {
 }
 
 
+@dataclass
+class Counts:
+    """Confusion matrices of maps: the teacher's in rows.
+
+    Attributes:
+        classes: (K, K), of the likeliest classes.
+        mask: (2, 2), of the tree mask, with the product's threshold.
+    """
+
+    classes: NDArray[np.int64]
+    mask: NDArray[np.int64]
+
+    @classmethod
+    def none(cls, card: ModelCard) -> Counts:
+        """Return the counts of no pixel."""
+        return cls(np.zeros((len(card.classes),) * 2, np.int64), np.zeros((2, 2), np.int64))
+
+    def add(self, card: ModelCard, tile: SoftTile, probabilities: NDArray[np.float32]) -> None:
+        """Count the pixels of a tile, mapped with a model: (K, H, W)."""
+        trees = [known.name for known in card.classes].index("trees")
+        truth = (tile.target.argmax(axis=0) == trees)[tile.valid].astype(int)
+        threshold = card.product("treemask").threshold
+        mapped = (probabilities[trees] >= threshold)[tile.valid].astype(int)
+        self.classes += compare(tile, probabilities.argmax(axis=0))
+        self.mask += confusion(truth, mapped, 2)
+
+    @property
+    def agreement(self) -> float:
+        """Share of pixels of the teacher's class."""
+        return agreement(self.classes)
+
+    @property
+    def tree_iou(self) -> float:
+        """IoU of the tree mask."""
+        return float(intersection_over_union(self.mask)[1])
+
+
+def is_calibration(facts: dict[str, Any]) -> bool:
+    """Put one training place in ten aside, by its entry, to fit temperature and threshold."""
+    digest = hashlib.sha256(facts["group"].encode()).digest()
+    return digest[0] % 10 == 0
+
+
 def measure(card: ModelCard, tiles: list[SoftTile], held_out: set[str]) -> list[dict[str, Any]]:
     """Measure a saved model with the code that users run, tile by tile from the files."""
     network = Network(card, Settings(threads=torch.get_num_threads()))
     names = [known.name for known in card.classes]
-    trees, threshold = names.index("trees"), card.product("treemask").threshold
-    matrices: dict[str, NDArray[np.int64]] = defaultdict(
-        lambda: np.zeros((len(names), len(names)), np.int64)
-    )
-    mask = np.zeros((2, 2), np.int64)
+    counts: dict[str, Counts] = defaultdict(lambda: Counts.none(card))
     right = {"student": 0, "teacher": 0, "student val": 0, "teacher val": 0}
     scenes = {"all": 0, "val": 0}
     for tile in tiles:
         scene = tile.facts.get("scene") in SCENES
-        validated = tile.facts["split"] == "val" or tile.facts["source"] in held_out
-        if not (scene or validated) or tile.facts["crs"] is None:
+        validation, source = tile.facts["split"] == "val", tile.facts["source"]
+        if not (scene or validation or source in held_out) or tile.facts["crs"] is None:
             continue
         probabilities = map_tile(network, tile)
-        mapped = probabilities.argmax(axis=0)
         if scene:
-            validation = tile.facts["split"] == "val"
             scenes["all"] += 1
             scenes["val"] += validation
+            mapped = probabilities.argmax(axis=0)
             for who, classes in (("student", mapped), ("teacher", tile.target.argmax(axis=0))):
                 fits = scene_fits(tile, classes, names)
                 right[who] += fits
                 right[f"{who} val"] += validation and fits
-        if tile.facts["source"] in held_out:
-            matrices[f"held out: {tile.facts['source']}"] += compare(tile, mapped)
-        if tile.facts["split"] == "val":
-            matrices["all"] += compare(tile, mapped)
-            matrices[tile.facts["source"]] += compare(tile, mapped)
-            truth = (tile.target.argmax(axis=0) == trees)[tile.valid].astype(int)
-            mask += confusion(truth, (probabilities[trees] >= threshold)[tile.valid].astype(int), 2)
+        if source in held_out:
+            counts[f"held out: {source}"].add(card, tile, probabilities)
+        if validation:
+            counts["all"].add(card, tile, probabilities)
+            counts[source].add(card, tile, probabilities)
     data = "validation places, against the teacher"
     rows = [
-        _row("Agreement", agreement(matrices["all"]), data),
-        _row("Tree mask IoU", float(intersection_over_union(mask)[1]), data),
+        _row("Agreement", counts["all"].agreement, data),
+        _row("Tree mask IoU", counts["all"].tree_iou, data),
     ]
-    for name, value in zip(names, intersection_over_union(matrices["all"]), strict=True):
+    for name, value in zip(names, intersection_over_union(counts["all"].classes), strict=True):
         if not np.isnan(value):
             rows.append(_row(f"IoU {name}", float(value), data))
-    for source, matrix in matrices.items():
+    for source, found in counts.items():
         if source != "all":
-            rows.append(_row(f"Agreement, {source}", agreement(matrix), data))
+            rows.append(_row(f"Agreement, {source}", found.agreement, data))
     for who in ("student", "teacher"):
         name = f"EuroSAT scenes right by majority, {who}"
         rows.append(_row(name, right[who] / scenes["all"], f"{scenes['all']} scenes, all"))

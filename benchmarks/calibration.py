@@ -92,7 +92,11 @@ def _tested(facts: dict[str, Any]) -> bool:
 
 
 def look(card: ModelCard, tiles: Sequence[SoftTile]) -> Seen:
-    """Map tiles with a model that is saved; those that lie nowhere are left out."""
+    """Map tiles with a model that is saved; those that lie nowhere are left out.
+
+    Each is mapped twice, because scores of one pass, divided by temperatures, are not what users
+    get: where tiles of a job overlap, it is probabilities that are blended.
+    """
     tiles = [tile for tile in tiles if tile.facts["crs"] is not None]
     settings = Settings(threads=torch.get_num_threads(), memory_mb=1024)
     maps = []

@@ -19,8 +19,9 @@ import rasterio
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.start import begin_with
 from mmearth.models.card import ModelCard, Normalisation
-from mmearth.models.network import Normaliser, load_weights
+from mmearth.models.network import Normaliser
 from mmearth.models.registry import build_network
 from mmearth.sensors import load_sensor
 from mmearth.training.augment import RadiometricJitter
@@ -108,7 +109,7 @@ def network(
     config = base.network.model_copy(update={"options": DECODER})
     module = build_network(config, in_channels=len(BANDS), classes=len(CODES))
     if begun:
-        _begin_with(module, base)
+        begin_with(module.encoder, BANDS, base, "encoder.")
     normalise = _normaliser(tiles.learned, base)
     sensor = load_sensor(base.sensor)
     recipe = Recipe(
@@ -140,20 +141,3 @@ def _normaliser(tiles: list[SoftTile], base: ModelCard) -> Normaliser:
         "mean": tuple(map(float, values.mean(axis=1))), "std": tuple(map(float, values.std(axis=1)))
     }  # fmt: skip
     return Normaliser(Normalisation(function=norm.function, gain=norm.gain, **statistics))
-
-
-def _begin_with(module: torch.nn.Module, base: ModelCard) -> None:
-    """Load the base's weights into the encoder: of its first layer, those of the bands here."""
-    whole = build_network(base.network, in_channels=len(base.bands), classes=len(base.classes))
-    load_weights(whole, base)
-    known = [name for name in BANDS if name in base.bands]
-    here, there = ([bands.index(name) for name in known] for bands in (BANDS, base.bands))
-    state = whole.state_dict()
-    for name, weights in module.encoder.state_dict().items():
-        found = state[f"encoder.{name}"]
-        with torch.no_grad():
-            if weights.shape == found.shape:
-                weights.copy_(found)
-            else:
-                weights.zero_()
-                weights[:, here] = found[:, there]

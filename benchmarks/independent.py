@@ -2,9 +2,10 @@
 
     python -m benchmarks independent --data <folder with s2/, hls/ and amazon_rgb/>
 
-The random forest reads raw bands, pixel by pixel, and learns from the very tiles and labels that
-the model learned from. EuroSAT's scenes are judged by their commonest class. Of WorldCover, whose
-bands the embedded model does not read, networks are trained here: ``benchmarks/harmonized.py``. The
+The random forest reads raw bands, pixel by pixel, and learns from the tiles and labels that the
+model learned from, as they came: places that serve to calibrate the model are left out of both.
+EuroSAT's scenes are judged by their commonest class. Of WorldCover, whose bands the embedded model
+does not read, networks are trained here: ``benchmarks/harmonized.py``. The
 Amazon's pictures are those that the files' tag SPLIT holds back.
 
 ``MMEARTH_INDEPENDENT`` chooses parts, with commas between: eurosat, worldcover, amazon. WorldCover
@@ -20,18 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import ROOT, harmonized
-from benchmarks.agreement import SCENES, compare, map_tile, scene_fits
+from benchmarks import ROOT, amazon, harmonized
+from benchmarks.agreement import SCENES, compare, is_calibration, map_tile, scene_fits
 from benchmarks.common import MODEL, row
 from benchmarks.landcover import students
-from mmearth.api import RasterInput, SegmentSpec
-from mmearth.inference.predict import class_probabilities, compute_rows
-from mmearth.jobs.prepare import prepare
-from mmearth.models.card import ModelCard, read_card
+from benchmarks.mapped import map_file
+from mmearth.models.card import read_card
 from mmearth.models.network import Network
 from mmearth.sensors import load_sensor
 from mmearth.settings import Settings
@@ -48,7 +46,6 @@ MODELS = ROOT / "resources" / "models"
 AMAZON_MODEL = "forest-rgb"
 SEEDS = 3
 PER_TILE = 200  # pixels of Sentinel-2 that the random forest learns from
-PER_PICTURE = 10_000  # of the Amazon
 # Whether classes count alike, however many pixels each has: the harder one to beat is the bound.
 FORESTS = {"random forest on raw bands": False, "random forest, classes counting alike": True}
 
@@ -75,21 +72,26 @@ def _eurosat(folder: Path) -> list[dict[str, Any]]:
     names = [known.name for known in card.classes]
     scenes = [tile for tile in tiles if tile.facts.get("scene") in SCENES]
     held = [tile for tile in tiles if tile.facts["split"] == "val"]
-    learned = [tile for tile in tiles if tile.facts["split"] == "train"]
-    maps = {"teacher": [tile.target.argmax(axis=0) for tile in scenes]}
+    learned = [
+        tile for tile in tiles if tile.facts["split"] == "train" and not is_calibration(tile.facts)
+    ]
+    judged = [*scenes, *held]
+    mapped = {}
     for student in cards:
-        network = Network(student, Settings())
-        maps[student.id] = [map_tile(network, tile).argmax(axis=0) for tile in scenes]
-    totals = {}
+        network = Network(student, Settings(threads=torch.get_num_threads()))
+        mapped[student.id] = [map_tile(network, tile).argmax(axis=0) for tile in judged]
     for name, balanced in FORESTS.items():
-        mapped = _forest_maps(learned, [*scenes, *held], len(names), balanced)
-        maps[name] = mapped[: len(scenes)]
-        pairs = zip(held, mapped[len(scenes) :], strict=True)
+        mapped[name] = _forest_maps(learned, judged, len(names), balanced)
+    maps = {"teacher": [tile.target.argmax(axis=0) for tile in scenes]}
+    totals = {}
+    for name, found in mapped.items():
+        maps[name] = found[: len(scenes)]
+        pairs = zip(held, found[len(scenes) :], strict=True)
         totals[name] = sum(compare(tile, one) for tile, one in pairs)
     new = np.array([tile.facts["split"] == "val" for tile in scenes])
     right = {
-        who: np.array([scene_fits(t, one, names) for t, one in zip(scenes, mapped, strict=True)])
-        for who, mapped in maps.items()
+        who: np.array([scene_fits(t, one, names) for t, one in zip(scenes, found, strict=True)])
+        for who, found in maps.items()
     }
     table = []
     for who, fits in right.items():
@@ -171,61 +173,27 @@ def _worldcover(folder: Path) -> list[dict[str, Any]]:
 
 
 def _amazon(folder: Path) -> list[dict[str, Any]]:
-    pictures: dict[str, list[Any]] = {"train": [], "val": []}
-    for path in sorted(folder.glob("[0-9][0-9].tif")):
-        with rasterio.open(path) as dataset:
-            image, split = dataset.read(), dataset.tags()["SPLIT"]
-        with rasterio.open(path.with_suffix(".label.tif")) as dataset:
-            label = dataset.read(1)[:, : image.shape[2]]  # one mask is 3 columns wider
-        pictures[split].append((path, image, label))
-    truth = np.concatenate([label[label > 0] == 1 for _, _, label in pictures["val"]])
-    maps = {"random forest on red, green and blue": _forest_masks(pictures)}
+    pictures = amazon.read(folder)
+    held = amazon.of_split(pictures, "val")
+    truth = amazon.truth(held)
+    maps = {"random forest on red, green and blue": amazon.forest_on_colours(pictures)}
     if (MODELS / AMAZON_MODEL).is_dir():
         card = read_card(MODELS / AMAZON_MODEL)
-        maps[AMAZON_MODEL] = [_mask(card, path) for path, _, _ in pictures["val"]]
+        trees = [known.name for known in card.classes].index("trees")
+        threshold = card.product("treemask").threshold or 0.5
+        found = [map_file(card, one.path)[0][trees][one.known] for one in held]
+        maps[AMAZON_MODEL] = np.concatenate(found) >= threshold
     table: list[dict[str, Any]] = []
     least = 0.0  # of the forest, which comes first
-    for who, masks in maps.items():
-        labels = (label for _, _, label in pictures["val"])
-        mapped = np.concatenate([one[label > 0] for one, label in zip(masks, labels, strict=True)])
+    for who, mapped in maps.items():
         matrix = confusion(truth.astype(int), mapped.astype(int), 2)
         iou = float(intersection_over_union(matrix)[1])
         bound = f"more than {least:.4f}" if table else ""
-        name = f"Amazon, {len(masks)} held-back pictures, {who}"
+        name = f"Amazon, {len(held)} held-back pictures, {who}"
         table.append(row(f"{name}: forest IoU", iou, bound, not bound or iou > least))
         table.append(row(f"{name}: accuracy", agreement(matrix)))
         least = max(least, iou)
     return table
-
-
-def _forest_masks(pictures: dict[str, list[Any]]) -> list[NDArray[np.bool_]]:
-    random = np.random.default_rng(0)
-    pixels, classes = [], []
-    for _, image, label in pictures["train"]:
-        some = random.permutation(np.flatnonzero(label > 0))[:PER_PICTURE]
-        pixels.append(image.reshape(3, -1)[:, some].T)
-        classes.append((label.ravel()[some] == 1).astype(np.int64))
-    wanted = np.concatenate([image.reshape(3, -1) for _, image, _ in pictures["val"]], axis=1)
-    # Pictures of 8 bits hold few colours: each is asked for once.
-    colours, place = np.unique(wanted, axis=1, return_inverse=True)
-    learned = np.concatenate(pixels).astype(np.float32)
-    found = forest_probabilities(learned, np.concatenate(classes), colours.T.astype(np.float32), 2)
-    masks = (found[:, 1] >= 0.5)[place.ravel()]
-    ends = np.cumsum([label.size for _, _, label in pictures["val"]])
-    parts = np.split(masks, ends[:-1])
-    return [part.reshape(one[2].shape) for part, one in zip(parts, pictures["val"], strict=True)]
-
-
-def _mask(card: ModelCard, path: Path) -> NDArray[np.bool_]:
-    """Return where a job's tree mask has trees. (H, W)."""
-    settings = Settings()
-    ready = prepare(SegmentSpec(inputs=[RasterInput(path=str(path))], model=card.id), settings)
-    network = Network(ready.card, settings)
-    workload = network.workload(ready.layout.rows.tile)
-    rows = compute_rows(ready.stack(), class_probabilities(network), ready.layout, workload)
-    values = torch.cat([part.values for part in rows], dim=1).numpy()
-    trees = [known.name for known in card.classes].index("trees")
-    return values[trees] >= (card.product("treemask").threshold or 0.5)
 
 
 PARTS: dict[str, tuple[str, Callable[[Path], list[dict[str, Any]]]]] = {

@@ -14,17 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks import ROOT
-from benchmarks.agreement import compare, map_tile
+from benchmarks.agreement import Counts, map_tile
 from benchmarks.common import MODEL, row
 from mmearth.models.card import ModelCard
 from mmearth.models.network import Network
 from mmearth.models.registry import installed_models
 from mmearth.sensors import load_sensor
 from mmearth.settings import Settings
-from mmearth.training.metrics import agreement, confusion, intersection_over_union
 from mmearth.training.softlabels import read_tiles
 
 TARGET = 0.91  # of the model that reads all ten bands
@@ -58,29 +56,14 @@ def _rows(card: ModelCard, data: Path) -> list[dict[str, Any]]:
         wanted=lambda facts: facts["split"] == "val" and facts["crs"] is not None,
     )
     network = Network(card, Settings())
-    trees = [known.name for known in card.classes].index("trees")
-    threshold = card.product("treemask").threshold
-    count = len(card.classes)
-    classes: dict[tuple[str, str], NDArray[np.int64]] = defaultdict(
-        lambda: np.zeros((count, count), np.int64)
-    )
-    masks: dict[tuple[str, str], NDArray[np.int64]] = defaultdict(
-        lambda: np.zeros((2, 2), np.int64)
-    )
+    counts: dict[tuple[str, str], Counts] = defaultdict(lambda: Counts.none(card))
     for tile in tiles:
         probabilities = map_tile(network, tile)
-        matrix = compare(tile, probabilities.argmax(axis=0))
-        truth = (tile.target.argmax(axis=0) == trees)[tile.valid].astype(int)
-        mapped = (probabilities[trees] >= threshold)[tile.valid].astype(int)
         for key in (ALL, (tile.facts["source"], tile.facts["level"])):
-            classes[key] += matrix
-            masks[key] += confusion(truth, mapped, 2)
+            counts[key].add(card, tile, probabilities)
     table = []
-    for key in [ALL, *sorted(set(classes) - {ALL})]:
-        figures = {
-            "agreement": agreement(classes[key]),
-            "tree mask IoU": float(intersection_over_union(masks[key])[1]),
-        }
+    for key in [ALL, *sorted(set(counts) - {ALL})]:
+        figures = {"agreement": counts[key].agreement, "tree mask IoU": counts[key].tree_iou}
         for what, value in figures.items():
             bound = f"at least {TARGET}" if key == ALL and card.id == MODEL else ""
             name = f"{card.id}, {', '.join(key)}: {what}"

@@ -1,12 +1,13 @@
 """Change training tiles as sensors and places could, and ask the teacher anew what they show.
 
     python tools/label_tiles.py --data DATA --teacher FOLDER --output MORE
+    python tools/label_tiles.py --data DATA --teacher FOLDER --fit
 
 Function matching (Beyer et al. 2022, doi:10.1109/CVPR52688.2022.01065): a student that sees the
 teacher's answer to each changed image, and not its answer to the image as it was, learns what the
 teacher does and not only what it said of a few places. FOLDER is a checkout of google/dynamicworld
-(Apache-2.0). Needs tensorflow and rasterio, in an environment of their own; our backend has none of
-the former. MORE has the layout of DATA/s2: ``tools/train_landcover.py --more`` reads it.
+(Apache-2.0). Needs tensorflow, rasterio and Pillow, in an environment of their own; our backend has
+none of the first. MORE has the layout of DATA/s2: ``tools/train_landcover.py --more`` reads it.
 """
 
 from __future__ import annotations
@@ -38,22 +39,24 @@ SPREAD = np.array([2.0233, 2.03891, 2.17959, 2.28901, 2.61717, 2.77342, 2.75783,
 
 # The teacher reads Level-1C. Stored value at Level-1C = slope x Level-2A + offset: the lines that
 # give back the labels that came with the Level-2A tiles (``--check`` shows how well); of B8A,
-# which the labels do not hang on, the line of scenes that exist at both levels.
+# which the labels do not hang on, the line of scenes that exist at both levels. ``--fit`` finds
+# such lines anew, on training tiles alone.
 SLOPE = np.array([0.5738, 0.6330, 0.7597, 0.7380, 0.7993, 0.8612, 0.8138, 0.8781, 0.8845, 0.8169])
 OFFSET = np.array([806.43, 576.69, 352.30, 320.35, 334.86, 309.09, 265.13, 312.03, 75.55, 33.33])
 
 
 def main() -> None:
-    """Label changed tiles, or check that the teacher says what the labels say."""
+    """Label changed tiles, check that the teacher says what the labels say, or fit lines."""
     options = _options()
-    teacher = load_teacher(options.teacher)
     tiles = options.data / "s2"
     entries = json.loads((tiles / "index.json").read_text("utf-8"))
+    training = [facts for facts in entries if facts["split"] == "train"]
     if options.check:
-        check(teacher, tiles, entries)
+        check(load_teacher(options.teacher), tiles, entries)
+    elif options.fit:
+        fit(options.teacher, tiles, training, options)
     else:
-        entries = [facts for facts in entries if facts["split"] == "train"]
-        label(teacher, tiles, entries, options)
+        label(load_teacher(options.teacher), tiles, training, options)
 
 
 def load_teacher(folder: Path) -> Teacher:
@@ -63,12 +66,19 @@ def load_teacher(folder: Path) -> Teacher:
     model = tf.saved_model.load(str(folder / "model" / "forward"))
 
     def probabilities(stored: Image) -> Image:
-        values = np.log1p(0.005 * np.maximum(stored.transpose(1, 2, 0), 0))
-        odds = np.exp(5 * (values - CENTRE) / SPREAD - 1)
-        squashed = (odds / (odds + 1)).astype(np.float32)
-        return tf.nn.softmax(model(squashed[None])).numpy()[0].transpose(2, 0, 1)
+        scores = teacher_scores(model, tf.constant(stored.transpose(1, 2, 0), tf.float64))
+        return tf.nn.softmax(scores).numpy().transpose(2, 0, 1)
 
     return probabilities
+
+
+def teacher_scores(model: Any, stored: Any) -> Any:
+    """Return the scores (H, W, 9) that a loaded model gives to stored values (H, W, 9) float64."""
+    import tensorflow as tf
+
+    values = tf.math.log1p(0.005 * tf.maximum(stored, 0))
+    squashed = tf.sigmoid(5 * (values - CENTRE) / SPREAD - 1)
+    return model(tf.cast(squashed, tf.float32)[None])[0]
 
 
 def ask(teacher: Teacher, image: Image, level: str, edge: int = EDGE) -> Image:
@@ -96,6 +106,62 @@ def check(teacher: Teacher, folder: Path, entries: list[dict[str, Any]]) -> None
         print(f"{np.mean(shares):.4f}  {source}, {how}, {len(shares)} tiles")
 
 
+def fit(
+    folder: Path, tiles: Path, entries: list[dict[str, Any]], options: argparse.Namespace
+) -> None:
+    """Find the lines from Level-2A to Level-1C, and print them as ``SLOPE`` and ``OFFSET``.
+
+    They begin as least squares over scenes that exist at both levels, and are then changed, by the
+    gradient through the teacher, until it says what the labels of Level-2A tiles say.
+
+    Args:
+        folder: of the teacher.
+        tiles: folder of the tiles.
+        entries: of the index, those to learn from.
+        options: ``steps`` of a tile each, and ``seed``.
+    """
+    import tensorflow as tf
+
+    line = both_levels(tiles, entries)
+    model = tf.saved_model.load(str(folder / "model" / "forward"))
+    slope, offset = (tf.Variable(part[SEEN]) for part in (line[0], line[1] / 1000))
+    mapped = [facts for facts in entries if facts["teacher_input"] == "L2A mapped to pseudo-TOA"]
+    random = np.random.default_rng(options.seed)
+    adam = tf.keras.optimizers.Adam(0.01)
+    for step in range(options.steps):
+        image, said = read(tiles, mapped[random.integers(len(mapped))])
+        some = np.s_[:, :160, :160]  # a large scene does not count for more
+        stored = tf.constant(image[SEEN][some].transpose(1, 2, 0), tf.float64)
+        target = said[some].transpose(1, 2, 0).astype(np.float32)
+        total = target.sum(axis=-1)
+        target /= np.maximum(total, 1)[..., None]
+        with tf.GradientTape() as tape:
+            scores = teacher_scores(model, stored * slope + offset * 1000)
+            losses = tf.nn.softmax_cross_entropy_with_logits(target, scores)
+            loss = tf.reduce_sum(losses * (total > 0)) / max((total > 0).sum(), 1)
+        adam.learning_rate = 0.01 * (1 - step / options.steps)
+        variables = [slope, offset]
+        adam.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+    line[0, SEEN], line[1, SEEN] = slope.numpy(), offset.numpy() * 1000
+    for name, numbers, digits in (("SLOPE", line[0], 4), ("OFFSET", line[1], 2)):
+        print(f"{name} = np.array([{', '.join(f'{number:.{digits}f}' for number in numbers)}])")
+
+
+def both_levels(tiles: Path, entries: list[dict[str, Any]]) -> NDArray[np.float64]:
+    """Return slope and offset of each band by least squares over scenes at both levels. (2, 10)."""
+    files = {facts["file"]: facts for facts in entries}
+    before, after = [], []
+    for facts in entries:
+        partner = facts["file"].replace("L2A", "L1C").replace("l2a", "l1c")
+        if facts["level"] == "L2A" and partner != facts["file"] and partner in files:
+            image, other = read(tiles, facts)[0], read(tiles, files[partner])[0]
+            seen = image.any(axis=0) & other.any(axis=0)
+            before.append(image[:, seen])
+            after.append(other[:, seen])
+    pairs = zip(np.concatenate(before, axis=1), np.concatenate(after, axis=1), strict=True)
+    return np.stack([np.polyfit(band, other, 1) for band, other in pairs], axis=1)
+
+
 def label(
     teacher: Teacher, folder: Path, entries: list[dict[str, Any]], options: argparse.Namespace
 ) -> None:
@@ -111,8 +177,10 @@ def label(
             image, valid = images[facts["file"]]
             level = facts["level"]
             if number:
-                # Light borrowed from the other level would make them hard to tell apart.
-                alike = [other["file"] for other in entries if other["level"] == level]
+                # Light of the other level would make them hard to tell apart, and light of another
+                # source would show what a model that leaves it out must not have seen.
+                kind = (facts["source"], level)
+                alike = [one["file"] for one in entries if (one["source"], one["level"]) == kind]
                 other = images[alike[random.integers(len(alike))]][0]
                 image, valid, level = change(image, valid, level, other, random)
             probabilities = ask(teacher, image, level)
@@ -164,7 +232,8 @@ def resize(
         for band in image
     ]
     mask = Picture.fromarray(valid.astype(np.float32)).resize((width, height))
-    return np.stack(bands), np.asarray(mask) > 0.999
+    # Masks are blended as bands are, beyond 1 as well where there is an edge.
+    return np.stack(bands), np.abs(np.asarray(mask) - 1) < 1e-3
 
 
 def borrow(image: Image, other: Image, share: float) -> Image:
@@ -224,9 +293,11 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--check", action="store_true", help="only compare with the given labels")
+    parser.add_argument("--fit", action="store_true", help="only fit SLOPE and OFFSET")
+    parser.add_argument("--steps", type=int, default=600, help="of --fit, a tile each")
     options = parser.parse_args()
-    if not (options.check or options.output):
-        parser.error("--output or --check is needed")
+    if not (options.check or options.fit or options.output):
+        parser.error("--output, --check or --fit is needed")
     return options
 
 

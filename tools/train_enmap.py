@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from training import MODELS, Log, figure, map_file, network_config
+from training import MODELS, Log, figure, network_config
 
+from benchmarks.mapped import map_file
 from mmearth.models.card import Normalisation
 from mmearth.models.inputs import statistics, summary
 from mmearth.models.registry import build_network

@@ -2,10 +2,10 @@
 
     python tools/train_forest_rgb.py --data <folder with s2/ and amazon_rgb/>
 
-Learns from Sentinel-2 tiles with soft labels of Dynamic World, drawn as 8-bit pictures in many
-stretches, and from pictures of the Amazon with forest masks (Bragagnolo et al. 2019, CC BY 4.0).
-Writes resources/models/forest-rgb (weights, card) and the log of the run. The splits are those that
-come with the data: by place in s2/index.json, the tag SPLIT of the Amazon's files.
+Learns from Sentinel-2 tiles with the likeliest classes of Dynamic World, drawn as 8-bit pictures in
+many stretches, and from pictures of the Amazon with forest masks (Bragagnolo et al. 2019, CC BY
+4.0). Writes resources/models/forest-rgb (weights, card) and the log of the run. The splits are
+those that come with the data: by place in s2/index.json, the tag SPLIT of the Amazon's files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,16 @@ import torch
 from training import (
     MODELS,
     Log,
-    best_threshold,
+    calibrate,
+    commands,
     figure,
-    fit_soft_temperature,
-    is_calibration,
-    map_file,
     network_config,
     tile_scores,
 )
 
+from benchmarks import amazon
+from benchmarks.agreement import is_calibration
+from benchmarks.mapped import map_file
 from mmearth.models.card import ModelCard, Normalisation, read_card
 from mmearth.models.inputs import statistics, summary
 from mmearth.models.network import Normaliser, load_weights
@@ -40,12 +41,12 @@ from mmearth.models.registry import build_network
 from mmearth.models.save import save_model
 from mmearth.sensors import load_sensor
 from mmearth.training.augment import RadiometricJitter
-from mmearth.training.baseline import forest_probabilities
 from mmearth.training.distill import Recipe, distill
 from mmearth.training.metrics import calibration_error, confusion, intersection_over_union
 from mmearth.training.softlabels import CropSampler, SoftTile, read_tiles
 
 MODEL_ID = "forest-rgb"
+VERSION = "1.1.0"
 SENSOR = load_sensor("sentinel-2-tci")
 BANDS = ("red", "green", "blue")
 S2_BANDS, S2_SCALE = ("B04", "B03", "B02"), 0.0001
@@ -54,7 +55,8 @@ TREES = 1  # of the nine classes of Dynamic World
 BRIGHTEST = {"L1C": 0.3558, "L2A": 0.2}
 LOG_GAIN = 20.0  # forests are dark in pictures, and told by small differences there
 AMAZON_WEIGHT = 6  # each of its few tiles counts as so many
-FOREST_PIXELS = 5_000  # that the random forest learns from a tile
+DECODER = (64, 32, 16, 16)
+STRIDE = 2 ** (len(DECODER) - 1)
 CLASSES = (
     {"value": 1, "name": "trees", "title": "Trees", "color": "#397d49"},
     {"value": 2, "name": "other", "title": "Other", "color": "#e6e2d6"},
@@ -71,12 +73,12 @@ ATTRIBUTION = (
     "and 2020."
 )
 LIMITS = (
-    "Trained for too short a time: a random forest on nothing but the colours of the Amazon's "
-    "pictures maps others of these pictures better, see the figures.",
+    "A random forest on nothing but the colours of the Amazon's pictures maps others of these "
+    "pictures about as well, see the figures.",
     "Three colours tell trees from green crops, meadows and dark water worse than the near and "
     "shortwave infrared: where these bands are at hand, use a model that reads them.",
-    "A picture that was stretched by itself holds no brightness that could be compared: where "
-    "nearly all is forest, or nothing is, a strong stretch misleads the model.",
+    "A picture that was stretched by itself, as QGIS shows a new raster, holds no brightness that "
+    "could be compared, and is mapped wrongly: see the figures.",
     "Dark water, burnt ground and shadows of hills and clouds are taken for trees at times; young "
     "regrowth and plantations for forest, and open savanna woodland for neither reliably.",
     "Made for pixels of 10 m. Aerial and drone pictures are averaged to 10 m first; single trees "
@@ -90,12 +92,12 @@ LIMITS = (
 
 
 class Stretch:
-    """Pictures as they are made for viewing: by a stretch of its own for each crop.
+    """Pictures as they are made for viewing.
 
     A call takes and gives what ``RadiometricJitter`` does, but of values of which 0 to 1 are shown
     in ESA's true-colour images, and gives brightness from 0 to 1 in steps of 8 bits. Three crops in
-    five are drawn like ESA's, one between other limits with a gamma, one from the 2nd to the 98th
-    percentile of each band.
+    five are drawn like ESA's, the others between other limits and with a gamma. None is stretched
+    by itself: its brightness would tell nothing.
     """
 
     def __init__(self) -> None:
@@ -111,35 +113,35 @@ class Stretch:
         def uniform(low: float, high: float) -> torch.Tensor:
             return low + (high - low) * torch.rand(count, 1, 1, 1, generator=random)
 
-        kind = torch.rand(count, 1, 1, 1, generator=random)
-        low = torch.where(kind < 0.6, torch.zeros(()), uniform(0, 0.08))
-        high = torch.where(kind < 0.6, torch.ones(()), uniform(0.5, 1.3))
-        cut = torch.quantile(images.flatten(2), torch.tensor([0.02, 0.98]), dim=2)[..., None, None]
-        # A whole scene is never as even as a crop of it.
-        widest = uniform(0.12, 0.6)
-        low = torch.where(kind < 0.8, low, cut[0] * uniform(0.5, 1))
-        high = torch.where(kind < 0.8, high, torch.maximum(cut[1], low + widest))
-        gamma = torch.where(kind < 0.6, torch.ones(()), uniform(1, 1.8))
+        like_esa = torch.rand(count, 1, 1, 1, generator=random) < 0.6
+        low = torch.where(like_esa, torch.zeros(()), uniform(0, 0.08))
+        high = torch.where(like_esa, torch.ones(()), uniform(0.5, 1.3))
+        gamma = torch.where(like_esa, torch.ones(()), uniform(1, 1.8))
         return picture(images, low, high, gamma)
 
 
-def picture(image: Any, low: Any, high: Any, gamma: Any = 1.0) -> torch.Tensor:
+def picture(
+    image: torch.Tensor,
+    low: torch.Tensor | float,
+    high: torch.Tensor | float,
+    gamma: torch.Tensor | float = 1.0,
+) -> torch.Tensor:
     """Stretch values to 1 to 255, as brightness; 0 is no data, which is left to the mask."""
-    image, low, high = (torch.as_tensor(value) for value in (image, low, high))
     share = ((image - low) / (high - low)).clamp(0, 1) ** (1 / gamma)
     return (1 + 254 * share).round() / 255
 
 
 def as_esa(tile: SoftTile) -> SoftTile:
     """Return a tile as ESA's true-colour image of its level."""
-    return replace(tile, image=picture(tile.image, 0.0, 1.0).numpy())
+    return replace(tile, image=picture(torch.from_numpy(tile.image), 0.0, 1.0).numpy())
 
 
 def as_cut(tile: SoftTile) -> SoftTile:
     """Return a tile as QGIS shows a new raster: each band from its 2nd to its 98th percentile."""
-    low, high = np.quantile(tile.image[:, tile.valid], (0.02, 0.98), axis=1)[..., None, None]
-    limits = (torch.from_numpy(low.astype(np.float32)), torch.from_numpy(high.astype(np.float32)))
-    return replace(tile, image=picture(tile.image, *limits).numpy())
+    image = torch.from_numpy(tile.image)
+    low, high = torch.quantile(image[:, tile.valid], torch.tensor([0.02, 0.98]), dim=1)
+    drawn = picture(image, low[:, None, None], high[:, None, None])
+    return replace(tile, image=drawn.numpy())
 
 
 def main() -> None:
@@ -148,7 +150,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     tiles = [_binary(t) for t in read_tiles(options.data / "s2", S2_BANDS, scale=S2_SCALE)]
-    tiles += _amazon(options.data / "amazon_rgb")
+    pictures = amazon.read(options.data / "amazon_rgb")
+    tiles += _amazon(pictures)
     training = [t for t in tiles if t.facts["split"] == "train"]
     calibration = [as_esa(t) for t in training if is_calibration(t.facts)]
     training = [t for t in training if not is_calibration(t.facts)]
@@ -167,7 +170,7 @@ def main() -> None:
     config = network_config(
         "unet",
         "doubleconv-16",
-        {"encoder_depth": 5, "decoder_channels": [64, 32, 16, 16, 8]},
+        {"encoder_depth": len(DECODER), "decoder_channels": list(DECODER)},
         bands=len(BANDS),
         classes=len(CLASSES),
     )
@@ -176,7 +179,7 @@ def main() -> None:
     def watch(step: int, loss: float, average: torch.nn.Module) -> None:
         log.write(step=step, loss=round(loss, 5), **_quick_figures(average, normalise, watched))
 
-    amazon = [t for t in training if t.facts["source"] == "amazon"]
+    few = [t for t in training if t.facts["source"] == "amazon"]
     network = build_network(config, in_channels=len(BANDS), classes=len(CLASSES))
     start = read_card(options.start) if options.start else None
     if start:
@@ -184,7 +187,7 @@ def main() -> None:
     student = distill(
         network,
         normalise,
-        CropSampler(training + (AMAZON_WEIGHT - 1) * amazon, options.crop, options.seed),
+        CropSampler(training + (AMAZON_WEIGHT - 1) * few, options.crop, options.seed),
         Recipe(
             steps=options.steps,
             batch=options.batch,
@@ -193,23 +196,20 @@ def main() -> None:
             seed=options.seed,
             mixed=options.mixed,
         ),
-        Stretch(),  # type: ignore[arg-type]
+        Stretch(),
         torch.tensor([SENSOR.band(name).wavelength_nm / 1000 for name in BANDS]),
         watch=watch,
         every=max(1, options.steps // 5),
     )
-    scores = [tile_scores(student, normalise, t) for t in calibration]
-    temperature = fit_soft_temperature(scores, calibration)
-    trees = [torch.softmax(s / temperature, 0)[0].numpy() for s in scores]
-    threshold = best_threshold(*_pixels(trees, calibration))
+    temperature, threshold = calibrate(student, normalise, calibration, trees=0)
     log.write(temperature=temperature, threshold=threshold)
 
     facts = _facts(config, norm, temperature, threshold, options)
     facts["inputs"] = statistics(list(_summaries(training + calibration, options))).model_dump()
     if start:
-        facts["training"]["start"] = start.training["command"]
+        facts["training"]["start"] = commands(start)
     card = save_model(options.output, student.state_dict(), {**facts, "accuracy": ()})
-    figures = measure(card, options.data, tiles, options.seed)
+    figures = measure(card, tiles, pictures)
     log.write(final=figures)
     save_model(options.output, student.state_dict(), {**facts, "accuracy": tuple(figures)})
 
@@ -220,7 +220,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=MODELS / MODEL_ID)
     parser.add_argument("--steps", type=int, default=2_500)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--crop", type=int, default=64, help="pixels a side; a multiple of 16")
+    parser.add_argument("--crop", type=int, default=64, help="pixels a side; a multiple of 8")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
@@ -231,39 +231,35 @@ def _options() -> argparse.Namespace:
 
 
 def _binary(tile: SoftTile) -> SoftTile:
-    """Keep what is shown, and the teacher's probability of trees against that of all else."""
-    trees = tile.target[TREES]
-    target = np.stack([trees, np.where(tile.valid, 1 - trees, 0)])
+    """Keep what is shown, and whether trees are the teacher's likeliest class.
+
+    Its probability of trees is far from certain even in forest: a model that learned it would call
+    no forest denser than six tenths.
+    """
+    trees = tile.target.argmax(axis=0) == TREES
+    target = np.stack([trees, ~trees]).astype(np.float32) * tile.valid
     return replace(tile, image=tile.image / BRIGHTEST[tile.facts["level"]], target=target)
 
 
-def _amazon(folder: Path) -> list[SoftTile]:
-    """Read pictures and masks; the pictures are stretched as ESA's of Level-1C."""
+def _amazon(pictures: Sequence[amazon.Picture]) -> list[SoftTile]:
+    """Make tiles of pictures and masks; the pictures are stretched as ESA's of Level-1C."""
     tiles = []
-    for path in sorted(folder.glob("[0-9][0-9].tif")):
-        with rasterio.open(path) as dataset:
-            stored, split = dataset.read(), dataset.tags()["SPLIT"]
-        with rasterio.open(path.with_suffix(".label.tif")) as dataset:
-            label = dataset.read(1)[:, : stored.shape[2]]  # one mask is 3 columns wider
-        facts = {"group": f"amazon-{path.stem}", "source": "amazon", "split": split, "level": "L1C"}
-        image = (np.maximum(stored, 1).astype(np.float32) - 1) / 254
-        target = np.stack([label == 1, label == 2]).astype(np.float32)
-        tiles.append(SoftTile(facts, path, image, target, label > 0))
+    for one in pictures:
+        facts = {
+            "group": f"amazon-{one.path.stem}",
+            "source": "amazon",
+            "split": one.split,
+            "level": "L1C",
+        }
+        image = (np.maximum(one.image, 1).astype(np.float32) - 1) / 254
+        target = np.stack([one.label == 1, one.label == 2]).astype(np.float32)
+        tiles.append(SoftTile(facts, one.path, image, target, one.known))
     return tiles
 
 
-def _pixels(trees: list[np.ndarray], tiles: list[SoftTile]) -> tuple[np.ndarray, np.ndarray]:
-    """Return probabilities and whether there are trees, of all valid pixels; (n,), (n,) bool."""
-    pairs = list(zip(trees, tiles, strict=True))
-    return (
-        np.concatenate([probability[tile.valid] for probability, tile in pairs]),
-        np.concatenate([_truth(tile) for _, tile in pairs]),
-    )
-
-
 def _truth(tile: SoftTile) -> np.ndarray:
-    """Return where there are trees: more of them than of all else. (n,) bool."""
-    return (tile.target[0] > 0.5)[tile.valid]
+    """Return where there are trees, of pixels with data. (n,) bool."""
+    return (tile.target[0] == 1)[tile.valid]
 
 
 def _quick_figures(
@@ -291,12 +287,12 @@ def _summaries(tiles: list[SoftTile], options: argparse.Namespace) -> Iterator[n
             yield summary(drawn[:, tile.valid])
 
 
-def measure(card: ModelCard, data: Path, tiles: list[SoftTile], seed: int) -> list[dict[str, Any]]:
+def measure(
+    card: ModelCard, tiles: list[SoftTile], pictures: Sequence[amazon.Picture]
+) -> list[dict[str, Any]]:
     """Measure a saved model on files, with the code that users run; and a random forest."""
-    validation = [t for t in tiles if t.facts["split"] == "val"]
-    amazon = [t for t in validation if t.facts["source"] == "amazon"]
-    others = [t for t in validation if t.facts["source"] != "amazon"]
-    rows = _measure_amazon(card, [t for t in tiles if t.facts["source"] == "amazon"], amazon, seed)
+    others = [t for t in tiles if t.facts["split"] == "val" and t.facts["source"] != "amazon"]
+    rows = _measure_amazon(card, pictures)
     for name, draw in (("as true-colour image", as_esa), ("each stretched by itself", as_cut)):
         matrices: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((2, 2), np.int64))
         for tile in others:
@@ -308,36 +304,25 @@ def measure(card: ModelCard, data: Path, tiles: list[SoftTile], seed: int) -> li
         for source, matrix in matrices.items():
             if not np.isnan(_iou(matrix)):
                 of = "" if source == "all" else f", {source}"
-                where = f"Sentinel-2 validation places {name}, against the teacher"
+                where = f"Sentinel-2 validation places {name}, against the teacher's classes"
                 rows.append(figure(f"Tree mask IoU{of}", _iou(matrix), where))
     return rows
 
 
-def _measure_amazon(
-    card: ModelCard, tiles: list[SoftTile], validation: list[SoftTile], seed: int
-) -> list[dict[str, Any]]:
-    probability = np.concatenate([map_file(card, t.path)[0][0][t.valid] for t in validation])
-    truth = np.concatenate([_truth(t) for t in validation])
+def _measure_amazon(card: ModelCard, pictures: Sequence[amazon.Picture]) -> list[dict[str, Any]]:
+    held = amazon.of_split(pictures, "val")
+    probability = np.concatenate([map_file(card, one.path)[0][0][one.known] for one in held])
+    truth = amazon.truth(held)
     mapped = probability >= card.products[0].threshold
-    learned = [t for t in tiles if t.facts["split"] == "train"]
-    random = np.random.default_rng(seed)
-    picks = [random.choice(t.valid.sum(), FOREST_PIXELS, replace=False) for t in learned]
-    seen = [t.image[:, t.valid].T[pick] for t, pick in zip(learned, picks, strict=True)]
-    classes = [_truth(t)[pick].astype(np.int64) for t, pick in zip(learned, picks, strict=True)]
-    wanted = np.concatenate([t.image[:, t.valid].T for t in validation])
-    # Pictures of 8 bits hold few colours: each is asked for once.
-    colours, place = np.unique(wanted, axis=0, return_inverse=True)
-    baseline = forest_probabilities(
-        np.concatenate(seen), np.concatenate(classes), colours, 2, seed=seed
-    )[place.ravel(), 1]
-    where = f"Amazon, {len(validation)} held-back pictures, published masks"
+    baseline = amazon.forest_on_colours(pictures)
+    where = f"Amazon, {len(held)} held-back pictures, published masks"
     data = truth.astype(int)
     sure = np.where(probability >= 0.5, probability, 1 - probability)
     return [
         figure("Forest IoU", _iou(confusion(data, mapped.astype(int), 2)), where),
         figure(
             "Forest IoU of a random forest on red, green and blue",
-            _iou(confusion(data, (baseline >= 0.5).astype(int), 2)),
+            _iou(confusion(data, baseline.astype(int), 2)),
             where,
         ),
         figure("Agreement", (mapped == truth).mean(), where),
@@ -366,16 +351,16 @@ def _mapped(card: ModelCard, tile: SoftTile) -> np.ndarray:
 def _facts(
     config: Any,
     norm: Normalisation,
-    temperature: float,
+    temperature: tuple[float, ...],
     threshold: float,
     options: argparse.Namespace,
 ) -> dict[str, Any]:
     return {
         "id": MODEL_ID,
-        "version": "1.0.0",
+        "version": VERSION,
         "title": "Forest in true colour",
-        "description": "Trees and everything else at 10 m from a true-colour picture of 8 bits, "
-        "such as Sentinel-2's TCI: a small U-Net.",
+        "description": "Trees and everything else at 10 m from Sentinel-2's true-colour image "
+        "(TCI): a small U-Net.",
         "licence": "CC-BY-SA-4.0",
         "attribution": ATTRIBUTION,
         "limits": LIMITS,
@@ -386,7 +371,7 @@ def _facts(
         "normalisation": norm,
         "resolution_m": 10.0,
         "tile_size": 256,
-        "stride": 16,
+        "stride": STRIDE,
         "overlap": 96,
         "temperature": temperature,
         "network": config,
@@ -407,8 +392,8 @@ def _facts(
             f"--threads {options.threads}"
             + (" --start START" if options.start else "")
             + (" --mixed" if options.mixed else ""),
-            "method": "distillation on soft labels (Hinton et al. 2015) and published masks, on "
-            "pictures in many stretches",
+            "method": "the teacher's likeliest classes and published masks, on pictures in many "
+            "stretches",
             "teacher": "Dynamic World forward model (google/dynamicworld, Apache-2.0)",
             "seed": options.seed,
         },

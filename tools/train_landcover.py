@@ -16,24 +16,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from training import MODELS, Log, best_threshold, is_calibration, network_config, tile_scores
+from training import MODELS, Log, calibrate, commands, network_config, tile_scores
 
-from benchmarks.agreement import compare, measure
+from benchmarks.agreement import compare, is_calibration, measure
 from benchmarks.calibration import card_figures, look
-from mmearth.models.card import ModelCard, NetworkConfig, Normalisation, read_card
+from benchmarks.start import begin_with
+from mmearth.models.card import NetworkConfig, Normalisation, read_card
 from mmearth.models.inputs import statistics, summary
-from mmearth.models.network import Normaliser, load_weights
+from mmearth.models.network import Normaliser
 from mmearth.models.readme import DIAGRAM_NAME
 from mmearth.models.registry import build_network
 from mmearth.models.save import save_model
 from mmearth.sensors import load_sensor
 from mmearth.training.augment import RadiometricJitter
-from mmearth.training.calibration import fit_temperatures, probabilities_at
 from mmearth.training.distill import Recipe, distill
 from mmearth.training.metrics import agreement, intersection_over_union
 from mmearth.training.softlabels import CropSampler, SoftTile, read_tiles
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 SENSOR = load_sensor("sentinel-2")
 BANDS = {
     "landcover-s2": ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"),
@@ -77,8 +77,7 @@ CLASSES = [
 NAMES = [row["name"] for row in CLASSES]
 TREES = NAMES.index("trees")
 
-# Few levels, and wide at full resolution: the teacher looks no farther than 20 pixels, and at equal
-# cost this learned its ways sooner than five levels that begin with 24 channels.
+# Few levels, and wide at full resolution: the teacher looks no farther than 20 pixels.
 ENCODER = "doubleconv-32"
 DECODER = (128, 64, 32, 32)
 STRIDE = 2 ** (len(DECODER) - 1)
@@ -139,7 +138,7 @@ def main() -> None:
     network = build_network(config, in_channels=len(bands), classes=len(CLASSES))
     start = read_card(options.start) if options.start else None
     if start:
-        _begin_with(network, start, bands)
+        begin_with(network, bands, start)
     normalise = Normaliser(norm)
     recipe = Recipe(
         steps=options.steps,
@@ -167,13 +166,13 @@ def main() -> None:
         watch=watch,
         every=max(1, options.steps // 20),
     )
-    temperature, threshold = _calibrate(student, normalise, calibration)
+    temperature, threshold = calibrate(student, normalise, calibration, TREES)
     log.write(temperature=temperature, threshold=threshold)
     facts = _facts(config, norm, temperature, threshold, options)
     seen = [summary(t.image[:, t.valid]) for t in (*training, *calibration)]
     facts["inputs"] = statistics(seen).model_dump()
     if start:
-        facts["training"]["start"] = start.training["command"]
+        facts["training"]["start"] = commands(start)
     card = save_model(options.output, student.state_dict(), {**facts, "accuracy": ()})
     figures = measure(card, [t for t in tiles if not held_out or t.facts["source"] in held_out
                              or t.facts["split"] == "val"], held_out)  # fmt: skip
@@ -204,6 +203,8 @@ def _options() -> argparse.Namespace:
         "--hold-out", default="", help="sources to leave out of training and to measure on"
     )
     options = parser.parse_args()
+    if options.start and options.hold_out:
+        parser.error("--start cannot go with --hold-out: its model may have seen what is held out")
     options.output = options.output or MODELS / options.model
     return options
 
@@ -219,18 +220,6 @@ def _statistics(tiles: list[SoftTile]) -> Normalisation:
     )
 
 
-def _begin_with(network: torch.nn.Module, start: ModelCard, bands: tuple[str, ...]) -> None:
-    """Load the weights of a model; of its first layer, those of the bands that are there."""
-    whole = build_network(start.network, in_channels=len(start.bands), classes=len(start.classes))
-    load_weights(whole, start)
-    state = whole.state_dict()
-    pick = [start.bands.index(band) for band in bands]
-    for name, weights in network.state_dict().items():
-        if weights.shape != state[name].shape:
-            state[name] = state[name][:, pick]
-    network.load_state_dict(state)
-
-
 def _quick_figures(
     network: torch.nn.Module, normalise: Normaliser, tiles: list[SoftTile]
 ) -> dict[str, float]:
@@ -242,25 +231,6 @@ def _quick_figures(
         "agreement": round(agreement(matrix), 4),
         "tree_iou": round(float(intersection_over_union(matrix)[TREES]), 4),
     }
-
-
-def _calibrate(
-    network: torch.nn.Module, normalise: Normaliser, tiles: list[SoftTile]
-) -> tuple[tuple[float, ...], float]:
-    """Fit the temperatures of the classes, and the threshold of trees, on places put aside.
-
-    They are fitted to the teacher's classes: its probabilities are far from certain even where it
-    is right, so that forest would never be more than six tenths trees.
-    """
-    scores = np.concatenate(
-        [tile_scores(network, normalise, t)[:, torch.from_numpy(t.valid)].T.numpy() for t in tiles]
-    )
-    classes = np.concatenate([t.target.argmax(axis=0)[t.valid] for t in tiles])
-    units = np.repeat(np.arange(len(tiles)), [t.valid.sum() for t in tiles])
-    found = fit_temperatures(scores, classes, units)
-    temperatures = tuple(round(number, 4) for number in found)
-    trees = probabilities_at(scores, temperatures)[:, TREES]
-    return temperatures, best_threshold(trees, classes == TREES)
 
 
 def _facts(
@@ -309,6 +279,7 @@ def _facts(
             f"--crop {options.crop} "
             f"--learning-rate {options.learning_rate:g} --seed {options.seed} "
             f"--threads {options.threads}"
+            + (f" --hold-out {options.hold_out}" if options.hold_out else "")
             + (" --start START" if options.start else "")
             + (" --mixed" if options.mixed else ""),
             "method": "distillation on soft labels (Hinton et al. 2015), with "

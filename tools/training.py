@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 import time
@@ -12,29 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "resources" / "models"
 sys.path[:0] = [str(ROOT / "backend"), str(ROOT)]
 
-from mmearth.api import RasterInput, SegmentOutputs, SegmentSpec  # noqa: E402
-from mmearth.inference.predict import class_probabilities, compute_rows  # noqa: E402
-from mmearth.jobs.prepare import prepare  # noqa: E402
 from mmearth.models.card import ModelCard, NetworkConfig  # noqa: E402
 from mmearth.models.cost import multiply_adds_per_pixel  # noqa: E402
-from mmearth.models.network import Network, Normaliser, loaded  # noqa: E402
+from mmearth.models.network import Normaliser  # noqa: E402
 from mmearth.models.registry import build_network  # noqa: E402
-from mmearth.settings import Settings  # noqa: E402
-from mmearth.training.distill import divergence  # noqa: E402
+from mmearth.training.calibration import fit_temperatures, probabilities_at  # noqa: E402
 from mmearth.training.softlabels import SoftTile  # noqa: E402
-
-
-def is_calibration(facts: dict[str, Any]) -> bool:
-    """Put one training place in ten aside, by its entry, to fit temperature and threshold."""
-    digest = hashlib.sha256(facts["group"].encode()).digest()
-    return digest[0] % 10 == 0
 
 
 def network_config(
@@ -62,60 +50,57 @@ def tile_scores(network: torch.nn.Module, normalise: Normaliser, tile: SoftTile)
     return scores[:, top : top + height, left : left + width]
 
 
-def fit_soft_temperature(scores: Sequence[torch.Tensor], tiles: Sequence[SoftTile]) -> float:
-    """Return the temperature at which the scores of tiles are nearest to their soft labels."""
-    pixels = sum(t.valid.sum() for t in tiles)
+def calibrate(
+    network: torch.nn.Module, normalise: Normaliser, tiles: Sequence[SoftTile], trees: int
+) -> tuple[tuple[float, ...], float]:
+    """Fit the temperatures of the classes, and the threshold of trees, on places put aside.
 
-    def loss(temperature: float) -> float:
-        return (
-            sum(
-                float(
-                    divergence(
-                        s[None] / temperature,
-                        torch.from_numpy(t.target)[None],
-                        torch.from_numpy(t.valid)[None],
-                    )
-                )
-                * t.valid.sum()
-                for s, t in zip(scores, tiles, strict=True)
-            )
-            / pixels
-        )
+    They are fitted to the teacher's classes: its probabilities are far from certain even where it
+    is right, so that forest would never be more than six tenths trees.
 
-    return float(min(np.round(np.geomspace(0.5, 2.0, 61), 3), key=loss))
+    Args:
+        network: from (B, C, H, W) to (B, K, H, W) scores.
+        normalise: from reflectance to its input.
+        tiles: that nothing was learned from.
+        trees: number of the class, from 0.
+
+    Returns:
+        K temperatures, and the probability of trees from which on a pixel counts as such.
+    """
+    scores = np.concatenate(
+        [tile_scores(network, normalise, t)[:, torch.from_numpy(t.valid)].T.numpy() for t in tiles]
+    )
+    classes = np.concatenate([t.target.argmax(axis=0)[t.valid] for t in tiles])
+    units = np.repeat(np.arange(len(tiles)), [t.valid.sum() for t in tiles])
+    found = fit_temperatures(scores, classes, units)
+    temperatures = tuple(round(number, 4) for number in found)
+    probability = probabilities_at(scores, temperatures)[:, trees]
+    return temperatures, best_threshold(probability, classes == trees)
 
 
 def best_threshold(probability: np.ndarray, truth: np.ndarray) -> float:
-    """Return the threshold of a binary map with the highest IoU; (n,) float, (n,) bool."""
+    """Return the threshold of a binary map with the highest IoU; (n,) float, (n,) bool.
 
-    def iou(threshold: float) -> float:
-        mapped = probability >= threshold
-        return (mapped & truth).sum() / (mapped | truth).sum()
-
-    return float(max(np.round(np.arange(0.2, 0.8, 0.01), 2), key=iou))
-
-
-def map_file(card: ModelCard, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Map a raster with a saved model, found, scaled and tiled as in a user's job.
-
-    Returns:
-        Probabilities (K, H, W) float32 and valid (H, W) bool.
+    Raises:
+        ValueError: if there may be a better one beyond those that are tried, .05 to .95.
     """
-    settings = Settings(models=card.folder.parent, threads=torch.get_num_threads())
-    with rasterio.open(path) as dataset:
-        small = max(dataset.shape) <= card.tile_size // 2
-    spec = SegmentSpec(
-        inputs=[RasterInput(path=str(path), label="")],
-        model=card.id,
-        outputs=SegmentOutputs(),
-        tile_size=card.tile_size // 2 if small else None,  # most of a tile would be a mirror
-    )
-    ready = prepare(spec, settings)
-    network = loaded(Network, card, settings)
-    workload = network.workload(ready.layout.rows.tile)
-    parts = list(compute_rows(ready.stack(), class_probabilities(network), ready.layout, workload))
-    values = torch.cat([part.values for part in parts], dim=1).numpy()
-    return values, np.concatenate([part.valid for part in parts])
+    tried = np.round(np.arange(5, 96) / 100, 2)
+    mapped = [probability >= threshold for threshold in tried]
+    scores = np.array([(one & truth).sum() / (one | truth).sum() for one in mapped])
+    level = tried[scores == scores.max()]
+    best = level[len(level) // 2]
+    if best in (tried[0], tried[-1]):
+        raise ValueError(
+            f"The best threshold, {best:g}, is the last one that was tried: the probabilities are "
+            "not calibrated. Calibrate the model first."
+        )
+    return float(best)
+
+
+def commands(start: ModelCard) -> list[str]:
+    """Return the commands that made a model, the first one first, for one that goes on from it."""
+    before = start.training.get("start", [])
+    return [*([before] if isinstance(before, str) else before), start.training["command"]]
 
 
 def figure(name: str, value: float, data: str) -> dict[str, Any]:

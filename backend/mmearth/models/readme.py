@@ -83,6 +83,8 @@ def _product(card: ModelCard, product_id: str) -> str:
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return ", then ".join(map(_plain, value))
     text = str(value)
     return f"`{text}`" if text.startswith("python ") else text
 

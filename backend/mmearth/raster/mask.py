@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -343,19 +343,33 @@ def _is_scl(source: BandSource) -> bool:
 
 
 def _holds_classes(dataset: DatasetReader, band: int) -> bool:
-    """Tell whether the middle of a band holds nothing but classes of a scene classification.
+    """Tell whether a band holds nothing but classes of a scene classification, in its middle.
+
+    Where that is all 0 and 1, no data and defective, as in a mask of clouds, the rest is looked
+    through until there is another class.
 
     Raises:
         RasterReadError: if the file is damaged.
     """
-    # Not from overviews: those of JPEG 2000 hold means of classes.
+    for window in _looks(dataset):
+        # Not from overviews: those of JPEG 2000 hold means of classes.
+        values = _read_band(dataset, band, window=window)
+        known = np.isfinite(values)
+        if dataset.nodatavals[band - 1] is not None:
+            known &= values != dataset.nodatavals[band - 1]
+        if not np.isin(values[known], range(SCL_LAST + 1)).all():
+            return False
+        if (values[known] > 1).any():
+            return True
+    return False
+
+
+def _looks(dataset: DatasetReader) -> Iterator[Window]:
+    """Return the middle of a raster, then all of it from top to bottom."""
     height, width = min(LOOK_SIDE, dataset.height), min(LOOK_SIDE, dataset.width)
-    window = Window((dataset.width - width) // 2, (dataset.height - height) // 2, width, height)
-    values = _read_band(dataset, band, window=window)
-    known = np.isfinite(values)
-    if dataset.nodatavals[band - 1] is not None:
-        known &= values != dataset.nodatavals[band - 1]
-    return bool(np.isin(values[known], range(SCL_LAST + 1)).all())
+    yield Window((dataset.width - width) // 2, (dataset.height - height) // 2, width, height)
+    for top in range(0, dataset.height, LOOK_SIDE):
+        yield Window(0, top, dataset.width, min(LOOK_SIDE, dataset.height - top))
 
 
 def _product_classifications(sources: Sequence[BandSource]) -> list[Path]:

@@ -191,6 +191,14 @@ def _as_stated(band: ScaledBand, sensor: Sensor, reflective: set[int]) -> Scaled
         return replace(band, scale=source.scale, offset=source.offset)
     if _is_picture(source, sensor):
         raise _picture_error(source, sensor)
+    if sensor.quantity == "brightness" and source.dtype != "uint8":
+        # Reflectance runs from 0 to 1 as well, and would make a picture far too dark.
+        raise RadiometryError(
+            f"{source.title} holds no brightness: its numbers are {source.dtype}, but this model "
+            "reads pictures of 8 bits. Reflectance is no picture.",
+            "Use a true-colour picture of 8 bits (0 to 255) made for viewing, or state scale and "
+            "offset that turn the values into brightness (0 to 1).",
+        )
     if source.input in reflective:
         return band
     return replace(band, scale=sensor.scale, offset=sensor.offset)

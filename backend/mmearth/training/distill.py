@@ -18,7 +18,6 @@ from torch import nn
 from torch.nn.functional import log_softmax
 
 from mmearth.models.network import Normaliser
-from mmearth.training.augment import RadiometricJitter
 from mmearth.training.losses import UNLABELLED, border_weights
 from mmearth.training.softlabels import CropSampler
 
@@ -85,7 +84,7 @@ def distill(
     normalise: Normaliser,
     crops: CropSampler,
     recipe: Recipe,
-    jitter: RadiometricJitter,
+    jitter: Callable[[torch.Tensor, torch.Tensor, torch.Generator], torch.Tensor],
     wavelengths_um: torch.Tensor,
     *,
     loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] = divergence,
@@ -99,7 +98,8 @@ def distill(
         normalise: from reflectance to its input.
         crops: where crops come from.
         recipe: numbers of the run.
-        jitter: changes to reflectance.
+        jitter: changes reflectance, (B, C, H, W), with wavelengths and a source of chance, as
+            ``RadiometricJitter`` does.
         wavelengths_um: (C,) central wavelengths of the bands.
         loss: ``divergence`` or ``boundary_divergence``.
         watch: called every ``every`` steps with the step, the mean loss since, and the average.

@@ -10,7 +10,7 @@ import rasterio
 from rasterio.enums import ColorInterp
 from scenes import DATA, ROOT, S2
 
-from mmearth.api import RasterInput, SegmentOutputs, SegmentSpec
+from mmearth.api import Radiometry, RasterInput, SegmentOutputs, SegmentSpec
 from mmearth.jobs.choose import choose_model
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.registry import plan_job, run_job
@@ -113,14 +113,19 @@ class TestForestInTrueColour:
             found = dataset.read(1)
         assert (found[:40] == 0).all() and (found[40:] > 0).all()
 
-    def test_reflectance_is_no_picture(self, shipped, make_raster) -> None:
-        """Numbers of Sentinel-2 under the names of colours."""
+    @pytest.mark.parametrize("scale", [None, 1e-4])
+    def test_reflectance_is_no_picture(self, shipped, make_raster, scale) -> None:
+        """Numbers of Sentinel-2 under the names of colours, as they are and from 0 to 1."""
         with rasterio.open(DATA / "terramind_l2a.tif") as dataset:
             values = dataset.read([4, 3, 2])
+        if scale:
+            values = values.astype(np.float32) * np.float32(scale)
         path = make_raster("s2.tif", values, bands=["red", "green", "blue"])
         asked = request(path).model_copy(update={"model": "forest-rgb"})
         [problem] = plan_job(asked, shipped).errors
         assert "no brightness" in problem.message and "(0 to 255)" in problem.advice
+        stated = Radiometry(scale=3.0 if scale else 3e-4)
+        assert plan_job(asked.model_copy(update={"radiometry": stated}), shipped).errors == []
 
     def test_without_colours_the_order_is_only_suggested(self, shipped, tmp_path) -> None:
         path = tmp_path / "nameless.tif"

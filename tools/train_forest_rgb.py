@@ -71,12 +71,14 @@ ATTRIBUTION = (
     "and 2020."
 )
 LIMITS = (
-    "Trained for too short a time: a random forest on nothing but the colours of the Amazon's "
-    "pictures maps others of these pictures better, see the figures.",
+    "Maps the Amazon's pictures worse than a random forest on their colours, and its "
+    "probabilities there are not to be taken at their word, see the figures.",
+    "Percents of cover are too low in forest: the teacher, whose probabilities were learned, gives "
+    "forest about 60 % itself. Tree masks are measured against what it gives more than 50 %.",
     "Three colours tell trees from green crops, meadows and dark water worse than the near and "
     "shortwave infrared: where these bands are at hand, use a model that reads them.",
-    "A picture that was stretched by itself holds no brightness that could be compared: where "
-    "nearly all is forest, or nothing is, a strong stretch misleads the model.",
+    "Pictures stretched by themselves, such as exports for viewing, are mapped wrongly, see the "
+    "figures: they hold no brightness that could be compared.",
     "Dark water, burnt ground and shadows of hills and clouds are taken for trees at times; young "
     "regrowth and plantations for forest, and open savanna woodland for neither reliably.",
     "Made for pixels of 10 m. Aerial and drone pictures are averaged to 10 m first; single trees "
@@ -374,8 +376,8 @@ def _facts(
         "id": MODEL_ID,
         "version": "1.0.0",
         "title": "Forest in true colour",
-        "description": "Trees and everything else at 10 m from a true-colour picture of 8 bits, "
-        "such as Sentinel-2's TCI: a small U-Net.",
+        "description": "Trees and everything else at 10 m from Sentinel-2's true-colour image "
+        "(TCI, 8 bits): a small U-Net.",
         "licence": "CC-BY-SA-4.0",
         "attribution": ATTRIBUTION,
         "limits": LIMITS,

@@ -1,4 +1,4 @@
-"""The sample that comes with the plugin: a scene, and a place before and after a disturbance."""
+"""The sample that comes with the plugin: a scene, and a place on two dates."""
 
 from typing import List, NamedTuple, Optional
 

@@ -155,10 +155,10 @@ def test_found_by_itself_as_a_band(make_raster) -> None:
     assert find_masks([], sources(scene), search=True) == ([], [])
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_a_mere_name_makes_no_scene_classification(make_raster, dtype) -> None:
+@pytest.mark.parametrize(("dtype", "cloud"), [(np.uint8, 255), (np.uint8, 1), (np.float32, 255)])
+def test_a_mere_name_makes_no_scene_classification(make_raster, dtype, cloud) -> None:
     values = np.zeros((30, 40), dtype)
-    values[3:9] = 255
+    values[3:9] = cloud
     path = make_raster("clouds_of_SCL.tif", values)
     assert find_masks([], sources(path), search=True) == ([], [])
     np.testing.assert_array_equal(left_out(path), values > 0)

@@ -47,6 +47,7 @@ from mmearth.change.rule import Rule, load_rules
 from mmearth.inference.predict import compute_rows
 from mmearth.jobs.prepare import prepare
 from mmearth.models.network import Network, loaded
+from mmearth.models.registry import find_model
 from mmearth.settings import Settings
 
 BINS = 5  # of probability
@@ -103,6 +104,7 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
         return [row("not measured: MMEARTH_DATA names no folder with disturbance/", np.nan)]
     settings = Settings(home=scratch / "home", memory_mb=1024)
     shipped = load_rules()
+    model = find_model(MODEL, settings.model_folders).sha256
     bands, sites = read_sites(data, settings)
     table = [row(f"sites, of {sum(site.valid.sum() for site in sites):,} pixels", len(sites))]
     for name, pair in INDICES.items():
@@ -123,7 +125,7 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
         table.append(row(what, score, bound, score >= TARGET or not aimed))
         table.append(row(f"F1, rule {rule.id}, as shipped, on all sites", score_of(seen, rule)))
         table += _reliability(seen, rule, tally)
-        written += as_toml(tuned(seen, rule, tally))
+        written += as_toml(replace(tuned(seen, rule, tally), model_sha256=model))
     score, spread, names = nested(sites, bands, shipped[0])
     what = f"F1, chosen and tuned on four fifths of the sites (folds ± {spread:.3f})"
     table.append(row(f"{what}: {'; '.join(names)}", score))
@@ -233,6 +235,7 @@ def as_toml(rule: Rule) -> list[str]:
     return [
         "",
         f"[{rule.id}]",
+        f'model_sha256 = "{rule.model_sha256}"',
         f'sensor = "{rule.sensor}"',
         f"bands = [{names}]",
         f"typical = {numbers(rule.typical, '.4f')}",

@@ -1,5 +1,6 @@
 """Masks of clouds, and disturbance between dates, in Processing."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,9 @@ class TestDisturbance:
         assert "First date: terramind_l2a (0 pixels left out by a mask" in said
         assert "Last date: later (960 pixels left out by a mask" in said
         assert "Forest loss: " in said
+        probable = gdal.Open(files["PROBABILITY"]).ReadAsArray()
+        least = int(re.search(r"mapped from a probability of (\d+) % on", said)[1])
+        assert ((probable >= least) == np.isin(classes, (2, 3)))[:, 10:].all()
 
     def test_layers_are_styled(self, home, tmp_path):
         parameters = wanted("disturbance", tmp_path, PROBABILITY="TEMPORARY_OUTPUT")
@@ -80,7 +84,9 @@ class TestDisturbance:
         assert titles == ["Stable forest", "Forest loss", "Forest gain", "Stable non-forest"]
         shown = QgsRasterLayer(result["PROBABILITY"], "p")
         assert shown.renderer().type() == "singlebandpseudocolor"
-        ramp = shown.renderer().shader().rasterShaderFunction().colorRampItemList()
+        shader = shown.renderer().shader().rasterShaderFunction()
+        legend, ramp = shader.legendSettings().maximumLabel(), shader.colorRampItemList()
+        assert re.fullmatch(r"100 % \(mapped from \d+ % on\)", legend)
         assert [ramp[0].label, ramp[-1].label] == ["0 %", "100 %"] and ramp[-1].value == 1
 
     def test_the_clearings_of_the_sample(self, home, tmp_path):

@@ -22,8 +22,8 @@ class EmbedAlgorithm(ModelAlgorithm, MappingAlgorithm):
     )
     HELP = {
         "INPUT": INPUT_HELP,
-        "MODEL": "The model whose encoder computes: any installed model or published encoder, but for "
-        "those that look at the bands of single pixels alone.",
+        "MODEL": "The model whose encoder computes: any installed model or published encoder, but "
+        "for those that look at the bands of single pixels alone.",
         "EXTENT": "Only this area is computed; if empty, all ground that the rasters share.",
         **BAND_HELP,
         "STRIDE": "Pixels of the scene along a side of a pixel of features: 1, 2, 4, 8, 16 or 32, "

@@ -123,7 +123,8 @@ def measure(card: ModelCard, tiles: list[SoftTile], held_out: set[str]) -> list[
             rows.append(_row(f"Agreement, {source}", found.agreement, data))
     for who in ("student", "teacher"):
         name = f"EuroSAT scenes right by majority, {who}"
-        rows.append(_row(name, right[who] / scenes["all"], f"{scenes['all']} scenes, all"))
+        learned = f"{scenes['all']} scenes, {scenes['all'] - scenes['val']} of them learned from"
+        rows.append(_row(name, right[who] / scenes["all"], learned))
         rows.append(
             _row(name, right[f"{who} val"] / scenes["val"], f"{scenes['val']} scenes, validation")
         )

@@ -37,7 +37,7 @@ import rasterio
 import torch
 from numpy.typing import NDArray
 from rasterio.warp import transform
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 from scipy.special import expit
 
 from benchmarks import ROOT
@@ -45,17 +45,19 @@ from benchmarks.common import MODEL, row
 from benchmarks.thresholds import FOLDS, Tally, f1, folds, others, pooled
 from mmearth.api import MappingSpec, RasterInput
 from mmearth.change.compare import (
-    EVEN,
+    MAPPED,
     forest_medians,
     in_same_light,
     loss_evidence,
     loss_odds,
+    probability_of,
 )
 from mmearth.change.evidence import date_evidence, weigh
 from mmearth.change.rule import Rule, load_rules
 from mmearth.inference.predict import compute_rows
 from mmearth.jobs.prepare import prepare
 from mmearth.models.network import Network, loaded
+from mmearth.models.registry import find_model
 from mmearth.settings import Settings
 
 BINS = 5  # of probability
@@ -118,6 +120,7 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
         return [row("not measured: MMEARTH_DATA names no folder with disturbance/", np.nan)]
     settings = Settings(home=scratch / "home", memory_mb=1024)
     shipped = load_rules()
+    model = find_model(MODEL, settings.model_folders).sha256
     bands, sites = read_sites(data, settings)
     table = [row(f"sites, of {sum(site.valid.sum() for site in sites):,} pixels", len(sites))]
     table += _neighbours(sites)
@@ -140,7 +143,7 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
         table.append(row(f"F1, rule {rule.id}, as shipped, on all sites", score_of(seen, rule)))
         table += _of_unseen(seen, rule, tally)
         table += _reliability(seen, rule, tally)
-        written += as_toml(tuned(seen, rule, tally))
+        written += as_toml(replace(tuned(seen, rule, tally), model_sha256=model))
     score, spread, names = nested(sites, bands, shipped[0])
     what = f"F1, chosen and tuned on four fifths of the sites (folds ± {spread:.3f})"
     table.append(row(f"{what}: {'; '.join(names)}", score))
@@ -211,12 +214,14 @@ def tuned(
     threshold, brightest = float(tally.steps[step]), float(tally.limits[limit])
     evidence, shade, damaged, _ = _pixels(sites, rule)
     doubtful = np.isfinite(evidence) & (shade <= brightest)
+    mapped, spread = _logistic(evidence[doubtful] - threshold, damaged[doubtful])
     return replace(
         rule,
         typical=_typical(sites, rule),
         threshold=threshold,
         brightest=brightest if rule.bands else np.inf,
-        spread=_spread(evidence[doubtful] - threshold, damaged[doubtful]),
+        mapped=mapped,
+        spread=spread,
     )
 
 
@@ -267,6 +272,7 @@ def as_toml(rule: Rule) -> list[str]:
     return [
         "",
         f"[{rule.id}]",
+        f'model_sha256 = "{rule.model_sha256}"',
         f'sensor = "{rule.sensor}"',
         f"bands = [{names}]",
         f"typical = {numbers(rule.typical, '.4f')}",
@@ -278,6 +284,7 @@ def as_toml(rule: Rule) -> list[str]:
         f"window = {rule.window}",
         f"most = {rule.most}",
         f"threshold = {rule.threshold:.3f}",
+        f"mapped = {rule.mapped:.2f}",
         f"spread = {rule.spread:.3f}",
         f"brightest = {rule.brightest:.4f}",
         f"forest = {rule.forest}",
@@ -317,7 +324,7 @@ def _reliability(sites: Sequence[Site], rule: Rule, tally: Tally) -> list[dict[s
     for number in range(FOLDS):
         held = tuned(sites, rule, tally, others(number))
         for site in (one for one, own in zip(sites, fold, strict=True) if own == number):
-            told.append(expit(_odds(site, held)[site.valid]))
+            told.append(probability_of(_odds(site, held)[site.valid], held))
             damaged.append(site.damaged[site.valid])
     told, damaged = np.concatenate(told), np.concatenate(damaged)
     place = np.minimum((told * BINS).astype(int), BINS - 1)
@@ -339,14 +346,23 @@ def _typical(sites: Sequence[Site], rule: Rule) -> tuple[float, ...]:
     return tuple(float(np.median(band)) for band in bands)
 
 
-def _spread(beyond: NDArray[np.float32], damaged: NDArray[np.bool_]) -> float:
-    """Return what to divide evidence beyond the threshold by, to have likely log odds."""
-    signs = np.where(damaged, np.float32(1), np.float32(-1))
+def _logistic(beyond: NDArray[np.float32], damaged: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return what makes the log odds of damage likely, by evidence beyond the threshold.
 
-    def surprise(logarithm: float) -> float:
-        return float(np.logaddexp(0, -signs * beyond / np.float32(np.exp(logarithm))).mean())
+    Returns:
+        The probability at the threshold, in whole percents, and what to divide evidence by.
+    """
+    signs = np.where(damaged, 1.0, -1.0)
+    values = beyond.astype(np.float64)
 
-    return float(np.exp(minimize_scalar(surprise, bounds=(-6, 3), method="bounded").x))
+    def surprise(line: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        odds = signs * (line[0] + line[1] * values)
+        slopes = -signs * expit(-odds)
+        gradient = np.array([slopes.mean(), (slopes * values).mean()])
+        return float(np.logaddexp(0, -odds).mean()), gradient
+
+    shift, slope = minimize(surprise, [0.0, 1.0], jac=True).x
+    return round(float(expit(shift)), 2), float(1 / slope)
 
 
 def _of_bands(sites: Sequence[Site], bands: Sequence[str], rule: Rule) -> list[Site]:
@@ -396,7 +412,7 @@ def _odds(site: Site, rule: Rule) -> NDArray[np.float32]:
 
 def _counts(site: Site, rule: Rule) -> NDArray[np.int64]:
     """Return right, called and damaged pixels."""
-    called = (_odds(site, rule) >= EVEN) & site.valid
+    called = (_odds(site, rule) >= MAPPED) & site.valid
     damaged = site.damaged & site.valid
     return np.array([(called & damaged).sum(), called.sum(), damaged.sum()])
 

@@ -360,7 +360,7 @@ def _facts(
         "version": VERSION,
         "title": "Forest in true colour",
         "description": "Trees and everything else at 10 m from Sentinel-2's true-colour image "
-        "(TCI): a small U-Net.",
+        "(TCI, 8 bits): a small U-Net.",
         "licence": "CC-BY-SA-4.0",
         "attribution": ATTRIBUTION,
         "limits": LIMITS,

@@ -3,22 +3,38 @@
 import re
 from typing import Any, List, Sequence, Tuple
 
-# 2020-06-21, 20200621 (as in the names of Sentinel-2 products), 2020-06 or 2020.
-_DATE = re.compile(
-    r"(?<!\d)((?:19|20)\d\d)(?:([-_.]?)(0[1-9]|1[0-2])(?:\2(0[1-9]|[12]\d|3[01]))?)?(?!\d)"
-)
+_YEAR = r"(?P<y>(?:19[7-9]|20\d)\d)"
+_MONTH = r"(?P<m>0[1-9]|1[0-2])"
+_DAY = r"(?P<d>0[1-9]|[12]\d|3[01])"
+# The surest first: names hold other numbers too, such as path and row of Landsat's products.
+_DATES = [
+    re.compile(rf"(?<!\d){pattern}(?!\d)")
+    for pattern in (
+        # 2020-06-21, 20200621 (as in the names of Sentinel-2 products) or 21.06.2020.
+        rf"{_YEAR}(?P<s>[-_.]?){_MONTH}(?P=s){_DAY}",
+        rf"{_DAY}\.{_MONTH}\.{_YEAR}",
+        rf"{_YEAR}[-_.]{_MONTH}",
+        _YEAR,
+    )
+]
 
 Named = Tuple[Any, Sequence[str]]  # a raster, and its names, the one that counts most first
 
 
 def date_of(names: Sequence[str]) -> str:
-    """Return the first date in the first name that has one, as YYYY, YYYY-MM or YYYY-MM-DD.
+    """Return the date that names tell, as YYYY, YYYY-MM or YYYY-MM-DD.
+
+    A full date in any name counts more than a month, and that more than a year; of alike ones the
+    first. Years count from 1970 on, before which no satellite took such images.
 
     Returns:
         Empty if no name has one. Dates in words such as these are in order of time.
     """
-    found = next(filter(None, map(_DATE.search, names)), None)
-    return "-".join(filter(None, found.group(1, 3, 4))) if found else ""
+    for pattern in _DATES:
+        for found in filter(None, map(pattern.search, names)):
+            parts = found.groupdict()
+            return "-".join(parts[part] for part in "ymd" if part in parts)
+    return ""
 
 
 def by_date(rasters: Sequence[Named]) -> List[List[Any]]:

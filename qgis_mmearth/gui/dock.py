@@ -57,12 +57,16 @@ class MMEarthDock(QgsDockWidget, FORM):
         self.tabs.setCurrentWidget(self.mapTab)
         self.layers.tick_only(scene)
         # QGIS fits an empty map to the first layers, but only once it is back in its event loop.
-        QTimer.singleShot(0, lambda: self._show_scene(scene, alone))
+        layer_id = scene.id()
+        QTimer.singleShot(0, lambda: self._show_scene(layer_id, alone))
         words = self.tr("To compare two dates, tick only those of {}, and press “{}”.")
         message = words.format(scenes.TWO_DATES, self.map.goals.disturbance.text())
         self.map.status.push(message, Qgis.MessageLevel.Info)
 
-    def _show_scene(self, scene: QgsRasterLayer, alone: bool) -> None:
+    def _show_scene(self, layer_id: str, alone: bool) -> None:
+        scene = QgsProject.instance().mapLayer(layer_id)
+        if scene is None:  # removed meanwhile
+            return
         if alone:
             crs = QgsCoordinateReferenceSystem(scenes.BOTH_PLACES)
             QgsProject.instance().setCrs(crs)

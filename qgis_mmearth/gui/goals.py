@@ -85,7 +85,7 @@ class Goals(QObject):
         self.disturbance = QPushButton(self.tr("Forest disturbance…"), widget)
         self.disturbance.setObjectName("disturbanceButton")
         self.disturbance.setToolTip(
-            self.tr("Compare the dates that are ticked above; opens a window of its own")
+            self.tr("Compare the rasters of two dates ticked above; opens a window of its own")
         )
         layout.addWidget(self.disturbance, len(GOALS) // COLUMNS, len(GOALS) % COLUMNS)
         self.disturbance.clicked.connect(lambda _checked: self.disturbance_asked.emit())

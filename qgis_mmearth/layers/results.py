@@ -42,7 +42,6 @@ _RASTER_STYLES = {
     "features": style.style_features,
     "view": style.style_picture,
     "similarity": style.style_similarity,
-    "probability": style.style_change,
 }
 
 
@@ -77,6 +76,8 @@ def open_output(name: str, path: str, title: str, result: Result) -> Optional[Qg
     elif name == "polygons":
         drawn = _DRAWN.get(result.get("kind"), [row["name"] for row in classes])
         style.style_polygons(layer, [row for row in classes if row["name"] in drawn])
+    elif name == "probability":
+        style.style_change(layer, result["mapped_percent"])
     elif name not in _TABLES:
         _RASTER_STYLES.get(name, style.style_percent)(layer)
     layer.setMetadata(_metadata(layer, result))

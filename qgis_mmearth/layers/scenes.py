@@ -1,5 +1,6 @@
-"""The sample that comes with the plugin: a scene, and a place before and after a disturbance."""
+"""The sample that comes with the plugin: a scene, and a place on two dates."""
 
+from pathlib import Path
 from typing import List, NamedTuple, Optional
 
 from qgis.core import QgsProject, QgsRasterLayer
@@ -40,9 +41,10 @@ def open_sample(project: Optional[QgsProject] = None) -> List[QgsRasterLayer]:
         A layer for each of ``SCENES``, in their order.
     """
     project = project or QgsProject.instance()
-    there = {layer.source(): layer for layer in project.mapLayers().values()}
-    layers = [there.get(scene.path) or open_scene(scene) for scene in SCENES]
-    new = [layer for layer in layers if layer.source() not in there]
+    # As paths: a project that was saved and opened again has other slashes on Windows.
+    there = {Path(layer.source()): layer for layer in project.mapLayers().values()}
+    layers = [there.get(Path(scene.path)) or open_scene(scene) for scene in SCENES]
+    new = [layer for layer in layers if Path(layer.source()) not in there]
     if new:
         group = project.layerTreeRoot().insertGroup(0, GROUP)
         project.addMapLayers(new, False)

@@ -105,9 +105,15 @@ def style_cover(layer: QgsRasterLayer) -> None:
     _style_ramp(layer, COVER_COLORS, 0.0, 100.0, "{:.0f} %")
 
 
-def style_change(layer: QgsRasterLayer) -> None:
-    """Show the first band in colours from 0 %, no change, to 100 %, a certain one."""
-    _style_ramp(layer, CHANGE_COLORS, 0.0, 1.0, "{:.0f} %", factor=100)
+def style_change(layer: QgsRasterLayer, mapped_percent: int) -> None:
+    """Show the first band in colours from 0 %, no change, to 100 %, a certain one.
+
+    Args:
+        layer: shares of 1.
+        mapped_percent: from which on a change is mapped, which the legend tells.
+    """
+    note = f" (mapped from {mapped_percent} % on)"
+    _style_ramp(layer, CHANGE_COLORS, 0.0, 1.0, "{:.0f} %", factor=100, note=note)
 
 
 def _style_ramp(
@@ -117,8 +123,12 @@ def _style_ramp(
     high: float,
     label: str = "{:.2f}",
     factor: float = 1,
+    note: str = "",
 ) -> None:
-    """Show the first band in colours from a value to another; labels name value x factor."""
+    """Show the first band in colours from a value to another; labels name value x factor.
+
+    The legend has the note behind its largest value.
+    """
     ramp = QgsColorRampShader(low, high)
     ramp.setColorRampType(QgsColorRampShader.Type.Interpolated)
     step = (high - low) / (len(colors) - 1)
@@ -134,7 +144,7 @@ def _style_ramp(
     )
     legend = QgsColorRampLegendNodeSettings()
     legend.setMinimumLabel(label.format(factor * low))
-    legend.setMaximumLabel(label.format(factor * high))
+    legend.setMaximumLabel(label.format(factor * high) + note)
     ramp.setLegendSettings(legend)
     shader = QgsRasterShader(low, high)
     shader.setRasterShaderFunction(ramp)

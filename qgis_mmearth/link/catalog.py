@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 from typing import Iterable, List, NamedTuple, Tuple
 
+_BANDS_ALONE = "spectrum"  # the encoder whose features are the bands themselves
+
 
 class ClassEntry(NamedTuple):
     """A class of a product."""
@@ -48,6 +50,8 @@ class Model(NamedTuple):
     limits: Tuple[str, ...]
     source: str
     """Where its weights come from: an address, or empty if the card names none."""
+    has_features: bool
+    """Whether its encoder tells more of a place than the bands do."""
     folder: Path
 
 
@@ -102,6 +106,7 @@ def _read(card: Path) -> Model:
         levels=tuple(properties["mmearth:levels"]),
         limits=tuple(properties.get("mmearth:limits", ())),
         source=str(properties.get("mmearth:training", {}).get("source", "")),
+        has_features=properties.get("mmearth:network", {}).get("encoder") != _BANDS_ALONE,
         folder=card.parent,
     )
 

@@ -82,7 +82,7 @@ def test_change_of_the_two_dates(demo: tuple[Path, str]) -> None:
             scene.shape, scene.crs, scene.transform
         )  # fmt: skip
         shares = np.bincount(result.read(1).ravel(), minlength=5) / result.read(1).size
-    assert shares[0] == 0 and shares[1] > 0.4 and 0.005 < shares[2] < 0.2
+    assert shares[0] == 0 and 0 < shares[2] < shares[1]
     assert re.search(r"^Forest loss +\d+\.\d\d ", printed, re.MULTILINE)
     with sqlite3.connect(folder / "losses.gpkg") as database:
         (table,) = database.execute("SELECT table_name FROM gpkg_contents").fetchone()

@@ -24,12 +24,12 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from mmearth.change.rule import Rule
 
 LEAST_FOREST = 100  # pixels of stable forest that make a median
-EVEN = 0.0  # log odds from which on a change is mapped
+MAPPED = 0.0  # log odds from which on a change is mapped, as ``loss_odds`` counts them
 
 
 class Change(IntEnum):
@@ -130,9 +130,9 @@ def compare(
     classes = np.where(was, Change.stable_forest, Change.stable_other).astype(np.uint8)
     # A gain is a loss read backwards.
     gain[was | ~became] = -np.inf
-    classes[gain >= EVEN] = Change.gain
-    classes[loss >= EVEN] = Change.loss
-    probability = expit(np.maximum(loss, gain)).astype(np.float32)
+    classes[gain >= MAPPED] = Change.gain
+    classes[loss >= MAPPED] = Change.loss
+    probability = probability_of(np.maximum(loss, gain), rule)
     classes[~valid] = Change.none
     probability[~valid] = np.nan
     return Compared(classes, probability)
@@ -141,7 +141,7 @@ def compare(
 def loss_odds(
     before: NDArray[np.float32], after: NDArray[np.float32], valid: NDArray[np.bool_], rule: Rule
 ) -> NDArray[np.float32]:
-    """Return the log odds that forest was lost, at least ``EVEN`` where the rule says so.
+    """Return the log odds that forest was lost, less those at the rule's threshold.
 
     Args:
         before: (3, h, w) float32, of ``in_same_light``.
@@ -150,15 +150,21 @@ def loss_odds(
         rule: by which to tell.
 
     Returns:
-        (h, w) float32, least where there was nothing to lose; means nothing where not valid.
+        (h, w) float32, at least ``MAPPED`` where a loss is mapped, least where there was nothing
+        to lose; means nothing where not valid.
     """
     evidence, shade = loss_evidence(before, after, valid, rule)
     odds = (evidence - np.float32(rule.threshold)) / np.float32(rule.spread)
     odds[shade > rule.brightest] = -np.inf
     cleared = (before[0] >= rule.forest) & (after[0] <= rule.cleared)
-    odds[cleared] = np.maximum(odds[cleared], EVEN)
+    odds[cleared] = np.maximum(odds[cleared], MAPPED)
     odds[before[0] < rule.least] = -np.inf
     return odds
+
+
+def probability_of(odds: NDArray[np.float32], rule: Rule) -> NDArray[np.float32]:
+    """Return the probability of a change, 0 to 1, by odds of ``loss_odds`` of any shape."""
+    return np.asarray(expit(odds + np.float32(logit(rule.mapped))), np.float32)
 
 
 def loss_evidence(

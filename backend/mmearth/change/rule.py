@@ -29,7 +29,7 @@ class Rule:
     A date is described by the probability of trees and by an index of reflectances, corrected for
     the light of the date (see ``compare``). Evidence of a loss is a weighted sum of both at both
     dates, averaged over a square around the pixel. No weight is fitted; only ``threshold``,
-    ``brightest`` and ``spread`` are tuned to labels.
+    ``brightest``, ``mapped`` and ``spread`` are tuned to labels.
 
     With r = 2 red - green - blue, less what the scene's stable forest shows, ``sentinel-2`` takes
     (r after - r before) + r after: how much redder the ground became, and how red it is. Living
@@ -43,6 +43,8 @@ class Rule:
 
     Attributes:
         id: name, as results state it.
+        model_sha256: of the weights of the model that it was tuned with. Probabilities of
+            another model are on another scale.
         sensor: of the models that it is for; empty for any.
         bands: whose reflectances are compared.
         typical: reflectance of forest in each band, for scenes without forest.
@@ -57,8 +59,9 @@ class Rule:
         most: evidence of a single pixel that counts, so that bright ground does not spill over its
             rim.
         threshold: evidence from which on a change is mapped.
-        spread: evidence beyond the threshold that makes the odds of a change e times as high. They
-            are even at the threshold, by definition.
+        mapped: probability of a change at the threshold, in whole percents; maps are best there,
+            and not where odds are even.
+        spread: evidence that makes the odds of a change e times as high.
         brightest: reflectance in the band ``shade``, less that of the scene's stable forest, up to
             which it is forest that can be lost.
         forest: probability of trees from which on a pixel counts as forest.
@@ -69,6 +72,7 @@ class Rule:
     """
 
     id: str
+    model_sha256: str
     sensor: str
     bands: tuple[str, ...]
     typical: tuple[float, ...]
@@ -80,6 +84,7 @@ class Rule:
     window: int
     most: float
     threshold: float
+    mapped: float
     spread: float
     brightest: float
     forest: float

@@ -33,6 +33,7 @@ from mmearth.api import (
 from mmearth.change.compare import (
     LEAST_FOREST,
     Change,
+    Compared,
     compare,
     forest_medians,
     stable_forest,
@@ -163,6 +164,7 @@ def run(spec: DisturbanceSpec, context: JobContext) -> DisturbanceResult:
         nodata_pixels=summed.empty_pixels,
         masked_pixels=summed.masked_pixels,
         rule=rule.id,
+        mapped_percent=_mapped_percent(rule),
         grid=first.grid.info(),
         model=first.card.id,
         model_title=first.card.title,
@@ -287,6 +289,7 @@ def _layers(dates: Sequence[Date], rule: Rule) -> dict[str, write.Layer]:
     tags = {
         **mapping.provenance(_inputs_only(first), first.ready),
         "MMEARTH_RULE": rule.id,
+        "MMEARTH_MAPPED_PERCENT": str(_mapped_percent(rule)),
         "MMEARTH_DATES": json.dumps(
             [
                 {
@@ -384,7 +387,7 @@ def _compare(
             values = [source.read(window=window) for source in kept]
             found = compare(values, medians, rule)
             inner = slice(start - top, stop - top)
-            percent = _percent(found.probability[inner])
+            percent = _percent(found, rule)[inner]
             write.write_rows(work.path("classes"), start, found.classes[None, inner])
             write.write_rows(work.path("probability"), start, percent[None])
             same &= np.array_equal(values[0], values[-1], equal_nan=True)
@@ -405,10 +408,17 @@ def _compare(
     return infos, [_same_pixels()] * same + [_little_forest()] * little
 
 
-def _percent(shares: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return whole percents; rounded down, so that none reads 50 where no change is mapped."""
-    percent = np.where(np.isfinite(shares), np.floor(shares * 100), write.PERCENT_NODATA)
-    return percent.astype(np.uint8)
+def _percent(found: Compared, rule: Rule) -> NDArray[np.uint8]:
+    """Return whole percents, rounded such that they tell what is mapped as a change."""
+    percent = np.floor(found.probability * 100)
+    mapped = np.isin(found.classes, (Change.loss, Change.gain))
+    least = _mapped_percent(rule)
+    percent = np.where(mapped, np.maximum(percent, least), np.minimum(percent, least - 1))
+    return np.where(found.classes == Change.none, write.PERCENT_NODATA, percent).astype(np.uint8)
+
+
+def _mapped_percent(rule: Rule) -> int:
+    return round(100 * rule.mapped)
 
 
 def _sum_up(

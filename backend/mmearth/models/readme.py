@@ -52,7 +52,8 @@ _DIAGRAM_WORDS = (
     "Points on the dotted line are as often right as they say; below it, the model is too sure of "
     "itself, above it, too modest. The bars at the foot show how many pixels there are. "
     "Calibration divides the scores of the classes by their temperatures (Guo et al. 2017) before "
-    "they become probabilities, so that a density, the mean probability of a class, is its cover."
+    "they become probabilities, so that, on average over places like these, a density, the mean "
+    "probability of a class, comes close to its cover."
 )
 
 

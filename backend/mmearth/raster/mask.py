@@ -1,8 +1,9 @@
 """Masks of clouds and bad pixels: which pixels a raster says to leave out.
 
 The scene classification of Sentinel-2 Level-2A (SCL) is found by itself, as a band of that name or
-in the folder of a product; a band of that name that holds other numbers is none. Its classes: ESA,
-Sentinel-2 Products Specification Document, issue 14.9, table "scene classification".
+in the folder of a product; a band of that name that holds other numbers, or 0 and 1 alone as masks
+of clouds do, is none. Its classes: ESA, Sentinel-2 Products Specification Document, issue 14.9,
+table "scene classification".
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from mmearth.raster.warp import source_window
 # 10 thin cirrus; 0 is no data. Kept: 2, because dark conifers and shaded slopes are taken for it;
 # 7 (unclassified), which is mostly clear, bright ground; 11 (snow), which models map as a class.
 SCL_EXCLUDED = (0, 1, 3, 8, 9, 10)
-SCL_NODATA = 0
+SCL_NODATA, SCL_DEFECTIVE = 0, 1
 SCL_LAST = 11
 
 LOOK_SIDE = 1024  # pixels a side of a mask of which only samples are asked, or some in its middle
@@ -359,7 +360,7 @@ def _holds_classes(dataset: DatasetReader, band: int) -> bool:
             known &= values != dataset.nodatavals[band - 1]
         if not np.isin(values[known], range(SCL_LAST + 1)).all():
             return False
-        if (values[known] > 1).any():
+        if (values[known] > SCL_DEFECTIVE).any():
             return True
     return False
 

@@ -22,7 +22,8 @@ class EmbedAlgorithm(ModelAlgorithm, MappingAlgorithm):
     )
     HELP = {
         "INPUT": INPUT_HELP,
-        "MODEL": "The model whose encoder computes; any installed model or published encoder.",
+        "MODEL": "The model whose encoder computes: any installed model or published encoder, but "
+        "for those that look at the bands of single pixels alone.",
         "EXTENT": "Only this area is computed; if empty, all ground that the rasters share.",
         **BAND_HELP,
         "STRIDE": "Pixels of the scene along a side of a pixel of features: 1, 2, 4, 8, 16 or 32, "
@@ -53,7 +54,7 @@ class EmbedAlgorithm(ModelAlgorithm, MappingAlgorithm):
     def initAlgorithm(self, config=None):  # noqa: N802
         """Define the parameters."""
         self.add_input_parameters()
-        self.add_model_parameter(shared.models())
+        self.add_model_parameter([model for model in shared.models() if model.has_features])
         self.add_band_parameters()
         number = QgsProcessingParameterNumber
         words = self.tr("Size of pixels, in pixels of the scene")

@@ -95,7 +95,8 @@ def test_every_output(before, after, settings, out) -> None:
     assert (classes[4:66, 76:92] == 4).all()
     assert (classes[4:92, 4:16] == 1).all()
     assert percent[inner(CUT)].min() > percent[4:92, 4:16].max()
-    np.testing.assert_array_equal(percent >= 50, np.isin(classes, (2, 3)))
+    assert 0 < result.mapped_percent < 50
+    np.testing.assert_array_equal(percent >= result.mapped_percent, np.isin(classes, (2, 3)))
     areas = {row.value: row.hectares for row in result.classes}
     assert sum(areas.values()) == pytest.approx(SIDE**2 / 100, rel=2e-3)
     assert 6 < areas[2] < 10
@@ -123,6 +124,7 @@ def test_every_output(before, after, settings, out) -> None:
         (row.value, row.title) for row in result.classes
     ]
     assert tags["MMEARTH_RULE"] == result.rule == "sentinel-2"
+    assert tags["MMEARTH_MAPPED_PERCENT"] == str(result.mapped_percent)
     assert [entry["inputs"] for entry in json.loads(tags["MMEARTH_DATES"])] == [
         [str(before)],
         [str(after)],

@@ -93,7 +93,7 @@ class TestForestInTrueColour:
             truth = dataset.read(1)
         matrix = confusion(truth.ravel() - 1, classes.ravel().astype(int) - 1, 2)
         assert intersection_over_union(matrix)[0] >= 0.8
-        assert density.mean() == pytest.approx((truth == 1).mean(), abs=0.1)
+        assert density[truth == 1].mean() > density[truth == 2].mean() + 0.3
 
     def test_nothing_stands_out(self, shipped) -> None:
         plan = plan_job(choose_model(request(PICTURE), shipped), shipped)

@@ -1,12 +1,15 @@
 """The sample: one click opens it, and what it holds can be mapped and compared."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from qgis.core import QgsProject, QgsRasterLayer
 from qgis.PyQt.QtCore import Qt
 from qgis.PyQt.QtTest import QTest
 from qgis.PyQt.QtWidgets import QApplication
+
+from qgis_mmearth.layers import scenes
 
 CHECKED, UNCHECKED = Qt.CheckState.Checked, Qt.CheckState.Unchecked
 NAMES = ["Thailand 2020-02-23", "Boadella 2021-07-21", "Boadella 2020-06-21"]
@@ -58,6 +61,25 @@ def test_one_click_opens_it_and_a_second_one_adds_nothing(dock, iface, wait):
     wait(dock.runButton.isEnabled)
     scene = project.mapLayersByName(NAMES[0])[0]
     assert scene.renderer().type() == "multibandcolor" and iface.activeLayer() == scene
+
+
+def test_a_sample_written_otherwise_is_known_again(open_panel):
+    """As QGIS writes it on some systems when a project is saved."""
+    dock = open_panel()
+    path = Path(scenes.THAILAND.path)
+    source = f"{path.parent}/./{path.name}"
+    QgsProject.instance().addMapLayer(QgsRasterLayer(source, "mine"))
+    QTest.mouseClick(dock.sampleButton, Qt.MouseButton.LeftButton)
+    names = [layer.name() for layer in QgsProject.instance().mapLayers().values()]
+    assert sorted(names) == sorted(["mine", *NAMES[1:]])
+
+
+def test_a_sample_that_is_gone_at_once_is_not_shown(open_panel):
+    dock = open_panel()
+    dock.sampleButton.click()
+    QgsProject.instance().removeAllMapLayers()
+    QApplication.processEvents()
+    assert QgsProject.instance().crs().authid() != scenes.BOTH_PLACES
 
 
 def test_a_project_of_ones_own_keeps_its_projection(open_panel, scene_layer, wait):

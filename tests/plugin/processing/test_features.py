@@ -68,15 +68,19 @@ class TestEmbed:
         for number, given in enumerate(found):
             assert given == (pytest.approx(cuts[number]) if number in varying else (0, 1))
 
-    def test_every_installed_model_can_be_chosen_and_only_maps_in_segment(self, home):
-        """An encoder has no product, so there is nothing that segment could map with it."""
+    def test_what_has_features_can_be_chosen_and_only_maps_in_segment(self, home):
+        """An encoder has no product, so there is nothing that segment could map with it.
+
+        The features of the model for EnMAP would be the bands of the scene.
+        """
         card = json.loads((EMBEDDED_MODELS / "landcover-s2" / "model.json").read_text())
         card["id"] = "an-encoder"
         card["properties"]["mmearth:products"] = []
         (home / "models" / "an-encoder").mkdir(parents=True)
         (home / "models" / "an-encoder" / "model.json").write_text(json.dumps(card))
         embed, segment = algorithm("embed"), algorithm("segment")
-        assert set(embed.parameterDefinition("MODEL").options()) == {"an-encoder", *EMBEDDED}
+        expected = {"an-encoder", *EMBEDDED} - {"enmap-potsdam"}
+        assert set(embed.parameterDefinition("MODEL").options()) == expected
         offered = segment.parameterDefinition("MODEL")
         assert sorted(offered.options()) == EMBEDDED and offered.defaultValue() == "landcover-s2"
 

@@ -22,7 +22,6 @@ from runs import (
 )
 
 from qgis_mmearth import shared
-from qgis_mmearth.layers import scenes
 
 
 @pytest.fixture
@@ -61,14 +60,28 @@ class TestProducts:
             processing.run("mmearth:treedensity", {**parameters, "CELLS": "TEMPORARY_OUTPUT"})
         assert processing.run("mmearth:treedensity", parameters)["OUTPUT"]
 
-    def test_the_area_of_a_density_is_told_apart_from_that_of_the_mask(self, home, tmp_path):
+    def test_the_area_of_a_density_is_told_apart_from_that_of_the_mask(
+        self, home, own_model, tmp_path
+    ):
+        """By a model that calls trees only what it is all but certain of."""
+        strict = home / "models" / "strict"
+        shutil.copytree(Path(own_model).parent / "own-model", strict)
+        card = json.loads((strict / "model.json").read_text("utf-8"))
+        card["id"] = "strict"
+        [product] = (
+            product
+            for product in card["properties"]["mmearth:products"]
+            if product["id"] == "treemask"
+        )
+        product["threshold"] = 0.99
+        (strict / "model.json").write_text(json.dumps(card), "utf-8")
+        shared.events.models_changed.emit()
         feedback = Feedback()
-        output = str(tmp_path / "d.tif")
-        scene = scenes.BEFORE.path
-        processing.run("mmearth:treedensity", {"INPUT": scene, "OUTPUT": output}, feedback=feedback)
+        parameters = {"INPUT": TILE, "OUTPUT": str(tmp_path / "d.tif"), "MODEL": "strict"}
+        processing.run("mmearth:treedensity", parameters, feedback=feedback)
         [line] = [line for line in feedback.said if "the probabilities add up to" in line]
         mask, cover = re.findall(r"([\d.]+) ha", line)
-        assert float(mask) != float(cover) and "in doubt" in line
+        assert float(mask) < float(cover) and "in doubt" in line
 
     def test_a_mask_of_clouds_and_an_endless_area(self, home, tmp_path):
         clouds = str(tmp_path / "clouds.tif")

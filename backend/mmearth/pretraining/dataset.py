@@ -22,7 +22,8 @@ class Dataset(Protocol):
         normalisation: from the sensor's quantity to the image in a batch.
         resolution_m: pixel size on the ground.
         attribution: of the images, where it is known.
-        files: that are read, by which changes are noticed.
+        split: part of the data set that was read; "all" of all of it.
+        files: all that are read, lists of tiles and modalities too, by which changes are noticed.
     """
 
     modalities: tuple[Modality, ...]
@@ -32,6 +33,7 @@ class Dataset(Protocol):
     normalisation: Normalisation
     resolution_m: float
     attribution: str
+    split: str
     files: tuple[Path, ...]
 
     def __len__(self) -> int:

@@ -17,6 +17,7 @@ from mmearth.cli import main
 from mmearth.errors import JobCancelled
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.registry import plan_job, run_job
+from mmearth.models.card import read_card
 
 FILES = {"README.md", "model.json", "model.safetensors", "pretraining.jsonl", "reconstruction.png"}
 
@@ -97,6 +98,40 @@ def test_a_cancelled_run_goes_on_and_ends_the_same(tiles, settings, out) -> None
     first, second = (load_file(out / name / "model.safetensors") for name in ("whole", "again"))
     assert first.keys() == second.keys()
     assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_with_another_meaning_begins_anew(tiles, make_raster, settings, out) -> None:
+    """A wrong number of no data, seen in the curve, put right: nothing learned with it stays."""
+    for number in range(3):
+        heights = np.arange(1600, dtype=np.int16).reshape(40, 40)
+        make_raster(f"tiles/t{number}.dem.tif", heights)
+    request, stages = spec(tiles, out / "encoder"), []
+    for nodata in (0, 1599):
+        listed = {"elevation": {"suffix": ".dem.tif", "kind": "continuous", "nodata": nodata}}
+        (tiles / "modalities.json").write_text(json.dumps(listed))
+        cancelled = threading.Event()
+
+        def report(progress, stage, eta, cancelled=cancelled) -> None:
+            stages.append(stage)
+            if stage.startswith("Step 2 "):
+                cancelled.set()
+
+        with pytest.raises(JobCancelled):
+            run_job(request, JobContext(settings, report, cancelled.is_set))
+    assert sum(stage.startswith("Step 1 ") for stage in stages) == 2
+
+
+def test_the_card_says_what_was_learned_from(tiles, make_raster, settings, out) -> None:
+    run_job(spec(tiles, out / "image"), JobContext(settings))
+    card = read_card(out / "image")
+    assert "from 3 images, without labels" in card.description
+    assert card.training["split"] == "train"
+    for number in range(3):
+        make_raster(f"tiles/t{number}.map.tif", np.ones((40, 40), np.uint8))
+    listed = {"cover": {"suffix": ".map.tif", "kind": "categorical", "codes": [1, 2]}}
+    (tiles / "modalities.json").write_text(json.dumps(listed))
+    run_job(spec(tiles, out / "map"), JobContext(settings))
+    assert "from 3 images, and to tell cover of them: it maps" in read_card(out / "map").description
 
 
 def problem(request, settings) -> str:

@@ -109,7 +109,13 @@ def test_a_small_tile_has_no_data_beyond_its_rim(folder) -> None:
     assert any(math.isclose(value, of_the_smallest, abs_tol=1e-6) for value in missing.tolist())
 
 
-def test_a_teacher_is_known_without_a_word(folder) -> None:
+def test_a_teacher_is_learned_from_only_if_it_is_listed(folder) -> None:
+    data = open_dataset(spec(folder), None)
+    assert [one.name for one in data.modalities] == ["sentinel-2", "latitude", "longitude"]
+    with pytest.raises(InputError, match="does not hold land-cover"):
+        open_dataset(spec(folder, modalities=["land-cover"]), None)
+    teacher = {"land-cover": {"suffix": ".teacher.tif", "kind": "probabilities"}}
+    (folder / "modalities.json").write_text(json.dumps(teacher))
     data = open_dataset(spec(folder, modalities=["land-cover"]), None)
     assert [one.name for one in data.modalities] == ["sentinel-2", "land-cover"]
     cover = draw(data)["land-cover"]
@@ -140,6 +146,30 @@ def test_a_part_of_the_tiles(folder) -> None:
     ]  # fmt: skip
     with pytest.raises(InputError, match=r"None of the 3 tiles .* part 'test'"):
         open_dataset(spec(folder, split="test"), None)
+    assert open_dataset(spec(folder, split=None), None).split == "train"
+    assert open_dataset(spec(folder), None).split == "all"
+
+
+def test_tiles_are_all_in_a_part_or_none_is(folder) -> None:
+    rows = json.loads((folder / "index.json").read_text())
+    del rows[2]["split"]
+    (folder / "index.json").write_text(json.dumps(rows))
+    for part in ("train", "val", "", None):
+        with pytest.raises(InputError, match=r"1 of the 3 tiles .* no split, .* train, val"):
+            open_dataset(spec(folder, split=part), None)
+    for row in rows:
+        row["split"], row["level"] = None, None
+    (folder / "index.json").write_text(json.dumps(rows))
+    data = open_dataset(spec(folder, split=None), None)
+    assert (len(data), data.split, data.levels) == (3, "all", ())
+    with pytest.raises(InputError, match=r"'val'.* not divided into parts"):
+        open_dataset(spec(folder, split="val"), None)
+
+
+def test_lists_are_among_the_files_that_changes_are_noticed_by(folder) -> None:
+    declare(folder)
+    names = {path.name for path in open_dataset(spec(folder), None).files}
+    assert names >= {"index.json", "modalities.json", "t0.tif", "t1.dem.tif", "t2.cover.tif"}
 
 
 @pytest.mark.parametrize(
@@ -147,7 +177,7 @@ def test_a_part_of_the_tiles(folder) -> None:
     [
         ({"dataset": "cubes"}, r"no kind of data set 'cubes'.*tiles"),
         ({"bands": ["B02", "B10"]}, r"t0\.tif has no band B10; it has B01"),
-        ({"modalities": ["height"]}, r"does not hold height.*sentinel-2, land-cover, latitude"),
+        ({"modalities": ["height"]}, r"does not hold height.*sentinel-2, latitude"),
         ({"data": "/nowhere"}, r"/nowhere holds no index\.json"),
     ],
 )

@@ -1,32 +1,31 @@
 """A folder of image tiles with an index, and rasters beside them on the same pixels.
 
-``index.json`` lists the tiles: ``file``, and perhaps ``split`` and ``level``. Images are integers
-with band descriptions, with the sensor's scale. What else is known of a tile lies beside it as
-``<name><suffix>``; ``modalities.json`` says of each such raster what it is:
+``index.json`` lists the tiles: ``file``, and perhaps ``split`` and ``level``; either all tiles have
+a split or none. Images are integers with band descriptions, with the sensor's scale. What else is
+known of a tile lies beside it as ``<name><suffix>``; ``modalities.json`` says of each such raster
+what it is:
 
     {"elevation": {"suffix": ".dem.tif", "kind": "continuous", "nodata": -32768},
      "worldcover": {"suffix": ".worldcover.tif", "kind": "categorical", "codes": [10, 20, 30]}}
 
-Without that file, a teacher's class probabilities, ``<name>.teacher.tif``, are known as
-``land-cover``. A tile whose raster is missing has no data there. Where tiles have coordinates,
-``latitude`` and ``longitude`` are modalities too, as sine and cosine (MMEarth).
+What is not listed there is not learned from: without the file, the images alone. A tile whose
+raster is missing has no data there. Where tiles have coordinates, ``latitude`` and ``longitude``
+are modalities too, as sine and cosine (MMEarth).
 """
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import rasterio
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform
 
@@ -35,27 +34,20 @@ from mmearth.errors import EmptyAreaError, InputError, ModelError, RasterReadErr
 from mmearth.models.card import ModelCard
 from mmearth.models.network import Normaliser
 from mmearth.models.parts import Normalisation
+from mmearth.pretraining.datasets.listing import (
+    DECLARED,
+    INDEX,
+    Listing,
+    Raster,
+    beside,
+    read_declared,
+    read_listing,
+)
 from mmearth.pretraining.modality import UNKNOWN, Batch, Modality, categorical, continuous
 from mmearth.sensors import load_sensor
 
-INDEX, DECLARED = "index.json", "modalities.json"
 PLACES = ("latitude", "longitude")
 EVERY = 7  # of the pixels that statistics are measured on
-
-
-class _Raster(BaseModel):
-    """How a raster beside the tiles is read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    suffix: str = Field(min_length=1)
-    kind: Literal["continuous", "categorical", "probabilities"]
-    codes: tuple[int, ...] = ()
-    nodata: float | None = None
-
-
-_TEACHER = {"land-cover": _Raster(suffix=".teacher.tif", kind="probabilities")}
-_DECLARED = TypeAdapter(dict[Annotated[str, Field(pattern=r"^[a-z0-9-]+$")], _Raster])
 
 
 @dataclass(frozen=True)
@@ -86,13 +78,15 @@ class Tiles:
         folder = Path(spec.data)
         sensor = load_sensor(like.sensor if like else spec.sensor)
         self.sensor = sensor.id
-        self.bands, entries, declared = _looked_at(spec, like)
-        self.levels = tuple(sorted({row["level"] for row in entries if "level" in row})) or (
+        self.bands, listing, declared = _looked_at(spec, like)
+        self.split = listing.split
+        self.levels = tuple(sorted({row.level for row in listing.entries if row.level})) or (
             like.levels if like else ()
         )
-        paths = [folder / row["file"] for row in entries]
-        beside = [_beside(path, raster) for path in paths for raster in declared.values()]
-        self.files = (*paths, *(path for path in beside if path.exists()))
+        paths = [folder / row.file for row in listing.entries]
+        more = [beside(path, raster) for path in paths for raster in declared.values()]
+        lists = (folder / INDEX, folder / DECLARED)
+        self.files = tuple(path for path in (*lists, *paths, *more) if path.exists())
         self._tiles = [_read(path, self.bands, declared, sensor.nodata) for path in paths]
         self._scale, self._offset, self._crop = sensor.scale, sensor.offset, spec.crop
         self.normalisation = _chosen(like) if like else self._measured()
@@ -183,13 +177,13 @@ class Tiles:
             found[name] = circle.astype(np.float32)
         return found
 
-    def _modality(self, name: str, raster: _Raster, paths: Sequence[Path]) -> Modality:
+    def _modality(self, name: str, raster: Raster, paths: Sequence[Path]) -> Modality:
         if raster.kind == "continuous":
             channels = next(t.rasters[name] for t in self._tiles if name in t.rasters).shape[0]
             return Modality(name, "continuous", "pixel", channels)
         if raster.kind == "categorical":
             return Modality(name, "categorical", "pixel", len(raster.codes))
-        first = next(path for path in (_beside(p, raster) for p in paths) if path.exists())
+        first = next(path for path in (beside(p, raster) for p in paths) if path.exists())
         with _opened(first) as dataset:
             return Modality(name, "categorical", "pixel", dataset.count)
 
@@ -216,16 +210,16 @@ def open_dataset(spec: PretrainSpec, like: ModelCard | None) -> Tiles:
 
 def _looked_at(
     spec: PretrainSpec, like: ModelCard | None
-) -> tuple[tuple[str, ...], list[dict[str, Any]], dict[str, _Raster]]:
+) -> tuple[tuple[str, ...], Listing, dict[str, Raster]]:
     """Return the bands, the tiles and the rasters beside them that a request is about."""
     folder = Path(spec.data)
     sensor = load_sensor(like.sensor if like else spec.sensor)
-    entries = _entries(folder, spec.split)
-    declared = _declared(folder, entries)
+    listing = read_listing(folder, spec.split)
+    declared = read_declared(folder, listing)
     _check_wanted(spec.modalities, (sensor.id, *declared, *PLACES))
     if spec.modalities:
         declared = {name: row for name, row in declared.items() if name in spec.modalities}
-    first = folder / entries[0]["file"]
+    first = folder / listing.entries[0].file
     found = _bands(first)
     bands = tuple(spec.bands) or (like.bands if like else found)
     _check_bands(first, bands, found)
@@ -236,49 +230,7 @@ def _looked_at(
             f"{like.id} has {len(like.bands)} bands, found {len(bands)}.",
             "Leave the bands out: those of the model are then taken.",
         )
-    return bands, entries, declared
-
-
-def _entries(folder: Path, split: str) -> list[dict[str, Any]]:
-    try:
-        entries = json.loads((folder / INDEX).read_text("utf-8"))
-        rows = [dict(row, file=str(row["file"])) for row in entries]
-    except OSError as error:
-        raise InputError(
-            f"{folder} holds no {INDEX}, which lists the tiles.", "Choose a folder that does."
-        ) from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"{folder / INDEX} is no list of tiles with a file each.", "Mend or replace it."
-        ) from error
-    chosen = [row for row in rows if not split or row.get("split", split) == split]
-    if not chosen:
-        raise InputError(
-            f"None of the {len(rows):,} tiles of {folder} belongs to the part {split!r}.",
-            "Choose another part, or an empty one for all tiles.",
-        )
-    return chosen
-
-
-def _declared(folder: Path, entries: list[dict[str, Any]]) -> dict[str, _Raster]:
-    path = folder / DECLARED
-    if path.exists():
-        try:
-            found = _DECLARED.validate_json(path.read_bytes())
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise InputError(
-                f"{path} cannot be read: {place}: {first['msg']}.", "Mend or remove it."
-            ) from error
-    else:
-        found = _TEACHER
-    paths = [folder / row["file"] for row in entries]
-    return {
-        name: raster
-        for name, raster in found.items()
-        if any(_beside(file, raster).exists() for file in paths)
-    }
+    return bands, listing, declared
 
 
 def _check_wanted(wanted: Sequence[str], known: Sequence[str]) -> None:
@@ -312,10 +264,6 @@ def _chosen(like: ModelCard) -> Normalisation:
     return like.normalisation
 
 
-def _beside(path: Path, raster: _Raster) -> Path:
-    return path.with_name(path.stem + raster.suffix)
-
-
 def _opened(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
@@ -326,7 +274,7 @@ def _opened(path: Path) -> Any:
 
 
 def _read(
-    path: Path, bands: Sequence[str], declared: dict[str, _Raster], nodata: float | None
+    path: Path, bands: Sequence[str], declared: dict[str, Raster], nodata: float | None
 ) -> _Tile:
     with _opened(path) as dataset:
         names = [name or "" for name in dataset.descriptions]
@@ -338,12 +286,12 @@ def _read(
         valid = (image != nodata).any(axis=0)
     rasters = {}
     for name, raster in declared.items():
-        if (file := _beside(path, raster)).exists():
+        if (file := beside(path, raster)).exists():
             rasters[name] = _read_raster(file, raster, valid.shape)
     return _Tile(image, valid, rasters, place)
 
 
-def _read_raster(path: Path, raster: _Raster, shape: tuple[int, ...]) -> NDArray[Any]:
+def _read_raster(path: Path, raster: Raster, shape: tuple[int, ...]) -> NDArray[Any]:
     with _opened(path) as dataset:
         stored = dataset.read()
     if stored.shape[1:] != shape:

@@ -80,7 +80,7 @@ def _pretrain(options: argparse.Namespace) -> int:
         outputs=PretrainOutputs(model=str(full_path(options.output))),
         **{name: getattr(options, name) for name in names},
     )
-    return plan_or_run(spec, _show, only_plan=options.plan)
+    return plan_or_run(spec, _show, only_plan=options.plan, keeps=True)
 
 
 def _listed(text: str) -> list[str]:
@@ -91,5 +91,5 @@ def _show(result: PretrainResult) -> None:
     print(f"{result.steps:,} steps on {result.tiles:,} images in {result.seconds:,.0f} s")
     for name, loss in result.losses.items():
         before = result.first_losses.get(name)
-        print(f"{name}: error {loss:.3f}" + (f", at first {before:.3f}" if before else ""))
+        print(f"{name}: error {loss:.3f}" + ("" if before is None else f", at first {before:.3f}"))
     print("To build on it: mmearth models import FOLDER, then mmearth finetune --model")

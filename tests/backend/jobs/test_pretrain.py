@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
 import rasterio
 from PIL import Image
 from safetensors.numpy import load_file
-from scenes import S2, scene_values
+from scenes import ROOT, S2, scene_values
 
 from mmearth import api
 from mmearth.cli import main
@@ -154,6 +159,35 @@ def test_what_stands_in_the_way_is_said_before(tiles, settings, out) -> None:
     folder.mkdir()
     (folder / "thesis.txt").write_text("years of work")
     assert "holds other files" in problem(spec(tiles, folder), settings)
+
+
+def test_an_interrupted_command_goes_on_where_it_stopped(tiles, settings, out) -> None:
+    variables = {
+        f"MMEARTH_{name.upper()}": str(getattr(settings, name))
+        for name in ("home", "models", "device", "threads")
+    }
+    command = [
+        sys.executable, "-m", "mmearth", "pretrain", "--data", str(tiles), "--like", "tiny",
+        "--output", str(out / "encoder"), "--encoder", "mmearth-zepto-p8", "--steps", "200",
+        "--batch", "2", "--crop", "16", "--decoder-width", "16",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "backend"), **variables},
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that starts the tests in the background has made them deaf to it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    begin = time.monotonic()
+    while not any(log.read_text() for log in settings.work_folder.glob("*/pretraining.jsonl")):
+        assert process.poll() is None and time.monotonic() - begin < 60
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in said
+    assert len(list(settings.work_folder.glob("*/epoch.pt"))) == 1
+    assert not (out / "encoder").exists()
 
 
 def test_command(tiles, settings, out, capsys, monkeypatch) -> None:

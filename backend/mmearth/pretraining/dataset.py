@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from mmearth.api import Problem
 from mmearth.models.parts import Normalisation
 from mmearth.pretraining.modality import Batch, Modality
 
@@ -23,6 +24,7 @@ class Dataset(Protocol):
         resolution_m: pixel size on the ground.
         attribution: of the images, where it is known.
         split: part of the data set that was read; "all" of all of it.
+        warnings: about what was read.
         files: all that are read, lists of tiles and modalities too, by which changes are noticed.
     """
 
@@ -34,6 +36,7 @@ class Dataset(Protocol):
     resolution_m: float
     attribution: str
     split: str
+    warnings: list[Problem]
     files: tuple[Path, ...]
 
     def __len__(self) -> int:

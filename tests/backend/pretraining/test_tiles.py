@@ -11,7 +11,7 @@ import torch
 from scenes import S2
 
 from mmearth.api import PretrainOutputs, PretrainSpec
-from mmearth.errors import InputError, ModelError
+from mmearth.errors import InputError, ModelError, RasterReadError
 from mmearth.pretraining.modality import UNKNOWN
 from mmearth.pretraining.registry import open_dataset
 
@@ -199,4 +199,128 @@ def test_rasters_that_do_not_fit_are_refused(folder, make_raster) -> None:
     declare(folder)
     make_raster("t2.dem.tif", np.zeros((10, 12), np.float32))
     with pytest.raises(InputError, match=r"t2\.dem\.tif has 12 x 10 pixels, its image 24 x 20"):
+        open_dataset(spec(folder), None)
+
+
+def write(make_raster, folder, image, number=0, **profile) -> None:
+    """Replace a tile's image."""
+    place = (6e5, 5.4e6 + 1e5 * number)
+    make_raster(f"t{number}.tif", image, bands=S2, origin=place, **profile)
+
+
+def reflectance(data, batch):
+    norm = data.normalisation
+    return batch["sentinel-2"] * torch.tensor(norm.std).view(3, 1, 1) + torch.tensor(
+        norm.mean
+    ).view(3, 1, 1)
+
+
+def values(number=0) -> np.ndarray:
+    random = np.random.default_rng(number)
+    return random.integers(500, 4000, (12, *SIDES[number])).astype(np.uint16)
+
+
+def test_what_a_file_says_of_itself_is_heeded(folder, make_raster) -> None:
+    declare(folder, elevation={"nodata": None})
+    for number, side in enumerate(SIDES):
+        image = values(number)
+        image[:, :, :5] = 65535
+        write(make_raster, folder, image, number, nodata=65535, scale=0.0002, offset=-0.1)
+        heights = np.linspace(400, 600, math.prod(side), dtype=np.float32).reshape(side)
+        heights[:, :5] = -9999
+        make_raster(f"t{number}.dem.tif", heights, nodata=-9999)
+    data = open_dataset(spec(folder), None)
+    batch = draw(data)
+    assert 0 < batch["elevation"].isnan().float().mean() < 0.5
+    assert batch["elevation"].nan_to_num().abs().max() < 4
+    assert batch["sentinel-2"].isnan().any()
+    found = reflectance(data, batch)
+    found = found[~found.isnan()]
+    assert found.min() > 500 * 0.0002 - 0.101 and found.max() < 4000 * 0.0002 - 0.099
+
+
+def test_reflectance_in_floating_point_numbers(folder, make_raster) -> None:
+    for number in range(3):
+        image = (values(number) / 10000).astype(np.float32)
+        image[:, 0, 0], image[7, 1, 1] = np.nan, np.inf
+        write(make_raster, folder, image, number)
+    data = open_dataset(spec(folder), None)
+    assert 0.15 < data.normalisation.mean[0] < 0.3
+    assert draw(data)["sentinel-2"].isinf().sum() == 0
+
+
+def test_each_band_has_its_own_gaps(folder, make_raster) -> None:
+    for number in range(3):
+        image = values(number)
+        image[7, :, ::2] = 0
+        write(make_raster, folder, image, number)
+    missing = draw(open_dataset(spec(folder), None))["sentinel-2"].isnan().float()
+    assert missing[:, 2].mean() > missing[:, 0].mean() + 0.3
+
+
+def test_pixels_of_one_size(folder, make_raster) -> None:
+    for number in range(3):
+        write(make_raster, folder, values(number), number, pixel=20.0)
+    assert open_dataset(spec(folder), None).resolution_m == pytest.approx(20, rel=0.01)
+    write(make_raster, folder, values(1), 1, pixel=10.0)
+    with pytest.raises(InputError, match=r"are 10 to 20 m large"):
+        open_dataset(spec(folder), None)
+
+
+def test_an_offset_that_is_left_in_the_numbers_is_told_once(folder, make_raster) -> None:
+    for number in range(3):
+        write(make_raster, folder, values(number) + 1000, number)
+    (warning,) = open_dataset(spec(folder), None).warnings
+    assert warning.message.startswith("3 tiles of 3: Even the darkest pixels hold 15")
+
+
+def test_an_infinite_number_is_no_data(folder, make_raster) -> None:
+    declare(folder)
+    heights = np.random.default_rng(0).normal(500, 20, SIDES[1]).astype(np.float32)
+    heights[3, 3], heights[4, 4] = np.inf, -np.inf
+    make_raster("t1.dem.tif", heights)
+    elevation = draw(open_dataset(spec(folder), None))["elevation"]
+    assert not elevation.isinf().any()
+    known = elevation[~elevation.isnan()]
+    assert known.numel() and known.abs().max() < 10 and known.std() > 0.5
+
+
+def test_what_never_changes_cannot_be_learned(folder, make_raster) -> None:
+    declare(folder)
+    for number in (1, 2):
+        make_raster(f"t{number}.dem.tif", np.full(SIDES[number], 500.3, np.float32))
+    with pytest.raises(InputError, match=r"All data of elevation are 500\.3"):
+        open_dataset(spec(folder), None)
+
+
+def test_damaged_pixels_are_named(folder) -> None:
+    declare(folder)
+    path = folder / "t2.dem.tif"
+    path.write_bytes(path.read_bytes()[:-900])
+    with pytest.raises(RasterReadError, match=r"t2\.dem\.tif is damaged"):
+        open_dataset(spec(folder), None)
+
+
+def test_bands_without_names_and_with_others_are_refused(folder, make_raster) -> None:
+    make_raster("t0.tif", values())
+    with pytest.raises(InputError, match=r"t0\.tif .* Sentinel-2.* no names\. Describe"):
+        open_dataset(spec(folder, bands=[]), None)
+    with pytest.raises(InputError, match=r"has no band B02, B04, B08; it has none with a name"):
+        open_dataset(spec(folder), None)
+
+
+@pytest.mark.parametrize("name", ["sentinel-2", "latitude"])
+def test_names_that_mean_something_else_are_refused(folder, name) -> None:
+    (folder / "modalities.json").write_text(json.dumps({name: DECLARED["elevation"]}))
+    with pytest.raises(InputError, match=f"gives the name {name}"):
+        open_dataset(spec(folder), None)
+
+
+def test_codes_belong_to_classes(folder, make_raster) -> None:
+    declare(folder, cover={"codes": []})
+    with pytest.raises(InputError, match=r"cover: .*codes belong to the kind categorical"):
+        open_dataset(spec(folder), None)
+    declare(folder)
+    make_raster("t1.cover.tif", np.full((2, *SIDES[1]), 10, np.uint8))
+    with pytest.raises(InputError, match=r"t1\.cover\.tif has 2 bands"):
         open_dataset(spec(folder), None)

@@ -5,11 +5,12 @@ See ``mmearth.pretraining.datasets.tiles`` for the two files.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from mmearth.errors import InputError, listed
 
@@ -36,6 +37,14 @@ class Raster(BaseModel):
     kind: Literal["continuous", "categorical", "probabilities"]
     codes: tuple[int, ...] = ()
     nodata: float | None = None
+
+    @model_validator(mode="after")
+    def _codes_of_classes(self) -> Raster:
+        if (self.kind == "categorical") != bool(self.codes):
+            raise ValueError("codes belong to the kind categorical, and to no other")
+        if len(set(self.codes)) < len(self.codes):
+            raise ValueError("a code is listed twice")
+        return self
 
 
 _ENTRIES = TypeAdapter(list[Entry])
@@ -98,11 +107,16 @@ def read_listing(folder: Path, split: str | None) -> Listing:
     return Listing(chosen, split or ALL)
 
 
-def read_declared(folder: Path, listing: Listing) -> dict[str, Raster]:
+def read_declared(folder: Path, listing: Listing, taken: Collection[str]) -> dict[str, Raster]:
     """Read what lies beside the tiles; what lies beside none of them is left out.
 
+    Args:
+        folder: of the tiles.
+        listing: the tiles.
+        taken: names that mean something else.
+
     Raises:
-        InputError: if the file that says so cannot be read.
+        InputError: if the file that says so cannot be read, or gives such a name.
     """
     path = folder / DECLARED
     if not path.exists():
@@ -111,6 +125,12 @@ def read_declared(folder: Path, listing: Listing) -> dict[str, Raster]:
         found = _DECLARED.validate_json(path.read_bytes())
     except ValidationError as error:
         raise _unreadable(path, error, "Mend or remove it.") from error
+    both = [name for name in found if name in taken]
+    if both:
+        raise InputError(
+            f"{path} gives the name {listed(both)} to a raster, which means something else here.",
+            "Choose another name.",
+        )
     tiles = [folder / row.file for row in listing.entries]
     return {
         name: raster

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio.warp
@@ -170,7 +171,7 @@ def _pixels(
 
 
 def statistics(
-    name: str, channels: Sequence[str], arrays: Sequence[NDArray[np.float32]]
+    name: str, channels: Sequence[str], arrays: Sequence[NDArray[Any]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and standard deviation of each channel over all that is known.
 

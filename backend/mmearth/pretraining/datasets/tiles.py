@@ -44,6 +44,7 @@ from mmearth.sensors import load_sensor
 
 PLACES = ("latitude", "longitude")
 EVERY = 7  # of the pixels that statistics are measured on
+KNOWN, TRIES = 0.5, 8  # share of a crop with data, and how often one is drawn for it
 SIMILAR = 1.1  # of two sizes of pixels
 
 
@@ -51,7 +52,8 @@ class Tiles:
     """See ``mmearth.pretraining.dataset.Dataset``; tiles are drawn by the root of their size.
 
     By size itself a few large scenes would be all that is seen; by tile, the small ones. Crops are
-    turned and mirrored at random; beyond the rim of a small tile there is no data.
+    turned and mirrored at random, and drawn again if they hold little data. Tiles smaller
+    than a crop are left out with a warning: filled up, an encoder would be shown what is no data.
     """
 
     def __init__(self, spec: PretrainSpec, like: ModelCard | None) -> None:
@@ -67,8 +69,14 @@ class Tiles:
         more = [beside(path, raster) for path in paths for raster in declared.values()]
         lists = (folder / INDEX, folder / DECLARED)
         self.files = tuple(path for path in (*lists, *paths, *more) if path.exists())
-        self._tiles = [read_tile(path, self.bands, declared, sensor) for path in paths]
-        self.warnings = _said_of_tiles(self._tiles)
+        read = [read_tile(path, self.bands, declared, sensor) for path in paths]
+        self._tiles, small = _large_enough(read, spec.crop)
+        declared = {
+            name: raster
+            for name, raster in declared.items()
+            if any(name in tile.rasters for tile in self._tiles)
+        }
+        self.warnings = [*small, *_said_of_tiles(self._tiles)]
         self._crop = spec.crop
         self.normalisation = _chosen(like) if like else self._measured()
         self._normalise = Normaliser(self.normalisation)
@@ -108,15 +116,15 @@ class Tiles:
 
     def _one(self, tile: Tile, generator: np.random.Generator) -> dict[str, NDArray[Any]]:
         crop = self._crop
-        row, col = (int(generator.integers(max(0, side - crop) + 1)) for side in tile.shape)
-        place = np.s_[..., row : row + crop, col : col + crop]
+        for _ in range(TRIES):
+            row, col = (int(generator.integers(side - crop + 1)) for side in tile.shape)
+            place = np.s_[..., row : row + crop, col : col + crop]
+            if np.isfinite(tile.image[place]).mean() >= KNOWN:
+                break
         turns, mirror = int(generator.integers(4)), bool(generator.integers(2))
 
-        def cut(values: NDArray[Any], filling: float) -> NDArray[Any]:
-            part = values[place]
-            missing = [(0, crop - side) for side in part.shape[-2:]]
-            grow = [(0, 0)] * (part.ndim - 2) + missing
-            part = np.rot90(np.pad(part, grow, constant_values=filling), turns, (-2, -1))
+        def cut(values: NDArray[Any]) -> NDArray[Any]:
+            part = np.rot90(values[place], turns, (-2, -1))
             return np.ascontiguousarray(part[..., ::-1] if mirror else part)
 
         rasters = {}
@@ -130,11 +138,11 @@ class Tiles:
                 shape = (crop, crop) if categories else (one.channels, crop, crop)
                 rasters[one.name] = np.full(shape, filling, np.int64 if categories else np.float32)
             elif categories:
-                rasters[one.name] = cut(values, filling)
+                rasters[one.name] = cut(values)
             else:
                 mean, deviation = self._standards[one.name]
-                rasters[one.name] = (cut(values, filling) - mean) / deviation
-        return {self.sensor: cut(tile.image, math.nan), **rasters}
+                rasters[one.name] = (cut(values) - mean) / deviation
+        return {self.sensor: cut(tile.image), **rasters}
 
     def _measured(self) -> Normalisation:
         """Measure mean and standard deviation of each band."""
@@ -242,6 +250,24 @@ def _check_wanted(wanted: Sequence[str], known: Sequence[str]) -> None:
         raise InputError(
             f"The data set does not hold {listed(strange)}.", f"It holds {listed(known)}."
         )
+
+
+def _large_enough(tiles: Sequence[Tile], crop: int) -> tuple[list[Tile], list[Problem]]:
+    """Return the tiles that a crop fits into, and a warning of how many others there are.
+
+    Raises:
+        InputError: if it fits into none.
+    """
+    kept = [tile for tile in tiles if min(tile.shape) >= crop]
+    smallest = min(min(tile.shape) for tile in tiles)
+    text = f"{len(tiles) - len(kept):,} of {len(tiles):,} tiles are smaller than crops of {crop}"
+    advice = f"The smallest is {smallest} pixels wide or high: choose crops no larger than that."
+    if not kept:
+        raise InputError(f"{text} pixels.", advice)
+    if len(kept) == len(tiles):
+        return kept, []
+    left_out = Problem(code="tiles", message=f"{text} pixels and left out.", advice=advice)
+    return kept, [left_out]
 
 
 def _said_of_tiles(tiles: Sequence[Tile]) -> list[Problem]:

@@ -179,6 +179,16 @@ def test_tiles_are_all_in_a_part_or_none_is(folder) -> None:
         open_dataset(spec(folder, split="val"), None)
 
 
+def test_levels_are_not_mixed_unless_a_model_was_taught_so(folder, tiny_model) -> None:
+    rows = json.loads((folder / "index.json").read_text())
+    rows[1]["level"] = "L2A"
+    (folder / "index.json").write_text(json.dumps(rows))
+    with pytest.raises(InputError, match="of the levels L1C, L2A, whose numbers differ"):
+        open_dataset(spec(folder), None)
+    assert open_dataset(spec(folder, split="train"), None).levels == ("L1C",)
+    assert open_dataset(spec(folder, bands=[]), tiny_model).levels == ("L1C", "L2A")
+
+
 def test_lists_are_among_the_files_that_changes_are_noticed_by(folder) -> None:
     declare(folder)
     names = {path.name for path in open_dataset(spec(folder), None).files}

@@ -224,6 +224,13 @@ def _looked_at(
     _check_wanted(spec.modalities, (sensor.id, *declared, *PLACES))
     if spec.modalities:
         declared = {name: row for name, row in declared.items() if name in spec.modalities}
+    levels = sorted({row.level for row in listing.entries if row.level})
+    if not like and len(levels) > 1:
+        # Their numbers differ; one mean and spread of both would suit neither (MMEarth).
+        raise InputError(
+            f"The tiles are of the levels {listed(levels)}, whose numbers differ.",
+            "List those of one level only, or take over the normalisation of a model of both.",
+        )
     first = folder / listing.entries[0].file
     found = band_names(first)
     bands = tuple(spec.bands) or (like.bands if like else found)

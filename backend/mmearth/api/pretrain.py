@@ -19,12 +19,21 @@ class PretrainOutputs(Schema):
 
 
 class PretrainSpec(Request):
-    """Teach an encoder from images without labels."""
+    """Teach an encoder from images without labels.
+
+    It is shown a part of each image, and learns to tell the rest and where on earth it is. What
+    else it learns to tell, elevation for example, the data set has to list; a map among it is a
+    label, and the model card then says so.
+    """
 
     kind: Literal["pretrain"] = "pretrain"
     data: str = Field(min_length=1, description="Folder of the images.")
     dataset: str = Field("tiles", description="Kind of the data set.")
-    split: str = Field("train", description="Part of the data set; all of it if empty.")
+    split: str | None = Field(
+        None,
+        description="Part of the data set, all of it if empty. By default 'train' where the data "
+        "set has parts.",
+    )
     sensor: str = Field("sentinel-2", description="Of the images.")
     like: str | None = Field(
         None, description="Installed model whose bands and normalisation are taken."
@@ -35,8 +44,8 @@ class PretrainSpec(Request):
     )
     modalities: list[str] = Field(
         default_factory=list,
-        description="What is to be predicted beside the image; all that the data set holds if "
-        "empty. The name of the sensor alone predicts the image only.",
+        description="What is to be predicted beside the image; if empty all that the data set "
+        "lists, and where its images lie. The name of the sensor alone predicts the image only.",
     )
     method: str = Field("mp-mae", description="Name of a pretext method.")
     encoder: str = Field("mmearth-atto-p16", description="Name of an encoder.")

@@ -18,7 +18,6 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     pretrain.add_argument("--plan", action="store_true", help="only say what stands in the way")
     for name, words in (
         ("dataset", "kind of the data set"),
-        ("split", "part of the data set; '' for all of it"),
         ("sensor", "of the images"),
         ("method", "pretext method"),
         ("encoder", "name of the encoder"),
@@ -27,6 +26,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         ("attribution", "whom the images are owed to"),
     ):
         pretrain.add_argument(f"--{name}", default=DEFAULTS[name].default, help=_help(name, words))
+    pretrain.add_argument(
+        "--split", help="part of the data set, '' for all of it; default: train, if it has parts"
+    )
     pretrain.add_argument("--id", help="of the encoder; default: the folder's name")
     pretrain.add_argument(
         "--like", metavar="MODEL", help="installed model whose bands and normalisation are taken"
@@ -35,8 +37,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     pretrain.add_argument(
         "--modalities",
         default="",
-        help="what is to be predicted, with commas between; default: all that the data set holds; "
-        "the sensor's name alone predicts the image only",
+        help="what is to be predicted, with commas between; default: the image, where it lies and "
+        "what the data set lists, maps too; the sensor's name alone predicts the image only",
     )
     for name, words in (
         ("steps", "steps of the optimiser"),
@@ -78,7 +80,7 @@ def _pretrain(options: argparse.Namespace) -> int:
         outputs=PretrainOutputs(model=str(full_path(options.output))),
         **{name: getattr(options, name) for name in names},
     )
-    return plan_or_run(spec, _show, only_plan=options.plan)
+    return plan_or_run(spec, _show, only_plan=options.plan, keeps=True)
 
 
 def _listed(text: str) -> list[str]:
@@ -89,5 +91,5 @@ def _show(result: PretrainResult) -> None:
     print(f"{result.steps:,} steps on {result.tiles:,} images in {result.seconds:,.0f} s")
     for name, loss in result.losses.items():
         before = result.first_losses.get(name)
-        print(f"{name}: error {loss:.3f}" + (f", at first {before:.3f}" if before else ""))
+        print(f"{name}: error {loss:.3f}" + ("" if before is None else f", at first {before:.3f}"))
     print("To build on it: mmearth models import FOLDER, then mmearth finetune --model")

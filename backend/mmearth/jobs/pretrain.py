@@ -86,6 +86,7 @@ def run(spec: PretrainSpec, context: JobContext) -> PretrainResult:
         steps=rows[-1].step,
         losses=rows[-1].losses,
         first_losses=rows[0].losses,
+        warnings=data.warnings,
         seconds=context.elapsed(),
     )
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from mmearth.api import Problem
 from mmearth.models.parts import Normalisation
 from mmearth.pretraining.modality import Batch, Modality
 
@@ -22,7 +23,9 @@ class Dataset(Protocol):
         normalisation: from the sensor's quantity to the image in a batch.
         resolution_m: pixel size on the ground.
         attribution: of the images, where it is known.
-        files: that are read, by which changes are noticed.
+        split: part of the data set that was read; "all" of all of it.
+        warnings: about what was read.
+        files: all that are read, lists of tiles and modalities too, by which changes are noticed.
     """
 
     modalities: tuple[Modality, ...]
@@ -32,6 +35,8 @@ class Dataset(Protocol):
     normalisation: Normalisation
     resolution_m: float
     attribution: str
+    split: str
+    warnings: list[Problem]
     files: tuple[Path, ...]
 
     def __len__(self) -> int:

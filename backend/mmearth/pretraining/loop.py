@@ -210,8 +210,11 @@ class _Run:
         )
 
     def restore(self, state: dict[str, Any] | None) -> None:
-        """Go on from what ``keep`` has kept; the log is cut off where that was."""
-        if state is not None:
+        """Go on from what ``keep`` has kept; the log is cut off where that was.
+
+        A state that belongs to another network is left aside: the run then begins anew.
+        """
+        if state is not None and _belongs(state, self._pretext):
             self._pretext.load_state_dict(state["network"])
             self._optimizer.load_state_dict(state["optimizer"])
             self.done = state["done"]
@@ -259,6 +262,14 @@ def _schedule(step: int, recipe: Recipe) -> float:
         return (step + 1) / rise
     share = (step - rise) / max(1.0, recipe.steps - rise)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, share))))
+
+
+def _belongs(state: dict[str, Any], pretext: Pretext) -> bool:
+    """Tell whether what was kept has the shapes of a network."""
+    kept, own = state.get("network", {}), pretext.state_dict()
+    return {name: value.shape for name, value in kept.items()} == {
+        name: value.shape for name, value in own.items()
+    }
 
 
 def _on(batch: Batch, device: torch.device) -> Batch:

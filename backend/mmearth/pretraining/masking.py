@@ -75,7 +75,12 @@ class MaskedConvNeXtV2:
 
         Returns:
             (B, width, H / patch, W / patch), 0 at masked patches.
+
+        Raises:
+            ModelError: if the mask does not lie on the patches, or shows more of one image than of
+                another.
         """
+        self._check(x, visible)
         encoder = self.encoder
         x = x * enlarge(visible, self.patch)[:, None]
         stem = encoder.stem_orig if encoder.original_stem else encoder.initial_conv
@@ -91,6 +96,22 @@ class MaskedConvNeXtV2:
             x = downsample(x) * sites[:, None]
             x = _stage(encoder.stages[number], x, sites)
         return x
+
+    def _check(self, x: torch.Tensor, visible: torch.Tensor) -> None:
+        grid = (x.shape[0], *(side // self.patch for side in x.shape[-2:]))
+        if visible.shape != grid or any(side % self.patch for side in x.shape[-2:]):
+            raise ModelError(
+                f"A mask of {tuple(visible.shape)} patches does not fit images of "
+                f"{tuple(x.shape)} and patches of {self.patch}.",
+                f"Expected {grid}, and sides that are multiples of {self.patch}.",
+            )
+        # Statistics are over the visible sites of each image, which lie in one array as long rows.
+        counts = visible.flatten(1).sum(dim=1)
+        if (counts != counts[0]).any():
+            raise ModelError(
+                f"A mask leaves {int(counts.min())} to {int(counts.max())} patches visible.",
+                "Leave as many visible in each image.",
+            )
 
 
 def _stage(blocks: nn.Module, x: torch.Tensor, sites: torch.Tensor) -> torch.Tensor:

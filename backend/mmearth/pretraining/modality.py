@@ -50,21 +50,36 @@ class Modality:
 
 
 def continuous(
-    stored: NDArray[Any], nodata: float | None, *, scale: float = 1.0, offset: float = 0.0
+    stored: NDArray[Any],
+    nodata: float | None,
+    *,
+    scale: float | NDArray[np.float64] = 1.0,
+    offset: float | NDArray[np.float64] = 0.0,
 ) -> NDArray[np.float32]:
     """Turn stored numbers into measured ones. Any shape to the same, NaN = no data.
+
+    A number that is not finite is no data either: -inf stands for it in MMEarth's Sentinel-1.
+
+    Args:
+        stored: numbers of any type.
+        nodata: the one without data.
+        scale: measured = stored x scale + offset.
+        offset: see ``scale``.
 
     Raises:
         InputError: if the numbers cannot hold the value that is to stand for no data.
     """
     missing = _missing(stored, nodata)
-    values = stored.astype(np.float32) * np.float32(scale) + np.float32(offset)
-    values[missing] = np.nan
+    values = (stored.astype(np.float64) * scale + offset).astype(np.float32)
+    values[missing | ~np.isfinite(values)] = np.nan
     return values
 
 
 def categorical(
-    stored: NDArray[Any], codes: Sequence[int], nodata: float | None
+    stored: NDArray[Any],
+    codes: Sequence[int],
+    nodata: float | None,
+    valid: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int64]:
     """Turn stored codes into class numbers from 0, in one step.
 
@@ -75,11 +90,14 @@ def categorical(
         stored: codes, of any shape.
         codes: of the classes, in order.
         nodata: code without data.
+        valid: bool, of the same shape; where the file itself says that there are data.
 
     Raises:
         InputError: if a code is none of these, or the codes cannot hold the one without data.
     """
     missing = _missing(stored, nodata)
+    if valid is not None:
+        missing |= ~valid
     classes = np.full(stored.shape, UNKNOWN, np.int64)
     for number, code in enumerate(codes):
         classes[stored == code] = number

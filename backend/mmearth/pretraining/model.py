@@ -10,6 +10,7 @@ import torch
 
 from mmearth import __version__
 from mmearth.api import PretrainSpec
+from mmearth.errors import listed
 from mmearth.models.card import ModelCard, NetworkConfig
 from mmearth.models.cost import multiply_adds_per_pixel
 from mmearth.models.registry import build_network
@@ -52,8 +53,8 @@ def save_encoder(
             "id": spec.id or folder.name,
             "version": "1.0.0",
             "title": spec.title or f"{spec.encoder} pretrained by {spec.method}",
-            "description": f"An encoder, {spec.encoder}, that learned from {len(data):,} images "
-            "without labels: it maps nothing by itself, but learns from few labels.",
+            "description": f"An encoder, {spec.encoder}, that learned {_learned_from(data)}: it "
+            "maps nothing by itself, but learns from few labels.",
             "task": "features",
             "licence": spec.licence or "not stated",
             "attribution": data.attribution,
@@ -77,6 +78,16 @@ def save_encoder(
     )
 
 
+def _learned_from(data: Dataset) -> str:
+    """Say what an encoder has learned from; only where no map is among it, without labels."""
+    names = [one.name for one in data.modalities[1:]]
+    told = f"from {len(data):,} images"
+    if names:
+        told += f", and to tell {listed(names)} of them"
+    maps = any(one.kind == "categorical" for one in data.modalities)
+    return told if maps else f"{told}, without labels"
+
+
 def _stride(network: torch.nn.Module) -> int:
     return int(network.encoder.output_stride)  # type: ignore[union-attr,arg-type]
 
@@ -92,7 +103,7 @@ def _provenance(
         "weighting": spec.weighting,
         "modalities": ", ".join(one.name for one in data.modalities),
         "data": Path(spec.data).name,
-        "split": spec.split,
+        "split": data.split,
         "tiles": len(data),
         "crop": spec.crop,
         "steps": recipe.steps,

@@ -67,7 +67,11 @@ class MPMAE(Pretext):
         self.mask_token = nn.Parameter(torch.empty(1, width, 1, 1))
         self.decoder = nn.Sequential(*(Block(width) for _ in range(depth)))
         self.norm = LayerNorm2d(width, eps=EPSILON)  # of what whole images are told from
-        self.heads = nn.ModuleDict({one.name: _head(one, width, self.patch) for one in modalities})
+        self.heads = (
+            nn.ModuleDict(  # "of-": a modality may be called like an attribute of the dictionary
+                {f"of-{one.name}": _head(one, width, self.patch) for one in modalities}
+            )
+        )
         tasks = len(self.modalities)
         self.weighting: nn.Module = Weighting(tasks) if weighted else PlainSum()
         for part in (self.proj, self.decoder, self.heads):

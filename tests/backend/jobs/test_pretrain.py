@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
 import rasterio
 from PIL import Image
 from safetensors.numpy import load_file
-from scenes import S2, scene_values
+from scenes import ROOT, S2, scene_values
 
 from mmearth import api
 from mmearth.cli import main
 from mmearth.errors import JobCancelled
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.registry import plan_job, run_job
+from mmearth.models.card import read_card
 
 FILES = {"README.md", "model.json", "model.safetensors", "pretraining.jsonl", "reconstruction.png"}
 
@@ -99,6 +105,40 @@ def test_a_cancelled_run_goes_on_and_ends_the_same(tiles, settings, out) -> None
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
+def test_a_run_with_another_meaning_begins_anew(tiles, make_raster, settings, out) -> None:
+    """A wrong number of no data, seen in the curve, put right: nothing learned with it stays."""
+    for number in range(3):
+        heights = np.arange(1600, dtype=np.int16).reshape(40, 40)
+        make_raster(f"tiles/t{number}.dem.tif", heights)
+    request, stages = spec(tiles, out / "encoder"), []
+    for nodata in (0, 1599):
+        listed = {"elevation": {"suffix": ".dem.tif", "kind": "continuous", "nodata": nodata}}
+        (tiles / "modalities.json").write_text(json.dumps(listed))
+        cancelled = threading.Event()
+
+        def report(progress, stage, eta, cancelled=cancelled) -> None:
+            stages.append(stage)
+            if stage.startswith("Step 2 "):
+                cancelled.set()
+
+        with pytest.raises(JobCancelled):
+            run_job(request, JobContext(settings, report, cancelled.is_set))
+    assert sum(stage.startswith("Step 1 ") for stage in stages) == 2
+
+
+def test_the_card_says_what_was_learned_from(tiles, make_raster, settings, out) -> None:
+    run_job(spec(tiles, out / "image"), JobContext(settings))
+    card = read_card(out / "image")
+    assert "from 3 images, without labels" in card.description
+    assert card.training["split"] == "train"
+    for number in range(3):
+        make_raster(f"tiles/t{number}.map.tif", np.ones((40, 40), np.uint8))
+    listed = {"cover": {"suffix": ".map.tif", "kind": "categorical", "codes": [1, 2]}}
+    (tiles / "modalities.json").write_text(json.dumps(listed))
+    run_job(spec(tiles, out / "map"), JobContext(settings))
+    assert "from 3 images, and to tell cover of them: it maps" in read_card(out / "map").description
+
+
 def problem(request, settings) -> str:
     (error,) = plan_job(request, settings).errors
     return f"{error.message} {error.advice}"
@@ -119,6 +159,35 @@ def test_what_stands_in_the_way_is_said_before(tiles, settings, out) -> None:
     folder.mkdir()
     (folder / "thesis.txt").write_text("years of work")
     assert "holds other files" in problem(spec(tiles, folder), settings)
+
+
+def test_an_interrupted_command_goes_on_where_it_stopped(tiles, settings, out) -> None:
+    variables = {
+        f"MMEARTH_{name.upper()}": str(getattr(settings, name))
+        for name in ("home", "models", "device", "threads")
+    }
+    command = [
+        sys.executable, "-m", "mmearth", "pretrain", "--data", str(tiles), "--like", "tiny",
+        "--output", str(out / "encoder"), "--encoder", "mmearth-zepto-p8", "--steps", "200",
+        "--batch", "2", "--crop", "16", "--decoder-width", "16",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "backend"), **variables},
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that starts the tests in the background has made them deaf to it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    begin = time.monotonic()
+    while not any(log.read_text() for log in settings.work_folder.glob("*/pretraining.jsonl")):
+        assert process.poll() is None and time.monotonic() - begin < 60
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in said
+    assert len(list(settings.work_folder.glob("*/epoch.pt"))) == 1
+    assert not (out / "encoder").exists()
 
 
 def test_command(tiles, settings, out, capsys, monkeypatch) -> None:

@@ -43,7 +43,7 @@ class Toy:
         Modality("biome", "categorical", "image", 2),
     )
     sensor, bands, levels, resolution_m = "sentinel-2", BANDS, ("L2A",), 10.0
-    attribution, files = "Nobody.", ()
+    attribution, split, warnings, files = "Nobody.", "all", (), ()
 
     def __init__(self, change=lambda batch: None) -> None:
         from mmearth.models.parts import Normalisation

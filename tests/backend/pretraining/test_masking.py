@@ -164,6 +164,19 @@ def test_masks_keep_as_many_patches_in_each_image(rows, cols, ratio, kept) -> No
     assert not torch.equal(mask, random_mask(50, rows, cols, ratio, random))
 
 
+@pytest.mark.parametrize(
+    ("visible", "message"),
+    [
+        ([[[1, 0], [0, 0]], [[1, 1], [1, 0]]], "leaves 1 to 3 patches visible"),
+        ([[[1, 1], [0, 0]]], r"mask of \(1, 2, 2\) patches does not fit"),
+        ([[[1, 1, 0], [0, 0, 0]]] * 2, r"mask of \(2, 2, 3\) patches does not fit"),
+    ],
+)
+def test_masks_that_would_mix_images_are_refused(visible, message) -> None:
+    with pytest.raises(ModelError, match=message):
+        MaskedConvNeXtV2(tiny(8))(torch.randn(2, 3, 16, 16), torch.tensor(visible).bool())
+
+
 def test_an_encoder_off_the_grid_is_refused() -> None:
     with pytest.raises(ModelError, match="do not lie on a grid of patches"):
         MaskedConvNeXtV2(tiny(8, padding="classification"))

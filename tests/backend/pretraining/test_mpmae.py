@@ -78,8 +78,13 @@ def test_every_modality_teaches_the_encoder() -> None:
         assert set(step.losses) == {"image", name}
         step.total.backward()
         touched = [n for n, part in network.heads.named_parameters() if part.grad.abs().sum() > 0]
-        assert {n.partition(".")[0] for n in touched} == {"image", name}
+        assert {n.partition(".")[0] for n in touched} == {"of-image", f"of-{name}"}
         assert network.encoder.stages[0][0].dwconv.weight.grad.abs().sum() > 0
+
+
+def test_a_modality_may_have_any_name() -> None:
+    names = [Modality(name, "continuous", "pixel", 1) for name in ("type", "values", "to")]
+    assert pretext(IMAGE, *names).heads.keys() == {"of-image", "of-type", "of-values", "of-to"}
 
 
 def test_weights_of_encoder_and_decoder_are_there_once() -> None:

@@ -11,12 +11,12 @@ import torch
 from scenes import S2
 
 from mmearth.api import PretrainOutputs, PretrainSpec
-from mmearth.errors import InputError, ModelError
+from mmearth.errors import InputError, ModelError, RasterReadError
 from mmearth.pretraining.modality import UNKNOWN
 from mmearth.pretraining.registry import open_dataset
 
 BANDS = ["B02", "B04", "B08"]
-SIDES = [(64, 64), (48, 80), (20, 24)]
+SIDES = [(64, 64), (48, 80), (32, 36)]
 DECLARED = {
     "elevation": {"suffix": ".dem.tif", "kind": "continuous", "nodata": -9999},
     "cover": {"suffix": ".cover.tif", "kind": "categorical", "codes": [10, 20], "nodata": 0},
@@ -102,14 +102,33 @@ def test_all_modalities_show_the_same_place(folder) -> None:
     assert (~batch["sentinel-2"][lacking].isnan()).any()
 
 
-def test_a_small_tile_has_no_data_beyond_its_rim(folder) -> None:
-    data = open_dataset(spec(folder, crop=64), None)
-    missing = draw(data)["sentinel-2"].isnan().float().mean(dim=(1, 2, 3))
-    of_the_smallest = 1 - 18 * 24 / 64**2  # two of its rows are empty
-    assert any(math.isclose(value, of_the_smallest, abs_tol=1e-6) for value in missing.tolist())
+def test_tiles_smaller_than_a_crop_are_left_out_with_a_word(folder) -> None:
+    data = open_dataset(spec(folder, crop=40), None)
+    assert len(data) == 2
+    (warning,) = data.warnings
+    assert warning.message == "1 of 3 tiles are smaller than crops of 40 pixels and left out."
+    assert "32 pixels" in warning.advice
+    with pytest.raises(InputError, match=r"3 of 3 tiles are smaller than crops of 72"):
+        open_dataset(spec(folder, crop=72), None)
+    assert not open_dataset(spec(folder), None).warnings
 
 
-def test_a_teacher_is_known_without_a_word(folder) -> None:
+def test_crops_hold_data(folder, make_raster) -> None:
+    image = values(1)
+    image[:, :, 36:] = 0
+    write(make_raster, folder, image, 1)
+    data = open_dataset(spec(folder, split="val"), None)
+    known = 1 - draw(data, 100)["sentinel-2"].isnan().float().mean(dim=(1, 2, 3))
+    assert (known >= 0.5).float().mean() > 0.95  # 0.4 of them without another try
+
+
+def test_a_teacher_is_learned_from_only_if_it_is_listed(folder) -> None:
+    data = open_dataset(spec(folder), None)
+    assert [one.name for one in data.modalities] == ["sentinel-2", "latitude", "longitude"]
+    with pytest.raises(InputError, match="does not hold land-cover"):
+        open_dataset(spec(folder, modalities=["land-cover"]), None)
+    teacher = {"land-cover": {"suffix": ".teacher.tif", "kind": "probabilities"}}
+    (folder / "modalities.json").write_text(json.dumps(teacher))
     data = open_dataset(spec(folder, modalities=["land-cover"]), None)
     assert [one.name for one in data.modalities] == ["sentinel-2", "land-cover"]
     cover = draw(data)["land-cover"]
@@ -140,6 +159,40 @@ def test_a_part_of_the_tiles(folder) -> None:
     ]  # fmt: skip
     with pytest.raises(InputError, match=r"None of the 3 tiles .* part 'test'"):
         open_dataset(spec(folder, split="test"), None)
+    assert open_dataset(spec(folder, split=None), None).split == "train"
+    assert open_dataset(spec(folder), None).split == "all"
+
+
+def test_tiles_are_all_in_a_part_or_none_is(folder) -> None:
+    rows = json.loads((folder / "index.json").read_text())
+    del rows[2]["split"]
+    (folder / "index.json").write_text(json.dumps(rows))
+    for part in ("train", "val", "", None):
+        with pytest.raises(InputError, match=r"1 of the 3 tiles .* no split, .* train, val"):
+            open_dataset(spec(folder, split=part), None)
+    for row in rows:
+        row["split"], row["level"] = None, None
+    (folder / "index.json").write_text(json.dumps(rows))
+    data = open_dataset(spec(folder, split=None), None)
+    assert (len(data), data.split, data.levels) == (3, "all", ())
+    with pytest.raises(InputError, match=r"'val'.* not divided into parts"):
+        open_dataset(spec(folder, split="val"), None)
+
+
+def test_levels_are_not_mixed_unless_a_model_was_taught_so(folder, tiny_model) -> None:
+    rows = json.loads((folder / "index.json").read_text())
+    rows[1]["level"] = "L2A"
+    (folder / "index.json").write_text(json.dumps(rows))
+    with pytest.raises(InputError, match="of the levels L1C, L2A, whose numbers differ"):
+        open_dataset(spec(folder), None)
+    assert open_dataset(spec(folder, split="train"), None).levels == ("L1C",)
+    assert open_dataset(spec(folder, bands=[]), tiny_model).levels == ("L1C", "L2A")
+
+
+def test_lists_are_among_the_files_that_changes_are_noticed_by(folder) -> None:
+    declare(folder)
+    names = {path.name for path in open_dataset(spec(folder), None).files}
+    assert names >= {"index.json", "modalities.json", "t0.tif", "t1.dem.tif", "t2.cover.tif"}
 
 
 @pytest.mark.parametrize(
@@ -147,7 +200,7 @@ def test_a_part_of_the_tiles(folder) -> None:
     [
         ({"dataset": "cubes"}, r"no kind of data set 'cubes'.*tiles"),
         ({"bands": ["B02", "B10"]}, r"t0\.tif has no band B10; it has B01"),
-        ({"modalities": ["height"]}, r"does not hold height.*sentinel-2, land-cover, latitude"),
+        ({"modalities": ["height"]}, r"does not hold height.*sentinel-2, latitude"),
         ({"data": "/nowhere"}, r"/nowhere holds no index\.json"),
     ],
 )
@@ -168,5 +221,129 @@ def test_rasters_that_do_not_fit_are_refused(folder, make_raster) -> None:
         open_dataset(spec(folder), None)
     declare(folder)
     make_raster("t2.dem.tif", np.zeros((10, 12), np.float32))
-    with pytest.raises(InputError, match=r"t2\.dem\.tif has 12 x 10 pixels, its image 24 x 20"):
+    with pytest.raises(InputError, match=r"t2\.dem\.tif has 12 x 10 pixels, its image 36 x 32"):
+        open_dataset(spec(folder), None)
+
+
+def write(make_raster, folder, image, number=0, **profile) -> None:
+    """Replace a tile's image."""
+    place = (6e5, 5.4e6 + 1e5 * number)
+    make_raster(f"t{number}.tif", image, bands=S2, origin=place, **profile)
+
+
+def reflectance(data, batch):
+    norm = data.normalisation
+    return batch["sentinel-2"] * torch.tensor(norm.std).view(3, 1, 1) + torch.tensor(
+        norm.mean
+    ).view(3, 1, 1)
+
+
+def values(number=0) -> np.ndarray:
+    random = np.random.default_rng(number)
+    return random.integers(500, 4000, (12, *SIDES[number])).astype(np.uint16)
+
+
+def test_what_a_file_says_of_itself_is_heeded(folder, make_raster) -> None:
+    declare(folder, elevation={"nodata": None})
+    for number, side in enumerate(SIDES):
+        image = values(number)
+        image[:, :, :5] = 65535
+        write(make_raster, folder, image, number, nodata=65535, scale=0.0002, offset=-0.1)
+        heights = np.linspace(400, 600, math.prod(side), dtype=np.float32).reshape(side)
+        heights[:, :5] = -9999
+        make_raster(f"t{number}.dem.tif", heights, nodata=-9999)
+    data = open_dataset(spec(folder), None)
+    batch = draw(data)
+    assert 0 < batch["elevation"].isnan().float().mean() < 0.5
+    assert batch["elevation"].nan_to_num().abs().max() < 4
+    assert batch["sentinel-2"].isnan().any()
+    found = reflectance(data, batch)
+    found = found[~found.isnan()]
+    assert found.min() > 500 * 0.0002 - 0.101 and found.max() < 4000 * 0.0002 - 0.099
+
+
+def test_reflectance_in_floating_point_numbers(folder, make_raster) -> None:
+    for number in range(3):
+        image = (values(number) / 10000).astype(np.float32)
+        image[:, 0, 0], image[7, 1, 1] = np.nan, np.inf
+        write(make_raster, folder, image, number)
+    data = open_dataset(spec(folder), None)
+    assert 0.15 < data.normalisation.mean[0] < 0.3
+    assert draw(data)["sentinel-2"].isinf().sum() == 0
+
+
+def test_each_band_has_its_own_gaps(folder, make_raster) -> None:
+    for number in range(3):
+        image = values(number)
+        image[7, :, ::2] = 0
+        write(make_raster, folder, image, number)
+    missing = draw(open_dataset(spec(folder), None))["sentinel-2"].isnan().float()
+    assert missing[:, 2].mean() > missing[:, 0].mean() + 0.3
+
+
+def test_pixels_of_one_size(folder, make_raster) -> None:
+    for number in range(3):
+        write(make_raster, folder, values(number), number, pixel=20.0)
+    assert open_dataset(spec(folder), None).resolution_m == pytest.approx(20, rel=0.01)
+    write(make_raster, folder, values(1), 1, pixel=10.0)
+    with pytest.raises(InputError, match=r"are 10 to 20 m large"):
+        open_dataset(spec(folder), None)
+
+
+def test_an_offset_that_is_left_in_the_numbers_is_told_once(folder, make_raster) -> None:
+    for number in range(3):
+        write(make_raster, folder, values(number) + 1000, number)
+    (warning,) = open_dataset(spec(folder), None).warnings
+    assert warning.message.startswith("3 tiles of 3: Even the darkest pixels hold 15")
+
+
+def test_an_infinite_number_is_no_data(folder, make_raster) -> None:
+    declare(folder)
+    heights = np.random.default_rng(0).normal(500, 20, SIDES[1]).astype(np.float32)
+    heights[3, 3], heights[4, 4] = np.inf, -np.inf
+    make_raster("t1.dem.tif", heights)
+    elevation = draw(open_dataset(spec(folder), None))["elevation"]
+    assert not elevation.isinf().any()
+    known = elevation[~elevation.isnan()]
+    assert known.numel() and known.abs().max() < 10 and known.std() > 0.5
+
+
+def test_what_never_changes_cannot_be_learned(folder, make_raster) -> None:
+    declare(folder)
+    for number in (1, 2):
+        make_raster(f"t{number}.dem.tif", np.full(SIDES[number], 500.3, np.float32))
+    with pytest.raises(InputError, match=r"All data of elevation are 500\.3"):
+        open_dataset(spec(folder), None)
+
+
+def test_damaged_pixels_are_named(folder) -> None:
+    declare(folder)
+    path = folder / "t2.dem.tif"
+    path.write_bytes(path.read_bytes()[:-900])
+    with pytest.raises(RasterReadError, match=r"t2\.dem\.tif is damaged"):
+        open_dataset(spec(folder), None)
+
+
+def test_bands_without_names_and_with_others_are_refused(folder, make_raster) -> None:
+    make_raster("t0.tif", values())
+    with pytest.raises(InputError, match=r"t0\.tif .* Sentinel-2.* no names\. Describe"):
+        open_dataset(spec(folder, bands=[]), None)
+    with pytest.raises(InputError, match=r"has no band B02, B04, B08; it has none with a name"):
+        open_dataset(spec(folder), None)
+
+
+@pytest.mark.parametrize("name", ["sentinel-2", "latitude"])
+def test_names_that_mean_something_else_are_refused(folder, name) -> None:
+    (folder / "modalities.json").write_text(json.dumps({name: DECLARED["elevation"]}))
+    with pytest.raises(InputError, match=f"gives the name {name}"):
+        open_dataset(spec(folder), None)
+
+
+def test_codes_belong_to_classes(folder, make_raster) -> None:
+    declare(folder, cover={"codes": []})
+    with pytest.raises(InputError, match=r"cover: .*codes belong to the kind categorical"):
+        open_dataset(spec(folder), None)
+    declare(folder)
+    make_raster("t1.cover.tif", np.full((2, *SIDES[1]), 10, np.uint8))
+    with pytest.raises(InputError, match=r"t1\.cover\.tif has 2 bands"):
         open_dataset(spec(folder), None)

@@ -1,116 +1,99 @@
 """A folder of image tiles with an index, and rasters beside them on the same pixels.
 
-``index.json`` lists the tiles: ``file``, and perhaps ``split`` and ``level``. Images are integers
-with band descriptions, with the sensor's scale. What else is known of a tile lies beside it as
-``<name><suffix>``; ``modalities.json`` says of each such raster what it is:
+``index.json`` lists the tiles: ``file``, and perhaps ``split`` and ``level``; either all tiles have
+a split or none. Images are integers with band descriptions, with the sensor's scale. What else is
+known of a tile lies beside it as ``<name><suffix>``; ``modalities.json`` says of each such raster
+what it is:
 
     {"elevation": {"suffix": ".dem.tif", "kind": "continuous", "nodata": -32768},
      "worldcover": {"suffix": ".worldcover.tif", "kind": "categorical", "codes": [10, 20, 30]}}
 
-Without that file, a teacher's class probabilities, ``<name>.teacher.tif``, are known as
-``land-cover``. A tile whose raster is missing has no data there. Where tiles have coordinates,
-``latitude`` and ``longitude`` are modalities too, as sine and cosine (MMEarth).
+What is not listed there is not learned from: without the file, the images alone. A tile whose
+raster is missing has no data there. Where tiles have coordinates, ``latitude`` and ``longitude``
+are modalities too, as sine and cosine (MMEarth).
 """
 
 from __future__ import annotations
 
-import json
 import math
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-import rasterio
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.warp import transform
 
-from mmearth.api import PretrainSpec
-from mmearth.errors import EmptyAreaError, InputError, ModelError, RasterReadError, listed
+from mmearth.api import PretrainSpec, Problem
+from mmearth.errors import InputError, ModelError, counted, listed
 from mmearth.models.card import ModelCard
 from mmearth.models.network import Normaliser
 from mmearth.models.parts import Normalisation
-from mmearth.pretraining.modality import UNKNOWN, Batch, Modality, categorical, continuous
+from mmearth.pretraining.datasets.listing import (
+    DECLARED,
+    INDEX,
+    Listing,
+    Raster,
+    beside,
+    read_declared,
+    read_listing,
+)
+from mmearth.pretraining.datasets.tile import Tile, band_names, check_bands, read_tile, statistics
+from mmearth.pretraining.modality import UNKNOWN, Batch, Modality
 from mmearth.sensors import load_sensor
 
-INDEX, DECLARED = "index.json", "modalities.json"
 PLACES = ("latitude", "longitude")
 EVERY = 7  # of the pixels that statistics are measured on
-
-
-class _Raster(BaseModel):
-    """How a raster beside the tiles is read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    suffix: str = Field(min_length=1)
-    kind: Literal["continuous", "categorical", "probabilities"]
-    codes: tuple[int, ...] = ()
-    nodata: float | None = None
-
-
-_TEACHER = {"land-cover": _Raster(suffix=".teacher.tif", kind="probabilities")}
-_DECLARED = TypeAdapter(dict[Annotated[str, Field(pattern=r"^[a-z0-9-]+$")], _Raster])
-
-
-@dataclass(frozen=True)
-class _Tile:
-    """A tile in memory.
-
-    Attributes:
-        image: (C, H, W), as stored.
-        valid: (H, W) bool.
-        rasters: name -> (C, H, W) float32 or (H, W) int64; see ``mmearth.pretraining.modality``.
-        place: latitude and longitude of the middle in degrees; NaN if unknown.
-    """
-
-    image: NDArray[Any]
-    valid: NDArray[np.bool_]
-    rasters: dict[str, NDArray[Any]]
-    place: tuple[float, float]
+KNOWN, TRIES = 0.5, 8  # share of a crop with data, and how often one is drawn for it
+SIMILAR = 1.1  # of two sizes of pixels
 
 
 class Tiles:
     """See ``mmearth.pretraining.dataset.Dataset``; tiles are drawn by the root of their size.
 
     By size itself a few large scenes would be all that is seen; by tile, the small ones. Crops are
-    turned and mirrored at random; beyond the rim of a small tile there is no data.
+    turned and mirrored at random, and drawn again if they hold little data. Tiles smaller
+    than a crop are left out with a warning: filled up, an encoder would be shown what is no data.
     """
 
     def __init__(self, spec: PretrainSpec, like: ModelCard | None) -> None:
         folder = Path(spec.data)
         sensor = load_sensor(like.sensor if like else spec.sensor)
         self.sensor = sensor.id
-        self.bands, entries, declared = _looked_at(spec, like)
-        self.levels = tuple(sorted({row["level"] for row in entries if "level" in row})) or (
+        self.bands, listing, declared = _looked_at(spec, like)
+        self.split = listing.split
+        self.levels = tuple(sorted({row.level for row in listing.entries if row.level})) or (
             like.levels if like else ()
         )
-        paths = [folder / row["file"] for row in entries]
-        beside = [_beside(path, raster) for path in paths for raster in declared.values()]
-        self.files = (*paths, *(path for path in beside if path.exists()))
-        self._tiles = [_read(path, self.bands, declared, sensor.nodata) for path in paths]
-        self._scale, self._offset, self._crop = sensor.scale, sensor.offset, spec.crop
+        paths = [folder / row.file for row in listing.entries]
+        more = [beside(path, raster) for path in paths for raster in declared.values()]
+        lists = (folder / INDEX, folder / DECLARED)
+        self.files = tuple(path for path in (*lists, *paths, *more) if path.exists())
+        read = [read_tile(path, self.bands, declared, sensor) for path in paths]
+        self._tiles, small = _large_enough(read, spec.crop)
+        declared = {
+            name: raster
+            for name, raster in declared.items()
+            if any(name in tile.rasters for tile in self._tiles)
+        }
+        self.warnings = [*small, *_said_of_tiles(self._tiles)]
+        self._crop = spec.crop
         self.normalisation = _chosen(like) if like else self._measured()
         self._normalise = Normaliser(self.normalisation)
-        gsd = [sensor.band(name).gsd_m for name in self.bands]
-        self.resolution_m = like.resolution_m if like else min(filter(None, gsd), default=10.0)
+        self.resolution_m = _pixel_size([tile.pixel_m for tile in self._tiles])
         self.attribution = spec.attribution
         self._standards = {
-            name: _standard([tile.rasters[name] for tile in self._tiles if name in tile.rasters])
-            for name, raster in declared.items() if raster.kind == "continuous"
-        }  # fmt: skip
+            name: self._standard(name)
+            for name, raster in declared.items()
+            if raster.kind == "continuous"
+        }
         self._places = self._located(spec.modalities)
         self.modalities = (
             Modality(sensor.id, "continuous", "pixel", len(self.bands), patch_norm=True),
-            *(self._modality(name, raster, paths) for name, raster in declared.items()),
+            *(self._modality(name, raster) for name, raster in declared.items()),
             *(Modality(name, "continuous", "image", 2) for name in self._places),
         )
-        size = np.sqrt([tile.valid.size for tile in self._tiles])
+        size = np.sqrt([math.prod(tile.shape) for tile in self._tiles])
         self._chance = size / size.sum()
 
     def __len__(self) -> int:
@@ -121,8 +104,9 @@ class Tiles:
         """Draw crops at random."""
         chosen = generator.choice(len(self._tiles), count, p=self._chance)
         crops = [self._one(self._tiles[number], generator) for number in chosen]
-        images, valid = (torch.from_numpy(np.stack([c[k] for c in crops])) for k in ("", "valid"))
-        image = self._normalise(images, valid).masked_fill(~valid[:, None], math.nan)
+        images = torch.from_numpy(np.stack([crop[self.sensor] for crop in crops]))
+        anywhere = torch.ones(len(images), *images.shape[-2:], dtype=torch.bool)
+        image = self._normalise(images, anywhere)  # NaN stays NaN, in each band for itself
         names = [one.name for one in self.modalities if one.level == "pixel"][1:]
         return {
             self.sensor: image,
@@ -130,17 +114,17 @@ class Tiles:
             **{name: torch.from_numpy(rows[chosen]) for name, rows in self._places.items()},
         }
 
-    def _one(self, tile: _Tile, generator: np.random.Generator) -> dict[str, NDArray[Any]]:
+    def _one(self, tile: Tile, generator: np.random.Generator) -> dict[str, NDArray[Any]]:
         crop = self._crop
-        row, col = (int(generator.integers(max(0, side - crop) + 1)) for side in tile.valid.shape)
-        place = np.s_[..., row : row + crop, col : col + crop]
+        for _ in range(TRIES):
+            row, col = (int(generator.integers(side - crop + 1)) for side in tile.shape)
+            place = np.s_[..., row : row + crop, col : col + crop]
+            if np.isfinite(tile.image[place]).mean() >= KNOWN:
+                break
         turns, mirror = int(generator.integers(4)), bool(generator.integers(2))
 
-        def cut(values: NDArray[Any], filling: float) -> NDArray[Any]:
-            part = values[place]
-            missing = [(0, crop - side) for side in part.shape[-2:]]
-            grow = [(0, 0)] * (part.ndim - 2) + missing
-            part = np.rot90(np.pad(part, grow, constant_values=filling), turns, (-2, -1))
+        def cut(values: NDArray[Any]) -> NDArray[Any]:
+            part = np.rot90(values[place], turns, (-2, -1))
             return np.ascontiguousarray(part[..., ::-1] if mirror else part)
 
         rasters = {}
@@ -154,21 +138,40 @@ class Tiles:
                 shape = (crop, crop) if categories else (one.channels, crop, crop)
                 rasters[one.name] = np.full(shape, filling, np.int64 if categories else np.float32)
             elif categories:
-                rasters[one.name] = cut(values, filling)
+                rasters[one.name] = cut(values)
             else:
                 mean, deviation = self._standards[one.name]
-                rasters[one.name] = (cut(values, filling) - mean) / deviation
-        reflectance = cut(tile.image, 0).astype(np.float32) * np.float32(self._scale)
-        return {"": reflectance + np.float32(self._offset), "valid": cut(tile.valid, 0), **rasters}
+                rasters[one.name] = (cut(values) - mean) / deviation
+        return {self.sensor: cut(tile.image), **rasters}
 
     def _measured(self) -> Normalisation:
         """Measure mean and standard deviation of each band."""
-        known = [tile.image[:, tile.valid][:, ::EVERY] for tile in self._tiles]
-        values = np.concatenate(known, axis=1).astype(np.float64) * self._scale + self._offset
+        images = [tile.image.reshape(len(self.bands), -1)[:, ::EVERY] for tile in self._tiles]
+        mean, deviation = statistics("the image", self.bands, images)
         return Normalisation(
-            mean=tuple(float(f"{value:.6g}") for value in values.mean(axis=1)),
-            std=tuple(float(f"{max(value, 1e-6):.6g}") for value in values.std(axis=1)),
+            mean=tuple(float(f"{value:.6g}") for value in mean),
+            std=tuple(float(f"{value:.6g}") for value in deviation),
         )
+
+    def _standard(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return mean and standard deviation of each channel of a raster, (C, 1, 1) each."""
+        known = [tile.rasters[name] for tile in self._tiles if name in tile.rasters]
+        channels = [f"band {number}" for number in range(1, self._channels(name) + 1)]
+        mean, deviation = statistics(name, channels, known)
+        return (
+            mean.astype(np.float32)[:, None, None],
+            deviation.astype(np.float32)[:, None, None],
+        )
+
+    def _channels(self, name: str) -> int:
+        """Return how many channels a raster has, the same beside all tiles."""
+        counts = {tile.rasters[name].shape[0] for tile in self._tiles if name in tile.rasters}
+        if len(counts) > 1:
+            raise InputError(
+                f"The rasters {name} have {min(counts)} to {max(counts)} bands.",
+                "Give all of them the same bands.",
+            )
+        return counts.pop()
 
     def _located(self, wanted: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Return sine and cosine of where tiles are, standardised; (tiles, 2), NaN if unknown."""
@@ -183,15 +186,11 @@ class Tiles:
             found[name] = circle.astype(np.float32)
         return found
 
-    def _modality(self, name: str, raster: _Raster, paths: Sequence[Path]) -> Modality:
+    def _modality(self, name: str, raster: Raster) -> Modality:
         if raster.kind == "continuous":
-            channels = next(t.rasters[name] for t in self._tiles if name in t.rasters).shape[0]
-            return Modality(name, "continuous", "pixel", channels)
-        if raster.kind == "categorical":
-            return Modality(name, "categorical", "pixel", len(raster.codes))
-        first = next(path for path in (_beside(p, raster) for p in paths) if path.exists())
-        with _opened(first) as dataset:
-            return Modality(name, "categorical", "pixel", dataset.count)
+            return Modality(name, "continuous", "pixel", self._channels(name))
+        classes = len(raster.codes) or max(tile.classes.get(name, 0) for tile in self._tiles)
+        return Modality(name, "categorical", "pixel", classes)
 
 
 def check(spec: PretrainSpec, like: ModelCard | None) -> tuple[str, ...]:
@@ -216,69 +215,40 @@ def open_dataset(spec: PretrainSpec, like: ModelCard | None) -> Tiles:
 
 def _looked_at(
     spec: PretrainSpec, like: ModelCard | None
-) -> tuple[tuple[str, ...], list[dict[str, Any]], dict[str, _Raster]]:
+) -> tuple[tuple[str, ...], Listing, dict[str, Raster]]:
     """Return the bands, the tiles and the rasters beside them that a request is about."""
     folder = Path(spec.data)
     sensor = load_sensor(like.sensor if like else spec.sensor)
-    entries = _entries(folder, spec.split)
-    declared = _declared(folder, entries)
+    listing = read_listing(folder, spec.split)
+    declared = read_declared(folder, listing, (sensor.id, *PLACES))
     _check_wanted(spec.modalities, (sensor.id, *declared, *PLACES))
     if spec.modalities:
         declared = {name: row for name, row in declared.items() if name in spec.modalities}
-    first = folder / entries[0]["file"]
-    found = _bands(first)
+    levels = sorted({row.level for row in listing.entries if row.level})
+    if not like and len(levels) > 1:
+        # Their numbers differ; one mean and spread of both would suit neither (MMEarth).
+        raise InputError(
+            f"The tiles are of the levels {listed(levels)}, whose numbers differ.",
+            "List those of one level only, or take over the normalisation of a model of both.",
+        )
+    first = folder / listing.entries[0].file
+    found = band_names(first)
     bands = tuple(spec.bands) or (like.bands if like else found)
-    _check_bands(first, bands, found)
-    for name in bands:
-        sensor.band(name)
+    known = [band.name for band in sensor.bands]
+    strange = [band for band in bands if band not in known]
+    if strange:
+        named = listed(filter(None, strange)) or "no names"
+        raise InputError(
+            f"The bands of {first} are to be {sensor.title}'s, found {named}.",
+            f"Describe or choose bands by these names: {listed(known)}.",
+        )
+    check_bands(first, bands, found)
     if like and len(bands) != len(_chosen(like).mean):
         raise InputError(
             f"{like.id} has {len(like.bands)} bands, found {len(bands)}.",
             "Leave the bands out: those of the model are then taken.",
         )
-    return bands, entries, declared
-
-
-def _entries(folder: Path, split: str) -> list[dict[str, Any]]:
-    try:
-        entries = json.loads((folder / INDEX).read_text("utf-8"))
-        rows = [dict(row, file=str(row["file"])) for row in entries]
-    except OSError as error:
-        raise InputError(
-            f"{folder} holds no {INDEX}, which lists the tiles.", "Choose a folder that does."
-        ) from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"{folder / INDEX} is no list of tiles with a file each.", "Mend or replace it."
-        ) from error
-    chosen = [row for row in rows if not split or row.get("split", split) == split]
-    if not chosen:
-        raise InputError(
-            f"None of the {len(rows):,} tiles of {folder} belongs to the part {split!r}.",
-            "Choose another part, or an empty one for all tiles.",
-        )
-    return chosen
-
-
-def _declared(folder: Path, entries: list[dict[str, Any]]) -> dict[str, _Raster]:
-    path = folder / DECLARED
-    if path.exists():
-        try:
-            found = _DECLARED.validate_json(path.read_bytes())
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise InputError(
-                f"{path} cannot be read: {place}: {first['msg']}.", "Mend or remove it."
-            ) from error
-    else:
-        found = _TEACHER
-    paths = [folder / row["file"] for row in entries]
-    return {
-        name: raster
-        for name, raster in found.items()
-        if any(_beside(file, raster).exists() for file in paths)
-    }
+    return bands, listing, declared
 
 
 def _check_wanted(wanted: Sequence[str], known: Sequence[str]) -> None:
@@ -289,18 +259,52 @@ def _check_wanted(wanted: Sequence[str], known: Sequence[str]) -> None:
         )
 
 
-def _bands(path: Path) -> tuple[str, ...]:
-    with _opened(path) as dataset:
-        return tuple(name or "" for name in dataset.descriptions)
+def _large_enough(tiles: Sequence[Tile], crop: int) -> tuple[list[Tile], list[Problem]]:
+    """Return the tiles that a crop fits into, and a warning of how many others there are.
+
+    Raises:
+        InputError: if it fits into none.
+    """
+    kept = [tile for tile in tiles if min(tile.shape) >= crop]
+    smallest = min(min(tile.shape) for tile in tiles)
+    text = f"{len(tiles) - len(kept):,} of {len(tiles):,} tiles are smaller than crops of {crop}"
+    advice = f"The smallest is {smallest} pixels wide or high: choose crops no larger than that."
+    if not kept:
+        raise InputError(f"{text} pixels.", advice)
+    if len(kept) == len(tiles):
+        return kept, []
+    left_out = Problem(code="tiles", message=f"{text} pixels and left out.", advice=advice)
+    return kept, [left_out]
 
 
-def _check_bands(path: Path, wanted: Sequence[str], found: Sequence[str]) -> None:
-    missing = [band for band in wanted if band not in found]
-    if missing:
-        raise InputError(
-            f"{path} has no band {listed(missing)}; it has {listed(found)}.",
-            "Choose other bands, or name those of the file.",
+def _said_of_tiles(tiles: Sequence[Tile]) -> list[Problem]:
+    """Return each kind of warning once, with the number of tiles that it is about."""
+    said: dict[str, list[Problem]] = {}
+    for tile in tiles:
+        for problem in tile.warnings:
+            said.setdefault(problem.code, []).append(problem)
+    return [
+        found[0].model_copy(
+            update={
+                "message": f"{counted(len(found), 'tile')} of {len(tiles):,}: {found[0].message}"
+            }
         )
+        for found in said.values()
+    ]
+
+
+def _pixel_size(sizes: Sequence[float]) -> float:
+    """Return the size of a pixel, if it is about the same in all tiles.
+
+    Raises:
+        InputError: if it is not.
+    """
+    if max(sizes) > SIMILAR * min(sizes):
+        raise InputError(
+            f"Pixels of the tiles are {min(sizes):.3g} to {max(sizes):.3g} m large.",
+            "Choose tiles of one resolution, or bring them to one.",
+        )
+    return float(f"{np.median(sizes):.3g}")
 
 
 def _chosen(like: ModelCard) -> Normalisation:
@@ -310,81 +314,3 @@ def _chosen(like: ModelCard) -> Normalisation:
             "Choose another model, or none.",
         )
     return like.normalisation
-
-
-def _beside(path: Path, raster: _Raster) -> Path:
-    return path.with_name(path.stem + raster.suffix)
-
-
-def _opened(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(path)
-    except RasterioError as error:
-        raise RasterReadError(f"{path} cannot be read: {error}.", "Mend or remove it.") from error
-
-
-def _read(
-    path: Path, bands: Sequence[str], declared: dict[str, _Raster], nodata: float | None
-) -> _Tile:
-    with _opened(path) as dataset:
-        names = [name or "" for name in dataset.descriptions]
-        _check_bands(path, bands, names)
-        image = dataset.read([names.index(band) + 1 for band in bands])
-        place = _middle(dataset)
-    valid = np.ones(image.shape[1:], bool)
-    if nodata is not None:
-        valid = (image != nodata).any(axis=0)
-    rasters = {}
-    for name, raster in declared.items():
-        if (file := _beside(path, raster)).exists():
-            rasters[name] = _read_raster(file, raster, valid.shape)
-    return _Tile(image, valid, rasters, place)
-
-
-def _read_raster(path: Path, raster: _Raster, shape: tuple[int, ...]) -> NDArray[Any]:
-    with _opened(path) as dataset:
-        stored = dataset.read()
-    if stored.shape[1:] != shape:
-        raise InputError(
-            f"{path} has {stored.shape[2]} x {stored.shape[1]} pixels, its image "
-            f"{shape[1]} x {shape[0]}.",
-            "Bring it onto the pixels of the image.",
-        )
-    try:
-        if raster.kind == "continuous":
-            return continuous(stored, raster.nodata)
-        if raster.kind == "categorical":
-            return categorical(stored[0], raster.codes, raster.nodata)
-    except InputError as error:
-        raise InputError(f"{path}: {error.message}", error.advice) from error
-    known = stored.any(axis=0)
-    return np.where(known, stored.argmax(axis=0), UNKNOWN)
-
-
-def _middle(dataset: Any) -> tuple[float, float]:
-    if dataset.crs is None:
-        return math.nan, math.nan
-    x, y = dataset.transform @ (dataset.width / 2, dataset.height / 2)
-    (lon,), (lat,) = transform(dataset.crs, "EPSG:4326", [x], [y])
-    return lat, lon
-
-
-def _standard(arrays: list[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return mean and standard deviation of each channel, (C, 1, 1) each.
-
-    Raises:
-        EmptyAreaError: if there is no data at all.
-    """
-    values = np.concatenate([array.reshape(array.shape[0], -1) for array in arrays], axis=1)
-    if not np.isfinite(values).any(axis=1).all():
-        raise EmptyAreaError(
-            "A raster beside the tiles has no data in any of them.",
-            "Leave it out, or check the value that stands for no data.",
-        )
-    mean, deviation = np.nanmean(values, axis=1), np.nanstd(values, axis=1)
-    return (
-        mean.astype(np.float32)[:, None, None],
-        np.maximum(deviation, 1e-6).astype(np.float32)[:, None, None],
-    )

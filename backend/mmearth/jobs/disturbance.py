@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import rasterio
@@ -22,7 +20,6 @@ from rasterio.windows import Window
 from mmearth.api import (
     ClassArea,
     DateInfo,
-    DateScene,
     DisturbanceOutputs,
     DisturbanceResult,
     DisturbanceSpec,
@@ -39,13 +36,13 @@ from mmearth.change.compare import (
     stable_forest,
 )
 from mmearth.change.rule import Rule, rule_for, tree_classes
-from mmearth.errors import EmptyAreaError, InputError, MMEarthError
+from mmearth.errors import EmptyAreaError, MMEarthError
 from mmearth.files import check_space
-from mmearth.inference.tiles import Layout
 from mmearth.jobs import areas, mapping
 from mmearth.jobs import prepare as preparing
 from mmearth.jobs.context import JobContext
-from mmearth.jobs.prepare import Prepared, prepare, remember_speed
+from mmearth.jobs.dates import Date, date_scenes, date_warnings, mapping_of, prepare_dates, told
+from mmearth.jobs.prepare import remember_speed
 from mmearth.jobs.work import Work
 from mmearth.models.card import ClassRow
 from mmearth.models.registry import find_model
@@ -71,23 +68,6 @@ CLASSES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Date:
-    """A date that is ready to be mapped.
-
-    Attributes:
-        title: what the user reads.
-        role: its place among the dates.
-        scene: as requested.
-        ready: with the grid that all dates share.
-    """
-
-    title: str
-    role: Literal["before", "between", "after"]
-    scene: DateScene
-    ready: Prepared
-
-
 def plan(spec: DisturbanceSpec, settings: Settings) -> Plan:
     """Say what a comparison would do. What stands in its way is collected, not raised."""
     result = Plan()
@@ -97,10 +77,10 @@ def plan(spec: DisturbanceSpec, settings: Settings) -> Plan:
     except MMEarthError as error:
         result.errors.append(Problem.of(error))
         return result
-    for title, role, scene in _scenes(spec):
-        part = preparing.plan(_mapping(spec, scene), settings)
+    for title, role, scene in date_scenes(spec):
+        part = preparing.plan(mapping_of(spec, scene), settings)
         result.errors += [
-            problem.model_copy(update={"message": _told(role, title, problem.message)})
+            problem.model_copy(update={"message": told(role, title, problem.message)})
             for problem in part.errors
         ]
         parts.append(part)
@@ -108,14 +88,14 @@ def plan(spec: DisturbanceSpec, settings: Settings) -> Plan:
     if result.errors:
         return result
     try:
-        dates = _prepare(spec, settings)
+        dates = prepare_dates(spec, settings)
     except MMEarthError as error:
         result.errors.append(Problem.of(error))
         return result
     tiles = dates[0].ready.layout.count
     result.grid = dates[0].ready.grid.info()
     result.tiles = tiles * len(dates)
-    result.warnings = _warnings(dates)
+    result.warnings = date_warnings(dates)
     seconds = [part.seconds / max(part.tiles, 1) * tiles for part in parts if part.seconds]
     result.seconds = sum(seconds)
     result.seconds_measured = all(part.seconds_measured for part in parts)
@@ -133,9 +113,9 @@ def run(spec: DisturbanceSpec, context: JobContext) -> DisturbanceResult:
     """
     context.report(0.0, "Reading the rasters", None)
     targets = mapping.targets(spec.outputs, ENDINGS)
-    scenes = [scene for _, _, scene in _scenes(spec)]
+    scenes = [scene for _, _, scene in date_scenes(spec)]
     mapping.keep_inputs(targets, [Path(item.path) for one in scenes for item in one.inputs])
-    dates = _prepare(spec, context.settings)
+    dates = prepare_dates(spec, context.settings)
     for date in dates:
         mapping.keep_inputs(targets, mapping.files_read(date.ready))
     first = dates[0].ready
@@ -169,100 +149,9 @@ def run(spec: DisturbanceSpec, context: JobContext) -> DisturbanceResult:
         model=first.card.id,
         model_title=first.card.title,
         polygon_count=count,
-        warnings=_warnings(dates) + doubts,
+        warnings=date_warnings(dates) + doubts,
         seconds=context.elapsed(),
     )
-
-
-def _scenes(
-    spec: DisturbanceSpec,
-) -> Iterator[tuple[str, Literal["before", "between", "after"], DateScene]]:
-    """Yield title, role and rasters of each date, in order."""
-    roles: list[Literal["before", "between", "after"]]
-    roles = ["before", *(["between"] * len(spec.between)), "after"]  # type: ignore[list-item]
-    for role, scene in zip(roles, [spec.before, *spec.between, spec.after], strict=True):
-        names = [item.label or Path(item.path).name for item in scene.inputs]
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        yield scene.title or "".join(names[:1]) + more, role, scene
-
-
-def _mapping(spec: DisturbanceSpec, scene: DateScene) -> MappingSpec:
-    """Return the request to map one date."""
-    fields = {name: getattr(scene, name) for name in type(scene).model_fields if name != "title"}
-    return MappingSpec(
-        kind=spec.kind,
-        model=spec.model,
-        extent=spec.extent,
-        tile_size=spec.tile_size,
-        **fields,
-    )
-
-
-def _prepare(spec: DisturbanceSpec, settings: Settings) -> list[Date]:
-    """Make all dates ready to be mapped on the ground that they share.
-
-    Raises:
-        MMEarthError: the first thing that stands in the way, and at which date.
-    """
-    tree_classes(find_model(spec.model, settings.model_folders))
-    dates = []
-    for title, role, scene in _scenes(spec):
-        try:
-            dates.append(Date(title, role, scene, prepare(_mapping(spec, scene), settings)))
-        except MMEarthError as error:
-            raise type(error)(_told(role, title, error.message), error.advice) from error
-    _refuse_twice(dates)
-    grid = dates[0].ready.grid
-    for date in dates[1:]:
-        try:
-            for other in dict.fromkeys(band.source.grid for band in date.ready.bands):
-                grid = grid.cropped_to(other.bounds, other.crs)
-        except EmptyAreaError as error:
-            raise EmptyAreaError(
-                f"{dates[0].title} and {date.title} do not overlap.",
-                "Choose rasters of the same place for all dates.",
-            ) from error
-    card, tile = dates[0].ready.card, dates[0].ready.layout.rows.tile
-    layout = Layout.of(grid.height, grid.width, tile, least=card.overlap, stride=card.stride)
-    return [replace(date, ready=replace(date.ready, grid=grid, layout=layout)) for date in dates]
-
-
-def _told(role: str, title: str, message: str) -> str:
-    words = {"before": "First date", "between": "Date in between", "after": "Last date"}[role]
-    return f"{words} ({title}): {message}" if title else f"{words}: {message}"
-
-
-def _refuse_twice(dates: Sequence[Date]) -> None:
-    """Check that no two dates are the same image.
-
-    Raises:
-        InputError: if two are.
-    """
-    seen: dict[tuple[tuple[str, int], ...], str] = {}
-    for date in dates:
-        bands = tuple((band.source.dataset, band.source.band) for band in date.ready.bands)
-        if bands in seen:
-            raise InputError(
-                f"Two dates are the same image: {seen[bands]}.",
-                "Choose images of different dates; nothing can have changed within one.",
-            )
-        seen[bands] = date.title
-
-
-def _warnings(dates: Sequence[Date]) -> list[Problem]:
-    """Return the warnings of all dates: what is true of all of them once, else with its date."""
-    first, *others = dates
-    common = [
-        problem
-        for problem in first.ready.warnings
-        if all(problem in date.ready.warnings for date in others)
-    ]
-    return common + [
-        problem.model_copy(update={"message": _told(date.role, date.title, problem.message)})
-        for date in dates
-        for problem in date.ready.warnings
-        if problem not in common
-    ]
 
 
 def _same_pixels() -> Problem:

@@ -24,10 +24,13 @@ import torch
 from training import (
     MODELS,
     Log,
+    add_recipe,
     calibrate,
     commands,
     figure,
     network_config,
+    recipe,
+    recipe_words,
     tile_scores,
 )
 
@@ -41,7 +44,7 @@ from mmearth.models.registry import build_network
 from mmearth.models.save import save_model
 from mmearth.sensors import load_sensor
 from mmearth.training.augment import RadiometricJitter
-from mmearth.training.distill import Recipe, distill
+from mmearth.training.distill import distill
 from mmearth.training.metrics import calibration_error, confusion, intersection_over_union
 from mmearth.training.softlabels import CropSampler, SoftTile, read_tiles
 
@@ -188,14 +191,7 @@ def main() -> None:
         network,
         normalise,
         CropSampler(training + (AMAZON_WEIGHT - 1) * few, options.crop, options.seed),
-        Recipe(
-            steps=options.steps,
-            batch=options.batch,
-            crop=options.crop,
-            learning_rate=options.learning_rate,
-            seed=options.seed,
-            mixed=options.mixed,
-        ),
+        recipe(options),
         Stretch(),
         torch.tensor([SENSOR.band(name).wavelength_nm / 1000 for name in BANDS]),
         watch=watch,
@@ -218,15 +214,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of s2/ and amazon_rgb/")
     parser.add_argument("--output", type=Path, default=MODELS / MODEL_ID)
-    parser.add_argument("--steps", type=int, default=2_500)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--crop", type=int, default=64, help="pixels a side; a multiple of 8")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--start", type=Path, help="folder of a saved model to go on from")
+    add_recipe(parser, steps=2_500, crop=64, threads=1)
     parser.add_argument("--watch", type=int, default=8, help="one validation tile in so many")
-    parser.add_argument("--mixed", action="store_true", help="layers in bfloat16")
     return parser.parse_args()
 
 
@@ -386,12 +375,7 @@ def _facts(
             },
         ),
         "training": {
-            "command": f"python tools/train_forest_rgb.py --data DATA --steps {options.steps} "
-            f"--batch {options.batch} --crop {options.crop} "
-            f"--learning-rate {options.learning_rate:g} --seed {options.seed} "
-            f"--threads {options.threads}"
-            + (" --start START" if options.start else "")
-            + (" --mixed" if options.mixed else ""),
+            "command": f"python tools/train_forest_rgb.py --data DATA {recipe_words(options)}",
             "method": "the teacher's likeliest classes and published masks, on pictures in many "
             "stretches",
             "teacher": "Dynamic World forward model (google/dynamicworld, Apache-2.0)",

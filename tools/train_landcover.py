@@ -16,7 +16,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from training import MODELS, Log, calibrate, commands, network_config, tile_scores
+from training import (
+    MODELS,
+    Log,
+    add_recipe,
+    calibrate,
+    commands,
+    network_config,
+    recipe,
+    recipe_words,
+    tile_scores,
+)
 
 from benchmarks.agreement import compare, is_calibration, measure
 from benchmarks.calibration import card_figures, look
@@ -29,7 +39,7 @@ from mmearth.models.registry import build_network
 from mmearth.models.save import save_model
 from mmearth.sensors import load_sensor
 from mmearth.training.augment import RadiometricJitter
-from mmearth.training.distill import Recipe, distill
+from mmearth.training.distill import distill
 from mmearth.training.metrics import agreement, intersection_over_union
 from mmearth.training.softlabels import CropSampler, SoftTile, read_tiles
 
@@ -140,14 +150,6 @@ def main() -> None:
     if start:
         begin_with(network, bands, start)
     normalise = Normaliser(norm)
-    recipe = Recipe(
-        steps=options.steps,
-        batch=options.batch,
-        crop=options.crop,
-        learning_rate=options.learning_rate,
-        seed=options.seed,
-        mixed=options.mixed,
-    )
     wavelengths = torch.tensor([SENSOR.band(name).wavelength_nm / 1000 for name in bands])
     # Labels of changed tiles are the teacher's answer to that very change; others are not.
     jitter = RadiometricJitter(chance=0.0) if changed else RadiometricJitter()
@@ -159,8 +161,8 @@ def main() -> None:
     student = distill(
         network,
         normalise,
-        CropSampler(changed or training, recipe.crop, options.seed),
-        recipe,
+        CropSampler(changed or training, options.crop, options.seed),
+        recipe(options),
         jitter,
         wavelengths,
         watch=watch,
@@ -191,14 +193,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--more", type=Path, help="folder of tiles by tools/label_tiles.py")
     parser.add_argument("--model", choices=sorted(BANDS), default="landcover-s2")
     parser.add_argument("--output", type=Path, help="folder of the model; else among resources")
-    parser.add_argument("--steps", type=int, default=6_000)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--crop", type=int, default=96, help="pixels a side; a multiple of 8")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--start", type=Path, help="folder of a saved model to go on from")
-    parser.add_argument("--mixed", action="store_true", help="layers in bfloat16")
+    add_recipe(parser, steps=6_000, crop=96, threads=torch.get_num_threads())
     parser.add_argument(
         "--hold-out", default="", help="sources to leave out of training and to measure on"
     )
@@ -275,13 +270,8 @@ def _facts(
             "command": "python tools/train_landcover.py --data DATA "
             + ("--more MORE " if options.more else "")
             + f"--model {options.model} "
-            f"--steps {options.steps} --batch {options.batch} "
-            f"--crop {options.crop} "
-            f"--learning-rate {options.learning_rate:g} --seed {options.seed} "
-            f"--threads {options.threads}"
-            + (f" --hold-out {options.hold_out}" if options.hold_out else "")
-            + (" --start START" if options.start else "")
-            + (" --mixed" if options.mixed else ""),
+            + recipe_words(options)
+            + (f" --hold-out {options.hold_out}" if options.hold_out else ""),
             "method": "distillation on soft labels (Hinton et al. 2015), with "
             + (
                 "the teacher's answers to changed images (Beyer et al. 2022)"

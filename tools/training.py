@@ -1,4 +1,4 @@
-"""What the tools that train embedded models share: calibration, whole tiles, figures, a log."""
+"""What the tools that train embedded models share: a recipe, calibration, whole tiles, a log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,43 @@ from mmearth.models.cost import multiply_adds_per_pixel  # noqa: E402
 from mmearth.models.network import Normaliser  # noqa: E402
 from mmearth.models.registry import build_network  # noqa: E402
 from mmearth.training.calibration import fit_temperatures, probabilities_at  # noqa: E402
+from mmearth.training.distill import Recipe  # noqa: E402
 from mmearth.training.softlabels import SoftTile  # noqa: E402
+
+
+def add_recipe(parser: argparse.ArgumentParser, *, steps: int, crop: int, threads: int) -> None:
+    """Add the options of a run of distillation, with these defaults."""
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--crop", type=int, default=crop, help="pixels a side; a multiple of 8")
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=threads)
+    parser.add_argument("--start", type=Path, help="folder of a saved model to go on from")
+    parser.add_argument("--mixed", action="store_true", help="layers in bfloat16")
+
+
+def recipe(options: argparse.Namespace) -> Recipe:
+    """Return the numbers of a run from its options."""
+    return Recipe(
+        steps=options.steps,
+        batch=options.batch,
+        crop=options.crop,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+        mixed=options.mixed,
+    )
+
+
+def recipe_words(options: argparse.Namespace) -> str:
+    """Return these options as a command names them."""
+    return (
+        f"--steps {options.steps} --batch {options.batch} --crop {options.crop} "
+        f"--learning-rate {options.learning_rate:g} --seed {options.seed} "
+        f"--threads {options.threads}"
+        + (" --start START" if options.start else "")
+        + (" --mixed" if options.mixed else "")
+    )
 
 
 def network_config(

@@ -8,7 +8,6 @@ an exponential moving average of the weights.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from torch.nn.functional import log_softmax
 
 from mmearth.models.network import Normaliser
 from mmearth.training.losses import UNLABELLED, border_weights
+from mmearth.training.schedule import warm_up_and_cosine
 from mmearth.training.softlabels import CropSampler
 
 
@@ -117,7 +117,9 @@ def distill(
     losses: list[float] = []
     for step in range(recipe.steps):
         for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * _schedule(step, recipe)
+            group["lr"] = recipe.learning_rate * warm_up_and_cosine(
+                step, recipe.steps, recipe.warm_up
+            )
         images, target, valid = crops.draw(recipe.batch)
         images = jitter(images, wavelengths_um, random)
         values = normalise(images, valid).contiguous(memory_format=torch.channels_last)
@@ -134,11 +136,6 @@ def distill(
             losses.clear()
             network.train()
     return average
-
-
-def _schedule(step: int, recipe: Recipe) -> float:
-    rise = min(1.0, (step + 1) / recipe.warm_up)
-    return rise * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
 
 
 @torch.no_grad()

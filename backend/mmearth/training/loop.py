@@ -21,6 +21,7 @@ from mmearth.training.adapters import parameter_groups
 from mmearth.training.augment import RadiometricJitter
 from mmearth.training.crops import Crop, stacked
 from mmearth.training.losses import UNLABELLED, Loss
+from mmearth.training.schedule import warm_up_and_cosine
 from mmearth.training.task import Epoch, Watch
 
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
@@ -278,8 +279,9 @@ class _Run:
 
     def _step(self, step: int, random: np.random.Generator, noise: torch.Generator) -> float:
         recipe = self._recipe
+        total = recipe.epochs * recipe.steps
         for group in self._optimizer.param_groups:
-            group["lr"] = group["peak"] * _schedule(step, recipe)
+            group["lr"] = group["peak"] * warm_up_and_cosine(step, total, recipe.warm_up * total)
         images, target, valid = stacked(self._lessons.crops.draw(recipe.batch, random))
         if self._lessons.wavelengths is not None:
             images = self._jitter(images, self._lessons.wavelengths, noise)
@@ -335,12 +337,6 @@ class _Run:
 def _goodness(epoch: Epoch) -> tuple[float, float]:
     """Return what epochs are compared by; the loss grows with sureness while maps still improve."""
     return epoch.validation_accuracy or 0.0, -(epoch.validation_loss or 0.0)
-
-
-def _schedule(step: int, recipe: Recipe) -> float:
-    total = recipe.epochs * recipe.steps
-    rise = min(1.0, (step + 1) / max(1.0, recipe.warm_up * total))
-    return rise * 0.5 * (1 + math.cos(math.pi * step / total))
 
 
 def _copied(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

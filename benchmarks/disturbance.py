@@ -24,26 +24,23 @@ shipped" tell whether what is shipped still does as well.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 import torch
 from numpy.typing import NDArray
-from rasterio.warp import transform
 from scipy.optimize import minimize
 from scipy.special import expit
 
 from benchmarks import ROOT
 from benchmarks.common import MODEL, row
+from benchmarks.sites import Site, read_sites
 from benchmarks.thresholds import FOLDS, Tally, f1, folds, others, pooled
-from mmearth.api import MappingSpec, RasterInput
 from mmearth.change.compare import (
     MAPPED,
     forest_medians,
@@ -52,17 +49,13 @@ from mmearth.change.compare import (
     loss_odds,
     probability_of,
 )
-from mmearth.change.evidence import date_evidence, weigh
+from mmearth.change.evidence import weigh
 from mmearth.change.rule import Rule, load_rules
-from mmearth.inference.predict import compute_rows
-from mmearth.jobs.prepare import prepare
-from mmearth.models.network import Network, loaded
 from mmearth.models.registry import find_model
 from mmearth.settings import Settings
 
 BINS = 5  # of probability
 TARGET = 0.65
-YEARS = ("2019", "2020")
 INDICES = {
     "NBR": ("B08", "B12"),
     "NDMI": ("B08", "B11"),
@@ -88,29 +81,6 @@ WINDOWS = (1, 3, 5)
 MOST = (np.inf, 1.6, 3.0)
 WRITTEN = ROOT / "build" / "disturbance_rule.toml"
 COMMAND = "python -m benchmarks disturbance --data <folder>"
-
-
-@dataclass(frozen=True)
-class Site:
-    """A site at both dates.
-
-    Attributes:
-        trees: (2, h, w) float32, the model's probability of trees at each date.
-        image: (2, C, h, w) float32, reflectance.
-        teacher: (2, h, w) float32, the teacher's probability of trees.
-        damaged: (h, w) bool.
-        valid: (h, w) bool, data at both dates.
-        unseen: whether the network learned from neither image.
-        place: of its middle in metres, in Europe's equal-area projection.
-    """
-
-    trees: NDArray[np.float32]
-    image: NDArray[np.float32]
-    teacher: NDArray[np.float32]
-    damaged: NDArray[np.bool_]
-    valid: NDArray[np.bool_]
-    unseen: bool
-    place: tuple[float, float]
 
 
 def measure(scratch: Path) -> list[dict[str, Any]]:
@@ -150,56 +120,6 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
     WRITTEN.parent.mkdir(exist_ok=True)
     WRITTEN.write_text("\n".join(written) + "\n")
     return table
-
-
-def read_sites(data: Path, settings: Settings) -> tuple[tuple[str, ...], list[Site]]:
-    """Run the model on both dates of each site, as the job does; also return its bands."""
-    sites = []
-    bands: tuple[str, ...] = ()
-    entries = json.loads((data / "s2" / "index.json").read_text("utf-8"))
-    split = {facts["file"]: facts["split"] for facts in entries}
-    for path in sorted((data / "disturbance").glob("*.damage.tif")):
-        name = path.name.partition(".")[0]
-        shares, images, teachers = [], [], []
-        for year in YEARS:
-            scene = data / "s2" / "czech" / f"{name}_{year}.tif"
-            spec = MappingSpec(
-                kind="disturbance", inputs=[RasterInput(path=str(scene))], model=MODEL
-            )
-            ready = prepare(spec, settings)
-            bands = ready.card.bands
-            network = loaded(Network, ready.card, settings)
-            rows = compute_rows(
-                ready.stack(),
-                date_evidence(network, load_rules()[-1]),
-                ready.layout,
-                network.workload(ready.layout.rows.tile),
-            )
-            shares.append(np.concatenate([part.values[0].numpy() for part in rows]))
-            with ready.stack() as stack:
-                image, valid = stack.read_rows(0, ready.grid.height)
-            shares[-1][~valid] = np.nan
-            images.append(image)
-            with rasterio.open(scene.with_suffix(".teacher.tif")) as source:
-                teachers.append(source.read(2) / np.float32(250))
-        with rasterio.open(path) as source:
-            damaged = source.read(1) == 1
-            middle = source.xy(source.height // 2, source.width // 2)
-            (x,), (y,) = transform(source.crs, "EPSG:3035", *([number] for number in middle))
-        valid = np.isfinite(shares).all(axis=0)
-        unseen = all(split[f"czech/{name}_{year}.tif"] == "val" for year in YEARS)
-        sites.append(
-            Site(
-                np.stack(shares),
-                np.stack(images),
-                np.stack(teachers),
-                damaged,
-                valid,
-                unseen,
-                (x, y),
-            )
-        )
-    return bands, sites
 
 
 def tuned(

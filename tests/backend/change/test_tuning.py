@@ -1,4 +1,4 @@
-"""Thresholds of the rule: counted right, chosen without what they are judged on, written whole."""
+"""Thresholds of the rule: counted right, and chosen without what they are judged on."""
 
 from __future__ import annotations
 
@@ -6,20 +6,28 @@ import numpy as np
 import pytest
 
 from benchmarks import disturbance
-from benchmarks.disturbance import Site, as_toml, nested
-from benchmarks.thresholds import FOLDS, Tally, folds
-from mmearth.change.rule import load_rules, parse, tomllib
+from benchmarks.disturbance import nested
+from benchmarks.sites import Site
+from benchmarks.thresholds import FOLDS, Tally, f1, folds, others
+from mmearth.change.rule import load_rules
 
 SENTINEL = load_rules()[0]
 
 
-def test_pixels_are_counted_at_every_pair_of_thresholds() -> None:
-    """Also where many hold the same value, and where thresholds do not count."""
+@pytest.fixture
+def pixels():
+    """Evidence and shade with ties and infinities, damage that both tell of, and folds."""
     random = np.random.default_rng(0)
     evidence, shade = random.normal(size=(2, 400)).round(1).astype(np.float32)
+    damaged = evidence - shade + random.normal(size=400) > 1.5
     evidence[:40], shade[:40] = np.inf, -np.inf
     evidence[40:80] = -np.inf
-    damaged, fold = random.random(400) < 0.3, random.integers(0, FOLDS, 400)
+    return evidence, shade, damaged, random.integers(0, FOLDS, 400)
+
+
+def test_pixels_are_counted_at_every_pair_of_thresholds(pixels) -> None:
+    """Also where many hold the same value, and where thresholds do not count."""
+    evidence, shade, damaged, fold = pixels
     tally = Tally.of(evidence, shade, damaged, fold)
     assert tally.steps.size > 20 and tally.limits.size > 10
     for step, threshold in enumerate(tally.steps):
@@ -33,6 +41,28 @@ def test_pixels_are_counted_at_every_pair_of_thresholds() -> None:
     score, (step, limit) = tally.best([1, 2])
     right, called, lost = tally.counts(1, (step, limit)) + tally.counts(2, (step, limit))
     assert score == pytest.approx(2 * right / (called + lost))
+
+
+def test_the_best_pair_is_looked_for_without_the_fold_that_is_judged(pixels) -> None:
+    evidence, shade, damaged, fold = pixels
+
+    def counts(own, step, limit):
+        inside = np.isin(fold, own)
+        called = (evidence >= step) & (shade <= limit) & inside
+        return np.array([(called & damaged).sum(), called.sum(), (damaged & inside).sum()])
+
+    tally = Tally.of(*pixels)
+    found = []
+    for one in range(FOLDS):
+        rest = others(one)
+        scores = [f1(counts(rest, a, b)) for a in tally.steps for b in tally.limits]
+        best, (step, limit) = tally.best(rest)
+        chosen = tally.steps[step], tally.limits[limit]
+        assert best == pytest.approx(max(scores)) == pytest.approx(f1(counts(rest, *chosen)))
+        found.append(counts([one], *chosen))
+    score, spread = tally.cross_validated()
+    assert score == pytest.approx(f1(np.sum(found, axis=0)))
+    assert spread == pytest.approx(np.std([f1(part) for part in found], ddof=1))
 
 
 def test_what_is_chosen_knows_nothing_of_the_sites_that_are_judged(monkeypatch) -> None:
@@ -65,9 +95,3 @@ def site(band: str, *, side: int, seed: int) -> Site:
     return Site(
         trees, image, trees, damaged, np.ones((side, side), bool), unseen=True, place=(0, 0)
     )
-
-
-@pytest.mark.parametrize("rule", load_rules(), ids=lambda rule: rule.id)
-def test_a_rule_is_written_as_it_is_read(rule) -> None:
-    ((name, facts),) = tomllib.loads("\n".join(as_toml(rule))).items()
-    assert parse(name, facts) == rule

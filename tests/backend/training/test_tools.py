@@ -25,6 +25,21 @@ def test_the_best_threshold_is_found(edge) -> None:
     assert best_threshold(CHANCES, truth) == pytest.approx(edge, abs=0.03)
 
 
+def test_the_threshold_of_a_mask_is_where_its_iou_is_best() -> None:
+    random = np.random.default_rng(0)
+    probability = random.uniform(size=20_000)
+    truth = probability >= 0.43
+    assert best_threshold(probability, truth) == pytest.approx(0.43)
+    # Below 0.6 fewer and fewer are right.
+    truth = random.uniform(size=20_000) < np.where(probability >= 0.6, 1, probability / 0.6 * 0.5)
+    found = best_threshold(probability, truth)
+    scores = {
+        number: (truth & (probability >= number)).sum() / (truth | (probability >= number)).sum()
+        for number in (found - 0.05, found, found + 0.05)
+    }
+    assert max(scores, key=scores.get) == found
+
+
 @pytest.mark.parametrize("edge", [0.0, 0.99])
 def test_a_threshold_at_the_rim_of_what_is_tried_is_no_threshold(edge) -> None:
     with pytest.raises(ValueError, match="not calibrated"):
@@ -41,17 +56,25 @@ def tile():
     return image, image.any(axis=0)
 
 
-def test_changed_tiles_can_be_stored_and_name_their_level(tile) -> None:
-    levels, sizes = set(), set()
-    for seed in range(30):
-        random = np.random.default_rng(seed)
-        image, valid, level = change(*tile, "L2A", tile[0], random)
-        assert image.dtype == np.float32 and image.shape == (len(BANDS), *valid.shape)
-        assert image.min() >= 1 and image.max() <= 20_000 and (image == image.round()).all()
-        assert min(valid.shape) >= 48 and 0.5 < valid.mean() < 1
-        levels.add(level)
-        sizes.add(valid.shape)
-    assert levels == {"L1C", "L2A"} and len(sizes) > 5
+@pytest.mark.parametrize("level", ["L1C", "L2A"])
+def test_changed_tiles_hold_what_was_valid_in_the_range_of_sensors(level: str) -> None:
+    random = np.random.default_rng(0)
+    levels, sides = set(), set()
+    valid = np.ones((64, 72), bool)
+    valid[:, :20] = False
+    image = random.uniform(200, 4000, (len(BANDS), 64, 72)).astype(np.float32) * valid
+    other = random.uniform(800, 6000, (len(BANDS), 64, 64)).astype(np.float32)
+    for _ in range(40):
+        found, seen, own = change(image, valid, level, other, random)
+        assert found.shape == (len(BANDS), *seen.shape) and min(seen.shape) >= 48
+        assert found.dtype == np.float32 and (found == found.round()).all()
+        assert found.min() >= 1 and found.max() <= 20_000
+        # No data stays at the left, as far as it reached.
+        assert seen.mean() == pytest.approx(52 / 72, abs=0.05)
+        assert not seen[:, : seen.shape[1] // 4].any() and seen[:, seen.shape[1] // 3 :].all()
+        levels.add(own)
+        sides.add(seen.shape)
+    assert levels == {"L1C", "L2A"} and len(sides) > 10
 
 
 @pytest.mark.parametrize("factor", [0.7, 1.3, 1.6])

@@ -28,6 +28,7 @@ from mmearth.api.models import ExportResult, ExportSpec, InstallResult, InstallS
 from mmearth.api.pretrain import PretrainResult, PretrainSpec
 from mmearth.api.rasters import BandMatch, GridInfo, SourceBand
 from mmearth.api.segment import SegmentResult, SegmentSpec
+from mmearth.api.views import ViewsResult, ViewsSpec
 
 # A new kind of job is one line in each; ``kind`` tells them apart.
 JobSpec = Annotated[
@@ -38,6 +39,7 @@ JobSpec = Annotated[
     | FinetuneSpec
     | PreviewSpec
     | PretrainSpec
+    | ViewsSpec
     | InstallSpec
     | ExportSpec
     | SampleDesignSpec
@@ -52,6 +54,7 @@ JobResult = Annotated[
     | FinetuneResult
     | PreviewResult
     | PretrainResult
+    | ViewsResult
     | InstallResult
     | ExportResult
     | SampleDesignResult

@@ -111,6 +111,11 @@ class Job(Schema):
     progress: float = Field(0.0, ge=0, le=1)
     stage: str = Field("", description="What is being done, in words.")
     eta_seconds: float | None = None
+    log: str = Field(
+        "",
+        description="File to which a pretraining writes a line of JSON for each stretch of steps; "
+        "gone when it is over.",
+    )
     created: datetime
     started: datetime | None = None
     finished: datetime | None = None

@@ -123,12 +123,15 @@ def _grown(
 ) -> dict[tuple[int, int], tuple[int, ...]]:
     """Grow the tuple of each position scene by scene, from n - 1 to n."""
     tuples: dict[tuple[int, int], tuple[int, ...]] = {}
+    shown: dict[str, set[tuple[int, int]]] = {}  # on a date
     for scene in sorted(places):
-        date = dates[scene]
-        for col, row in places[scene].tolist():
-            smaller = tuples.get((col, row), ())
-            if not date or all(dates[other] != date for other in smaller):
-                tuples[col, row] = (*smaller, scene)
+        fresh = set(map(tuple, places[scene].tolist()))
+        if dates[scene]:
+            before = shown.setdefault(dates[scene], set())
+            fresh -= before
+            before |= fresh
+        for place in fresh:
+            tuples[place] = (*tuples.get(place, ()), scene)
     return tuples
 
 

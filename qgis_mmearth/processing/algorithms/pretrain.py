@@ -16,6 +16,7 @@ from qgis.core import (
 
 from ... import paths, shared
 from ...compat import FLAG_ADVANCED
+from ...link import catalog
 from ...link.log import Log
 from .base import MMEarthAlgorithm
 
@@ -55,7 +56,7 @@ class PretrainAlgorithm(MMEarthAlgorithm):
         "one of overlapping scenes.",
         "LIKE": "Installed model whose bands and normalisation the encoder takes, so that it fits "
         "the same images. If empty, the bands are those of the images.",
-        "SENSOR": "Sensor of the images, for example sentinel-2 or enmap.",
+        "SENSOR": "Sensor of the images; it says which bands they may have.",
         "DATASET": "Kind of the data set: tiles, unless the images come as a published data set.",
         "METHOD": "How is learned without labels, for example mp-mae: a masked autoencoder that "
         "predicts one or several quantities.",
@@ -123,7 +124,12 @@ class PretrainAlgorithm(MMEarthAlgorithm):
                 options=[model.id for model in shared.models()],
             )
         )  # fmt: skip
-        self.add(text(self.SENSOR, tr("Sensor"), defaultValue="sentinel-2"))
+        self.add(
+            QgsProcessingParameterEnum(
+                self.SENSOR, tr("Sensor"), usesStaticStrings=True, defaultValue="sentinel-2",
+                options=[sensor.id for sensor in catalog.sensors(paths.BACKEND)],
+            )
+        )  # fmt: skip
         self.add(text(self.METHOD, tr("Method"), defaultValue="mp-mae"))
         self.add(text(self.ENCODER, tr("Encoder"), defaultValue="mmearth-atto-p16"))
         self.add(number(self.STEPS, tr("Steps"), whole, defaultValue=3000, minValue=1))
@@ -225,7 +231,7 @@ class PretrainAlgorithm(MMEarthAlgorithm):
             "kind": "pretrain",
             "data": str(Path(text(self.DATA)).resolve()),
             "dataset": text(self.DATASET),
-            "sensor": text(self.SENSOR),
+            "sensor": self.parameterAsEnumString(parameters, self.SENSOR, context),
             "like": self.parameterAsEnumString(parameters, self.LIKE, context) or None,
             "bands": several(self.BANDS),
             "modalities": several(self.MODALITIES),

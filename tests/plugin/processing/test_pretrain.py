@@ -11,14 +11,15 @@ from qgis.core import QgsProcessingContext, QgsProcessingException
 from qgis.PyQt.QtWidgets import QApplication
 from runs import Feedback, algorithm
 
-from qgis_mmearth import shared
+from qgis_mmearth import settings, shared
 from qgis_mmearth.gui.curve import nice_ticks
 from qgis_mmearth.link.log import Log
 
 
 @pytest.fixture
 def home(kept_home):
-    """Starting a backend takes longer than most of these tests."""
+    """Starting a backend takes longer than most of these tests; small networks need one thread."""
+    settings.write("threads", 1)
     return kept_home
 
 

@@ -17,13 +17,8 @@ class Events(QObject):
 
     models_changed = pyqtSignal()
     """A model was installed or removed; emitted in the main thread."""
-    pretraining_told = pyqtSignal(dict)
-    """How far a pretraining is, emitted in Processing's thread.
-
-    Carries ``begins`` (whether nothing was told before), ``title``, ``words`` of where it stands,
-    ``steps`` that it takes, ``rows`` of its log, and when it is done ``model``, the encoder's
-    identifier, and ``picture``, a file; both are else empty.
-    """
+    pretraining_told = pyqtSignal(object)
+    """How far a pretraining is, a ``link.log.Told``; emitted in Processing's thread."""
 
 
 events = Events()

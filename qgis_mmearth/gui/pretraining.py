@@ -1,6 +1,6 @@
 """What is seen of a pretraining: its curves as they grow, and the encoder once it is there."""
 
-from typing import Any, Dict
+from typing import Optional
 
 from qgis.core import QgsApplication
 from qgis.gui import QgsDockWidget
@@ -8,6 +8,7 @@ from qgis.PyQt.QtCore import QTimer, QUrl, pyqtSignal
 from qgis.PyQt.QtGui import QDesktopServices
 from qgis.PyQt.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from ..link.log import Told
 from . import words
 from .curve import CurveWidget
 
@@ -23,7 +24,7 @@ class PretrainingDock(QgsDockWidget):
     def __init__(self, iface) -> None:
         super().__init__(words.tr("MMEarth pretraining"), iface.mainWindow())
         self.setObjectName("MMEarthPretraining")
-        self._told: Dict[str, Any] = {}
+        self._told: Optional[Told] = None
         self.title, self.stage = QLabel(), QLabel()
         self.title.setObjectName("pretrainingTitle")
         self.stage.setWordWrap(True)
@@ -46,25 +47,21 @@ class PretrainingDock(QgsDockWidget):
         layout.addLayout(buttons)
         self.setWidget(content)
         self.picture.clicked.connect(self._open_picture)
-        self.build.clicked.connect(lambda: self.build_asked.emit(self._told["model"]))
+        self.build.clicked.connect(lambda: self.build_asked.emit(self._told.model))
 
-    def tell(self, told: Dict[str, Any]) -> None:
-        """Show how far a pretraining is.
-
-        Args:
-            told: see ``shared.Events.pretraining_told``.
-        """
-        if told["begins"]:
+    def tell(self, told: Told) -> None:
+        """Show how far a pretraining is; when it begins, the panel comes up."""
+        if told.begins:
             self.setUserVisible(True)
         self._told = told
-        self.title.setText(told["title"])
-        self.stage.setText(told["words"])
-        self.curve.show_rows(told["rows"], told["steps"])
-        self.picture.setVisible(bool(told["picture"]))
-        self.build.setVisible(bool(told["model"]))
+        self.title.setText(told.title)
+        self.stage.setText(told.words)
+        self.curve.show_rows(told.rows, told.steps)
+        self.picture.setVisible(bool(told.picture))
+        self.build.setVisible(bool(told.model))
 
     def _open_picture(self) -> None:
-        QDesktopServices.openUrl(QUrl.fromLocalFile(self._told["picture"]))
+        QDesktopServices.openUrl(QUrl.fromLocalFile(self._told.picture))
 
 
 def open_window() -> None:

@@ -14,6 +14,24 @@ class Row(NamedTuple):
     """Mean error of each quantity that is predicted."""
 
 
+class Told(NamedTuple):
+    """How far a pretraining is."""
+
+    title: str
+    words: str
+    """Where it stands."""
+    steps: int
+    """That it takes."""
+    rows: List[Row]
+    """Of its log."""
+    begins: bool = False
+    """Whether nothing was told of it before."""
+    model: str = ""
+    """Identifier of the encoder, once it is installed."""
+    picture: str = ""
+    """File of reconstructions, once there is one."""
+
+
 class Log:
     """Follows a log file, which may be begun anew."""
 

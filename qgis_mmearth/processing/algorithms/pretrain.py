@@ -17,7 +17,7 @@ from qgis.core import (
 from ... import paths, shared
 from ...compat import FLAG_ADVANCED
 from ...link import catalog
-from ...link.log import Log
+from ...link.log import Log, Told
 from .base import MMEarthAlgorithm
 
 LOG_NAME, PICTURE_NAME = "pretraining.jsonl", "reconstruction.png"
@@ -163,8 +163,8 @@ class PretrainAlgorithm(MMEarthAlgorithm):
         spec = self._spec(parameters, context)
         self._log, self._steps = Log(), spec["steps"]
         self._title = spec["title"] or Path(spec["data"]).name
-        self._told = {"begins": True}
-        self._tell(self.tr("Starting…"))
+        self._said = ""
+        self._tell(self.tr("Starting…"), begins=True)
         try:
             result = self.run_job(spec, feedback)
         except Exception as error:
@@ -193,7 +193,7 @@ class PretrainAlgorithm(MMEarthAlgorithm):
     def follow(self, job):
         """Tell the panel what is new, from Processing's thread."""
         grown = bool(job["log"]) and self._log.look(Path(job["log"]))
-        if grown or job["stage"] != self._told.get("words"):
+        if grown or job["stage"] != self._said:
             self._tell(job["stage"])
 
     def postProcessAlgorithm(self, context, feedback):  # noqa: N802
@@ -201,17 +201,9 @@ class PretrainAlgorithm(MMEarthAlgorithm):
         shared.events.models_changed.emit()
         return {}
 
-    def _tell(self, words, picture="", model=""):
-        told = {
-            "begins": self._told.get("begins", False) and "words" not in self._told,
-            "title": self._title,
-            "words": words,
-            "steps": self._steps,
-            "rows": self._log.rows,
-            "picture": picture,
-            "model": model,
-        }
-        self._told = told
+    def _tell(self, words, **more):
+        self._said = words
+        told = Told(self._title, words, self._steps, self._log.rows, **more)
         shared.events.pretraining_told.emit(told)
 
     def _spec(self, parameters, context):

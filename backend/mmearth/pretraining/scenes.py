@@ -119,22 +119,24 @@ def positions(
     )
     # Pixels of each cell of the lattice.
     known, clouded = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    left = scene.col - first_col * step
-    edges = np.r_[0, np.arange(step - left, scene.grid.width, step)]
+    cols = _edges(scene.col, scene.grid.width, step)
     with open_raster(str(scene.path)) as dataset, MaskReader(_masks(scene), scene.grid) as masks:
-        for cell in range(shape[0]):
+        # Whole blocks of the file, so that each is unpacked once.
+        together = max(1, dataset.block_shapes[0][0] // step)
+        for cell in range(0, shape[0], together):
+            part = slice(cell, cell + together)
             start = max(0, (first_row + cell) * step - scene.row)
-            stop = min(scene.grid.height, (first_row + cell + 1) * step - scene.row)
+            stop = min(scene.grid.height, (first_row + cell + together) * step - scene.row)
+            rows = _edges(scene.row + start, stop - start, step)
             data = _data(dataset, start, stop)
-            known[cell] = np.add.reduceat(data.sum(axis=0), edges)
-            hidden = masks.clouded(start, stop) & data
-            clouded[cell] = np.add.reduceat(hidden.sum(axis=0), edges)
+            known[part] = _by_cell(data, rows, cols)
+            clouded[part] = _by_cell(masks.clouded(start, stop) & data, rows, cols)
     pixels, cells = size**2, size // step
     if min(shape) < cells:
         return np.empty((0, 2), np.int64)
     whole = _sums(known, cells) >= (1 - nodata) * pixels
-    rows, cols = np.nonzero(whole & (_sums(clouded, cells) <= clouds * pixels))
-    found = np.stack([cols + first_col, rows + first_row], axis=1) * step
+    row, col = np.nonzero(whole & (_sums(clouded, cells) <= clouds * pixels))
+    found = np.stack([col + first_col, row + first_row], axis=1) * step
     first = np.array([scene.col, scene.row])
     last = first + np.array([scene.grid.width, scene.grid.height]) - size
     return found[((found >= first) & (found <= last)).all(axis=1)]
@@ -217,6 +219,21 @@ def _damaged(dataset: DatasetReader, error: RasterioError) -> RasterReadError:
         f"{dataset.name} is damaged: its pixels cannot be read.",
         f"Copy or download the file again, or take it away. GDAL says: {error}",
     )
+
+
+def _edges(first: int, length: int, step: int) -> NDArray[np.int64]:
+    """Return where cells of the lattice begin among so many pixels; ``first`` is the first's."""
+    return np.r_[0, np.arange(step - first % step, length, step)]
+
+
+def _by_cell(
+    pixels: NDArray[np.bool_], rows: NDArray[np.int64], cols: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Count pixels in each cell: (h, w) bool to (len(rows), len(cols))."""
+    counts: NDArray[np.int64] = np.add.reduceat(
+        np.add.reduceat(pixels.astype(np.int64), rows, axis=0), cols, axis=1
+    )
+    return counts
 
 
 def _sums(cells: NDArray[np.int64], side: int) -> NDArray[np.int64]:

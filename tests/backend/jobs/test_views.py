@@ -18,6 +18,7 @@ from mmearth.cli import main
 from mmearth.errors import EmptyAreaError, InputError, JobCancelled, OutputError, RasterReadError
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.registry import plan_job, run_job
+from mmearth.pretraining.scenes import find_scenes, positions
 
 SIZE = 32
 LEFT, TOP = 600_000, 5_400_000
@@ -274,3 +275,25 @@ def test_dates_and_names(make_raster, one_process, tmp_path, out) -> None:
     rows = index(out / "patches")
     assert sorted(row["date"] for row in rows) == ["", "2020-03-04", "2021-05-01", "2022-11-03"]
     assert "2021-05-01_image.tif" in {row["file"].split("/")[1] for row in rows}
+
+
+@pytest.mark.parametrize("layout", [{}, {"tiled": True, "blockxsize": 64, "blockysize": 64}])
+def test_positions_are_those_without_gaps(make_raster, tmp_path, layout) -> None:
+    """Whatever the blocks of the file, against counting the pixels of each patch."""
+    random = np.random.default_rng(0)
+    values = np.ones((3, 150, 170), np.uint16)
+    rows, cols = random.integers(0, 150, (2, 60))
+    values[:, rows, cols] = 0
+    values[1, 20, 120] = 0  # of one band only
+    make_raster("scenes/s_20200101.tif", values, nodata=0, origin=(LEFT + 70, TOP - 130), **layout)
+    (scene,) = find_scenes(tmp_path / "scenes", "*.tif", "")
+    found = {tuple(place) for place in positions(scene, 32, 8, 0.002, 1.0).tolist()}
+    empty = (values == 0).any(axis=0)
+    expected = {
+        (col + scene.col, row + scene.row)
+        for row in range(-scene.row % 8, 150 - 32 + 1, 8)
+        for col in range(-scene.col % 8, 170 - 32 + 1, 8)
+        if empty[row : row + 32, col : col + 32].sum() <= 0.002 * 32**2
+    }
+    assert found == expected
+    assert 10 < len(found) < 200

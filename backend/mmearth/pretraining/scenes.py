@@ -39,7 +39,7 @@ class Scene:
         dtype: numpy name of the stored type.
         mask: file of the cloud mask; empty for what is found in the image.
         series: number of the grid that it shares with others.
-        col: column of its upper left pixel on that grid, whose (0, 0) is near the map's.
+        col: column of its upper left pixel on that grid, whose (0, 0) is the first scene's.
         row: likewise.
     """
 
@@ -297,10 +297,8 @@ def _on_shared_grids(scenes: Sequence[Scene]) -> list[Scene]:
     result = []
     for scene in scenes:
         placed = [grid for grid in origins if scene.grid.offset_of(grid) is not None]
-        if not placed:
-            a, _, c, _, e, f = scene.grid.transform[:6]
-            whole = Affine.translation(-round(c / a), -round(f / e))
-            placed = [replace(scene.grid, transform=scene.grid.transform @ whole)]
+        if not placed:  # its corner is on the lattice: frames like the first lose no rim
+            placed = [scene.grid]
             origins += placed
         row, col = scene.grid.offset_of(placed[0]) or (0, 0)
         result.append(replace(scene, series=origins.index(placed[0]), col=col, row=row))

@@ -286,7 +286,9 @@ def test_positions_are_those_without_gaps(make_raster, tmp_path, layout) -> None
     values[:, rows, cols] = 0
     values[1, 20, 120] = 0  # of one band only
     make_raster("scenes/s_20200101.tif", values, nodata=0, origin=(LEFT + 70, TOP - 130), **layout)
-    (scene,) = find_scenes(tmp_path / "scenes", "*.tif", "")
+    make_raster("scenes/first_20190101.tif", values[:, :40, :40], nodata=0)
+    _, scene = find_scenes(tmp_path / "scenes", "*.tif", "")
+    assert (scene.col, scene.row) == (7, 13)
     found = {tuple(place) for place in positions(scene, 32, 8, 0.002, 1.0).tolist()}
     empty = (values == 0).any(axis=0)
     expected = {

@@ -22,6 +22,7 @@ class MMEarthPlugin:
         self.provider = None
         self.dock = None
         self.models = None
+        self.pretraining = None
         self._actions = []
         self._options = None
         self._translator = self._translate()
@@ -41,12 +42,18 @@ class MMEarthPlugin:
         panel.setCheckable(True)
         self.iface.addToolBarIcon(panel)
         self._add_action("mmearthModels", None, self.tr("Models…"), self.open_models)
+        self._add_action(
+            "mmearthPretrain", None, self.tr("Pretrain an encoder…"), self.open_pretraining
+        )
         self._add_action("mmearthSettings", None, self.tr("Settings…"), self.open_settings)
         self._add_action("mmearthHelp", None, self.tr("Help"), self.open_help)
         from .gui.settings_page import SettingsPageFactory
 
         self._options = SettingsPageFactory()
         self.iface.registerOptionsWidgetFactory(self._options)
+        from . import shared
+
+        shared.events.pretraining_told.connect(self._show_pretraining)
 
     def unload(self):
         """Remove all of it, and end the backend."""
@@ -58,9 +65,16 @@ class MMEarthPlugin:
             self.iface.removeToolBarIcon(action)
             action.deleteLater()
         self._actions.clear()
+        from . import shared
+
         if self._options:
             self.iface.unregisterOptionsWidgetFactory(self._options)
             self._options = None
+            shared.events.pretraining_told.disconnect(self._show_pretraining)
+        if self.pretraining:
+            self.iface.removeDockWidget(self.pretraining)
+            self.pretraining.deleteLater()
+            self.pretraining = None
         if self.models:
             self.models.shut_down()
             self.models.deleteLater()
@@ -70,9 +84,7 @@ class MMEarthPlugin:
             self.iface.removeDockWidget(self.dock)
             self.dock.deleteLater()
             self.dock = None
-        from .shared import forget_backend
-
-        forget_backend()
+        shared.forget_backend()
         if self._translator:
             QCoreApplication.removeTranslator(self._translator)
 
@@ -94,6 +106,27 @@ class MMEarthPlugin:
 
             self.models = ModelManager(self.iface)
         self.models.open_up()
+
+    def open_pretraining(self):
+        """Open the window that begins a pretraining."""
+        from .gui.pretraining import open_window
+
+        open_window()
+
+    def build_on(self, model_id):
+        """Show the panel's tab "Teach" with a model chosen to build on."""
+        self.toggle_dock()
+        self.dock.build_on(model_id)
+
+    def _show_pretraining(self, told):
+        """Show how far a pretraining is, in a panel that is made the first time."""
+        if self.pretraining is None:
+            from .gui.pretraining import PretrainingDock
+
+            self.pretraining = PretrainingDock(self.iface)
+            self.pretraining.build_asked.connect(self.build_on)
+            self.iface.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, self.pretraining)
+        self.pretraining.tell(told)
 
     def open_settings(self):
         """Open QGIS's options at the plugin's page."""

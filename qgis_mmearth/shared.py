@@ -17,6 +17,8 @@ class Events(QObject):
 
     models_changed = pyqtSignal()
     """A model was installed or removed; emitted in the main thread."""
+    pretraining_told = pyqtSignal(object)
+    """How far a pretraining is, a ``link.log.Told``; emitted in Processing's thread."""
 
 
 events = Events()

@@ -50,6 +50,11 @@ class MMEarthDock(QgsDockWidget, FORM):
         self.tabs.setCurrentWidget(self.mapTab)
         self.map.choose_model(model_id)
 
+    def build_on(self, model_id: str) -> None:
+        """Show the tab "Teach" with an installed model chosen to build on."""
+        self.tabs.setCurrentWidget(self.teachTab)
+        self.teach.choose_base(model_id)
+
     def open_sample(self) -> None:
         """Add the sample to the project, with its first scene ticked and in sight."""
         alone = not QgsProject.instance().mapLayers()

@@ -127,6 +127,13 @@ class TeachPanel(QWidget, FORM):
         elif base is not None:
             self._name_model(base)
 
+    def choose_base(self, model_id: str) -> None:
+        """Choose what is built on; nothing changes if it is not installed."""
+        index = self.baseCombo.findData(model_id)
+        if index >= 0:
+            self.baseCombo.setCurrentIndex(index)
+            self._base_chosen()
+
     def create_labels(self) -> None:
         """Create layers for labels in the project's folder, or a temporary one; ready to draw."""
         base, raster = self._base(), self.layers.first_ticked_layer()

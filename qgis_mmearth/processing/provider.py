@@ -15,6 +15,7 @@ ALGORITHMS = {
     "finetune": "FinetuneAlgorithm",
     "importmodel": "ImportModelAlgorithm",
     "landcover": "LandCoverAlgorithm",
+    "pretrain": "PretrainAlgorithm",
     "sampledesign": "SampleDesignAlgorithm",
     "segment": "SegmentAlgorithm",
     "similarity": "SimilarityAlgorithm",

@@ -74,7 +74,13 @@ def test_menu_toolbar_and_settings():
     menus = [action for action in iface.pluginMenu().actions() if "MMEarth" in action.text()]
     assert len(menus) == 1
     names = [action.objectName() for action in menus[0].menu().actions()]
-    assert names == ["mmearthPanel", "mmearthModels", "mmearthSettings", "mmearthHelp"]
+    assert names == [
+        "mmearthPanel",
+        "mmearthModels",
+        "mmearthPretrain",
+        "mmearthSettings",
+        "mmearthHelp",
+    ]
     icons = [action.objectName() for action in iface.pluginToolBar().actions()]
     assert icons.count("mmearthPanel") == 1
 
@@ -102,6 +108,27 @@ def test_switching_off_leaves_nothing_behind():
         os.kill(pid, 0)
     reload(unload=False)
     assert QgsApplication.processingRegistry().providerById("mmearth") is not None
+
+
+def test_the_panel_of_a_pretraining_goes_too():
+    from qgis_mmearth.link.log import Row, Told
+
+    def panel():
+        return iface.mainWindow().findChild(QDockWidget, "MMEarthPretraining")
+
+    assert panel() is None
+    events, rows = shared().events, [Row(20, {"image": 0.9}), Row(40, {"image": 0.7})]
+    told = Told("Mine", "Step 40 of 100", 100, rows, begins=True)
+    events.pretraining_told.emit(told)
+    assert panel().isVisible() and not panel().grab().isNull()
+    panel().close()
+    events.pretraining_told.emit(told._replace(begins=False))
+    assert not panel().isVisible()  # whoever has closed it is left alone
+    unloadPlugin("qgis_mmearth")
+    wait_until(lambda: panel() is None)
+    events.pretraining_told.emit(told)
+    assert panel() is None
+    reload(unload=False)
 
 
 @pytest.mark.parametrize("moment", ["starting", "planning", "running"])

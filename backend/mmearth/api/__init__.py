@@ -76,6 +76,7 @@ from mmearth.api.rasters import (
 )
 from mmearth.api.segment import ClassArea, SegmentOutputs, SegmentResult, SegmentSpec
 from mmearth.api.service import API_VERSION, Health, ServiceInfo
+from mmearth.api.views import ViewsOutputs, ViewsResult, ViewsSpec
 
 __all__ = [
     "API_VERSION",
@@ -152,4 +153,7 @@ __all__ = [
     "SourceBand",
     "Stratum",
     "Suggestion",
+    "ViewsOutputs",
+    "ViewsResult",
+    "ViewsSpec",
 ]

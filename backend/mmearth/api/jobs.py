@@ -28,6 +28,7 @@ from mmearth.api.models import ExportResult, ExportSpec, InstallResult, InstallS
 from mmearth.api.pretrain import PretrainResult, PretrainSpec
 from mmearth.api.rasters import BandMatch, GridInfo, SourceBand
 from mmearth.api.segment import SegmentResult, SegmentSpec
+from mmearth.api.views import ViewsResult, ViewsSpec
 
 # A new kind of job is one line in each; ``kind`` tells them apart.
 JobSpec = Annotated[
@@ -38,6 +39,7 @@ JobSpec = Annotated[
     | FinetuneSpec
     | PreviewSpec
     | PretrainSpec
+    | ViewsSpec
     | InstallSpec
     | ExportSpec
     | SampleDesignSpec
@@ -52,6 +54,7 @@ JobResult = Annotated[
     | FinetuneResult
     | PreviewResult
     | PretrainResult
+    | ViewsResult
     | InstallResult
     | ExportResult
     | SampleDesignResult
@@ -108,6 +111,11 @@ class Job(Schema):
     progress: float = Field(0.0, ge=0, le=1)
     stage: str = Field("", description="What is being done, in words.")
     eta_seconds: float | None = None
+    log: str = Field(
+        "",
+        description="File to which a pretraining writes a line of JSON for each stretch of steps; "
+        "gone when it is over.",
+    )
     created: datetime
     started: datetime | None = None
     finished: datetime | None = None

@@ -162,6 +162,8 @@ def print_plan(plan: Plan) -> None:
             f"{counted(plan.tiles, 'tile')}, about {plan.seconds or 0:,.0f} s, "
             f"{plan.memory_bytes / 2**30:.1f} GB of memory"
         )
+    elif plan.tiles:
+        print(f"At most {counted(plan.tiles, 'image')}")
     for row in plan.labels:
         print(f"{row.title:<24} {row.units:>6,} labels {row.pixels:>10,} pixels")
     for warning in plan.warnings:

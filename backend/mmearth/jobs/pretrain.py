@@ -68,6 +68,7 @@ def run(spec: PretrainSpec, context: JobContext) -> PretrainResult:
     with Work(context.settings.work_folder / f"pretraining-{name}", {}) as work:
         pretext, recipe = _prepare(spec, data, context.settings)
         watch = Watch(context.report, context.is_cancelled).part(READ_SHARE, TRAINED_SHARE)
+        context.log(work.folder / LOG_NAME)
         rows = fit(pretext, data, recipe, work.folder, watch)
         context.report(TRAINED_SHARE, "Writing the encoder", None)
         with explained(target):

@@ -25,6 +25,7 @@ KINDS = {
     "sampledesign": "mmearth.jobs.sampledesign",
     "segment": "mmearth.jobs.segment",
     "similarity": "mmearth.jobs.similarity",
+    "views": "mmearth.jobs.views",
 }
 
 

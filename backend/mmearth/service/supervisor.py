@@ -201,6 +201,8 @@ class Supervisor:
                         eta_seconds=event["eta"],
                         **({} if self._kill_at else {"stage": event["stage"]}),
                     )
+                case "log":
+                    self._update(job_id, log=event["path"])
                 case "succeeded":
                     self._end(job_id, JobState.succeeded, result=event["result"])
                     return

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from pathlib import Path
 from typing import Any, TextIO
 
 from mmearth.api import Problem
@@ -62,7 +63,7 @@ class Worker:
         if command["command"] == "forget":
             forget_previews()
             return
-        context = JobContext(self._settings, self._report, self._cancelled.is_set)
+        context = JobContext(self._settings, self._report, self._cancelled.is_set, self._tell_log)
         try:
             result = run_job(read_spec(command["spec"]), context)
             self._tell({"event": "succeeded", "result": result.model_dump(mode="json")})
@@ -97,6 +98,9 @@ class Worker:
         if now - self._told >= REPORT_SECONDS:
             self._told = now
             self._tell({"event": "progress", "progress": progress, "stage": stage, "eta": eta})
+
+    def _tell_log(self, path: Path) -> None:
+        self._tell({"event": "log", "path": str(path)})
 
     def _tell(self, event: dict[str, Any]) -> None:
         self._out.write(json.dumps(event) + "\n")

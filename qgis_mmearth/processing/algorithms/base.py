@@ -138,6 +138,7 @@ class MMEarthAlgorithm(QgsProcessingAlgorithm):
             if job["stage"] != said:
                 said = job["stage"]
                 feedback.setProgressText(said)
+            self.follow(job)
 
         try:
             job = shared.backend().run_job(spec, report, feedback.isCanceled)
@@ -149,6 +150,9 @@ class MMEarthAlgorithm(QgsProcessingAlgorithm):
         for warning in job["result"]["warnings"]:
             feedback.pushWarning(f"{warning['message']} {warning['advice']}")
         return job["result"]
+
+    def follow(self, job: Dict[str, Any]) -> None:
+        """Hear how far a job is, in Processing's thread."""
 
     def canExecute(self):  # noqa: N802
         """Tell whether the backend is installed; asking costs a look at a few files."""

@@ -151,6 +151,14 @@ def preview(scene, folder) -> api.PreviewSpec:
     )
 
 
+def views(scene, folder) -> api.ViewsSpec:
+    scenes = scene.with_name("scenes")
+    scenes.mkdir()
+    shutil.copy(scene, scenes)
+    outputs = api.ViewsOutputs(folder=str(folder / "patches"))
+    return api.ViewsSpec(scenes=str(scenes), size=32, step=8, outputs=outputs)
+
+
 # kind -> function that makes a request, of a small scene, with results in a folder
 SPECS = {
     "assess": assess,
@@ -164,6 +172,7 @@ SPECS = {
     "sampledesign": sampledesign,
     "segment": segment,
     "similarity": similarity,
+    "views": views,
 }
 
 

@@ -23,7 +23,7 @@ OWN_KEYS = {
     "properties", "description", "title", "name", "mmearth:sensor", "mlm:input", "bands", "license",
     "mmearth:resolution_m", "mmearth:attribution", "mmearth:accuracy", "mmearth:products", "value",
     "mmearth:licence", "data", "file:size", "assets", "model", "id", "version", "classes",
-    "mmearth:levels", "mmearth:limits", "mmearth:training", "source",
+    "mmearth:levels", "mmearth:limits", "mmearth:network", "mmearth:training", "source",
     "TMPDIR", "TEMP", "TMP", "creationflags", "start_new_session",
     "map",  # of QGIS's value maps
 }  # fmt: skip

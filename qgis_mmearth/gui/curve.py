@@ -1,0 +1,109 @@
+"""Curves of errors that fall while something is learned."""
+
+import math
+from typing import Dict, List, Tuple
+
+from qgis.PyQt.QtCore import QPointF, QRectF, Qt
+from qgis.PyQt.QtGui import QColor, QPainter, QPalette, QPen, QPolygonF
+from qgis.PyQt.QtWidgets import QSizePolicy, QWidget
+
+from ..link.log import Row
+
+# Okabe and Ito's colours, which the colour-blind can tell apart too; without black and yellow.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+MARGIN = 8  # pixels around the plot, beside its labels
+
+
+class CurveWidget(QWidget):
+    """Draws the error of each quantity over the steps."""
+
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        self.setMinimumSize(240, 140)
+        self._curves: Dict[str, List[Tuple[int, float]]] = {}
+        self._steps = 1
+
+    def show_rows(self, rows: List[Row], steps: int) -> None:
+        """Show other curves.
+
+        Args:
+            rows: of the log.
+            steps: that the whole training takes.
+        """
+        self._curves = {}
+        for row in rows:
+            for name, loss in row.losses.items():
+                if math.isfinite(loss):
+                    self._curves.setdefault(name, []).append((row.step, loss))
+        self._steps = max(1, steps)
+        self.setToolTip("\n".join(f"{name}: {curve[-1][1]:.4g}" for name, curve in self.last()))
+        self.update()
+
+    def last(self) -> List[Tuple[str, List[Tuple[int, float]]]]:
+        """Return name and points of each curve, the highest end first."""
+        return sorted(self._curves.items(), key=lambda item: -item[1][-1][1])
+
+    def paintEvent(self, _event) -> None:  # noqa: N802
+        """Draw axes, curves and their names."""
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        text = self.palette().color(QPalette.ColorRole.WindowText)
+        values = [value for curve in self._curves.values() for _, value in curve]
+        ticks = nice_ticks(min(values, default=0.0), max(values, default=1.0))
+        height = painter.fontMetrics().height()
+        left = MARGIN + max(self._width(painter, f"{tick:g}") for tick in ticks) + 4
+        plot = QRectF(
+            left, MARGIN, self.width() - left - MARGIN, self.height() - 2 * MARGIN - height
+        )
+
+        def place(step: float, value: float) -> QPointF:
+            share = (value - ticks[0]) / (ticks[-1] - ticks[0])
+            return QPointF(
+                plot.left() + plot.width() * step / self._steps,
+                plot.bottom() - plot.height() * share,
+            )
+
+        faint = QColor(text)
+        faint.setAlpha(50)
+        for tick in ticks:
+            line = place(0, tick)
+            painter.setPen(faint)
+            painter.drawLine(line, QPointF(plot.right(), line.y()))
+            painter.setPen(text)
+            box = QRectF(0, line.y() - height, left - 6, 2 * height)
+            painter.drawText(box, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter,
+                             f"{tick:g}")  # fmt: skip
+        below = QRectF(plot.left(), plot.bottom() + 2, plot.width(), height + MARGIN)
+        painter.drawText(below, Qt.AlignmentFlag.AlignLeft, "0")
+        painter.drawText(below, Qt.AlignmentFlag.AlignHCenter, self.tr("steps"))
+        painter.drawText(below, Qt.AlignmentFlag.AlignRight, f"{self._steps:,}")
+        self._draw_curves(painter, place, plot)
+
+    def _draw_curves(self, painter: QPainter, place, plot: QRectF) -> None:
+        height = painter.fontMetrics().height()
+        for number, (name, curve) in enumerate(self.last()):
+            color = QColor(COLORS[list(self._curves).index(name) % len(COLORS)])
+            painter.setPen(QPen(color, 2))
+            points = [place(step, value) for step, value in curve]
+            if len(points) == 1:
+                painter.setBrush(color)
+                painter.drawEllipse(points[0], 2, 2)
+            painter.drawPolyline(QPolygonF(points))
+            row = QRectF(plot.left(), plot.top() + number * height, plot.width() - 4, height)
+            painter.drawText(row, Qt.AlignmentFlag.AlignRight, f"{name} {curve[-1][1]:.3f}")
+
+    @staticmethod
+    def _width(painter: QPainter, text: str) -> int:
+        return painter.fontMetrics().horizontalAdvance(text)
+
+
+def nice_ticks(low: float, high: float) -> List[float]:
+    """Return round numbers around a range, the first below it and the last above."""
+    if high <= low:
+        low, high = low - 0.5, high + 0.5
+    raw = (high - low) / 4
+    power = 10 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(number * step, 10) for number in range(first, max(last, first + 1) + 1)]

@@ -29,6 +29,7 @@ _OPTIONS = {
     "minimum_area_ha": "--minimum-area",
     "cell_m": "--cell",
     "tile_size": "--tile",
+    "scheduler": "--scheduler",
     "bounds": "--extent",
     "index": "--band",
     "stride": "--stride",

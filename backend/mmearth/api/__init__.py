@@ -34,6 +34,15 @@ from mmearth.api.embed import (
     SimilarityResult,
     SimilaritySpec,
 )
+from mmearth.api.evaluate import (
+    EncoderChoice,
+    EvaluateOutputs,
+    EvaluateResult,
+    EvaluateSpec,
+    EvaluationProtocol,
+    EvaluationRow,
+    TileLabels,
+)
 from mmearth.api.finetune import (
     ClassScore,
     FinetuneOutputs,
@@ -97,8 +106,14 @@ __all__ = [
     "EmbedOutputs",
     "EmbedResult",
     "EmbedSpec",
+    "EncoderChoice",
     "ErrorBody",
     "Estimate",
+    "EvaluateOutputs",
+    "EvaluateResult",
+    "EvaluateSpec",
+    "EvaluationProtocol",
+    "EvaluationRow",
     "ExpectedAccuracy",
     "ExportResult",
     "ExportSpec",
@@ -152,4 +167,5 @@ __all__ = [
     "SourceBand",
     "Stratum",
     "Suggestion",
+    "TileLabels",
 ]

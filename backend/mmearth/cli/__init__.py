@@ -19,8 +19,8 @@ from mmearth.settings import Settings
 
 EXIT_CANCELLED = 130
 COMMANDS = (
-    "products", "segment", "disturbance", "finetune", "pretrain", "embed", "similarity", "assess",
-    "models", "service",
+    "products", "segment", "disturbance", "finetune", "pretrain", "evaluate", "embed", "similarity",
+    "assess", "models", "service",
 )  # fmt: skip
 # Options that are called otherwise than the field of the request that they fill.
 _OPTIONS = {
@@ -50,6 +50,10 @@ _OPTIONS = {
     "mask_ratio": "--mask-ratio",
     "decoder_width": "--decoder-width",
     "decoder_depth": "--decoder-depth",
+    "encoders": "--encoder",
+    "seeds": "--seeds",
+    "first_seed": "--first-seed",
+    "neighbours": "--neighbours",
 }
 
 

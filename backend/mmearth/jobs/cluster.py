@@ -240,20 +240,24 @@ def tile_row(
                 "Install the same version on all machines.",
             )
     try:
-        ready, network = _at_hand(request, fingerprint)
-        columns: list[int] = []
-        values: list[NDArray[np.float32]] = []
-        for batch in read_row(ready.stack(), ready.layout, number, first_row):
-            if batch.images is not None and batch.masks is not None:
-                columns += batch.columns
-                values.append(network.probabilities(batch.images, batch.masks).cpu().numpy())
-            valid = batch.valid
+        return _computed(*_at_hand(request, fingerprint), number, first_row)
     except ClusterError:
         raise
     except MMEarthError as error:
-        raise ClusterError(
+        refused = ClusterError(
             f"{_me()} cannot compute: {error.message}", f"{error.advice} {SAME_PATHS}".strip()
-        ) from error
+        )
+    raise refused  # out here, without its cause: GDAL's errors cannot be sent
+
+
+def _computed(ready: Prepared, network: Network, number: int, first_row: int) -> _Row:
+    columns: list[int] = []
+    values: list[NDArray[np.float32]] = []
+    for batch in read_row(ready.stack(), ready.layout, number, first_row):
+        if batch.images is not None and batch.masks is not None:
+            columns += batch.columns
+            values.append(network.probabilities(batch.images, batch.masks).cpu().numpy())
+        valid = batch.valid
     return tuple(columns), np.concatenate(values) if values else None, np.asarray(valid)
 
 

@@ -185,6 +185,30 @@ def share_of(part: Part, share: float, classes: int, kind: Kind, seed: int) -> P
     return part.chosen(np.flatnonzero(np.isin(part.tiles, np.concatenate(kept))))
 
 
+def shared_ground(train: Sequence[Path], test: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Return which tiles to learn from and to test on overlap, as pairs.
+
+    Tiles without a place on the map overlap none. Rectangles of longitude and latitude around them
+    are compared.
+
+    Raises:
+        RasterReadError: if a file cannot be opened.
+    """
+    known = [(path, box) for path in train if (box := _ground(path)) is not None]
+    tree = shapely.STRtree([box for _, box in known])
+    pairs = []
+    for path in test:
+        box = _ground(path)
+        if box is None:
+            continue
+        for place in tree.query(box):
+            other, ground = known[place]
+            smaller = min(box.area, ground.area)
+            if shapely.area(shapely.intersection(box, ground)) > OVERLAP * smaller:
+                pairs.append((other, path))
+    return pairs
+
+
 def _rows(folder: Path, part: str) -> tuple[tuple[Path, dict[str, Any]], ...]:
     """Return paths and facts of the tiles of a part; errors as of ``read_listing``."""
     wanted = {row.file for row in read_listing(folder, part).entries}
@@ -209,22 +233,11 @@ def _check_apart(
     if groups[0] & groups[1]:
         both = sorted(map(str, groups[0] & groups[1]))
         raise InputError(f"Groups of tiles are in both parts: {listed(both)}.", advice)
-    known = [(path, box) for path, _ in train if (box := _ground(path)) is not None]
-    tree = shapely.STRtree([box for _, box in known])
-    pairs = []
-    for path, _ in test:
-        box = _ground(path)
-        if box is None:
-            continue
-        for place in tree.query(box):
-            other, ground = known[place]
-            smaller = min(box.area, ground.area)
-            if shapely.area(shapely.intersection(box, ground)) > OVERLAP * smaller:
-                pairs.append(f"{path.name} and {other.name}")
+    pairs = shared_ground([path for path, _ in train], [path for path, _ in test])
     if pairs:
         raise InputError(
             f"{counted(len(pairs), 'pair')} of tiles to learn from and to test on show the same "
-            f"ground: {listed(pairs, 3)}.",
+            f"ground: {listed([f'{one.name} and {other.name}' for one, other in pairs], 3)}.",
             advice,
         )
 

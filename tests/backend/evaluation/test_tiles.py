@@ -98,7 +98,7 @@ def test_the_same_ground_is_refused(make_tiles, make_raster) -> None:
     make_raster(
         "tiles/t04.tif", np.full((12, 32, 32), 900, np.uint16), bands=S2, origin=shifted, nodata=0
     )
-    with pytest.raises(InputError, match=r"1 pair of tiles .* same ground: t03.tif and t04.tif"):
+    with pytest.raises(InputError, match=r"1 pair of tiles .* same ground: t04.tif and t03.tif"):
         find_tiles(spec(folder))
 
 

@@ -62,7 +62,10 @@ def test_all_protocols_and_what_they_leave(tiles, settings, out) -> None:
         assert float(row["accuracy_mean"]) == pytest.approx(known.scores["accuracy"], abs=1e-6)
         assert float(row["F1_sd"]) == pytest.approx(known.spreads["F1"], abs=1e-6)
     facts = json.loads((folder / "results.json").read_text())
-    assert len(facts["cells"]) == 40 and len(facts["cells"][1]["steps"]) == 6
+    steps = {(one["cell"]["protocol"], tuple(one["steps"])) for one in facts["cells"]}
+    every = tuple(range(1, 7))
+    assert len(facts["cells"]) == 40
+    assert steps == {("knn", (0,)), *((name, every) for name in EVERY[1:])}
     figures = {path.stem for path in folder.glob("*.svg")}
     assert figures == {"parameters", *(f"labels-{one}" for one in EVERY)} | {
         f"convergence-{one}" for one in EVERY[1:]

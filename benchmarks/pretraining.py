@@ -53,7 +53,7 @@ from mmearth.models.card import CARD_NAME, read_card
 from mmearth.pretraining.datasets.listing import DECLARED, INDEX
 from mmearth.settings import Settings
 
-SEEDS, STEPS, TUNING = 5, 400, 200
+SEEDS, STEPS, TUNING = 5, 300, 150
 ENCODER = "mmearth-atto-p16"
 CROP, BATCH = 64, 32
 SHARE = 0.1  # of the labels that is fine-tuned on

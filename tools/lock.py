@@ -24,8 +24,9 @@ LOCKS = BACKEND / "locks"
 OLDEST_PYTHON = "3.10"
 TORCH = "2.13.0"
 TORCHVISION = "0.28.0"  # the one that is built for this torch
-DEV = ["bandit", "detect-secrets", "httpx", "hypothesis", "jsonschema", "mypy", "pb-tool", "PyQt6",
-       "pystac-core", "pytest", "pytest-timeout", "pytest-xdist", "ruff", "setuptools"]  # fmt: skip
+DEV = ["bandit", "detect-secrets", "distributed", "httpx", "hypothesis", "jsonschema", "mypy",
+       "pb-tool", "PyQt6", "pystac-core", "pytest", "pytest-timeout", "pytest-xdist", "ruff",
+       "setuptools"]  # fmt: skip
 
 _CARD_ONLY = re.compile(r"^(torch$|triton$|nvidia-|cuda-)")
 

@@ -21,6 +21,7 @@
     │   ├── JobOfOtherServiceError  another window has it under way
     │   ├── JobCancelled
     │   ├── WorkerDiedError         the process that computed the job ended
+    │   ├── ClusterError            a cluster cannot be reached, or its workers cannot compute
     │   └── OutOfMemoryError
     └── AccessError                 a request without the right token, host or type
 
@@ -183,6 +184,13 @@ class WorkerDiedError(JobError):
     """Raised when the process that computed a job ended unexpectedly."""
 
     code = "worker_died"
+
+
+class ClusterError(JobError):
+    """Raised when a cluster cannot be reached, or its workers cannot compute."""
+
+    code = "cluster"
+    status = 502
 
 
 class OutOfMemoryError(JobError):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from labelled import make_tiles, relabel
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 from scenes import CLASSES, MODEL_BANDS, S2, UTM, scene_values
@@ -19,6 +20,8 @@ from mmearth.models.card import ModelCard, NetworkConfig
 from mmearth.models.registry import build_network
 from mmearth.models.save import save_model
 from mmearth.settings import Settings
+
+__all__ = ["make_tiles", "relabel"]
 
 
 @pytest.fixture

@@ -34,6 +34,15 @@ from mmearth.api.embed import (
     SimilarityResult,
     SimilaritySpec,
 )
+from mmearth.api.evaluate import (
+    EncoderChoice,
+    EvaluateOutputs,
+    EvaluateResult,
+    EvaluateSpec,
+    EvaluationProtocol,
+    EvaluationRow,
+    TileLabels,
+)
 from mmearth.api.finetune import (
     ClassScore,
     FinetuneOutputs,
@@ -98,8 +107,14 @@ __all__ = [
     "EmbedOutputs",
     "EmbedResult",
     "EmbedSpec",
+    "EncoderChoice",
     "ErrorBody",
     "Estimate",
+    "EvaluateOutputs",
+    "EvaluateResult",
+    "EvaluateSpec",
+    "EvaluationProtocol",
+    "EvaluationRow",
     "ExpectedAccuracy",
     "ExportResult",
     "ExportSpec",
@@ -153,6 +168,7 @@ __all__ = [
     "SourceBand",
     "Stratum",
     "Suggestion",
+    "TileLabels",
     "ViewsOutputs",
     "ViewsResult",
     "ViewsSpec",

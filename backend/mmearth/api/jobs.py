@@ -17,6 +17,7 @@ from mmearth.api.assess import (
 from mmearth.api.base import Problem, Schema
 from mmearth.api.disturbance import DisturbanceResult, DisturbanceSpec
 from mmearth.api.embed import EmbedResult, EmbedSpec, SimilarityResult, SimilaritySpec
+from mmearth.api.evaluate import EvaluateResult, EvaluateSpec
 from mmearth.api.finetune import (
     FinetuneResult,
     FinetuneSpec,
@@ -43,7 +44,8 @@ JobSpec = Annotated[
     | InstallSpec
     | ExportSpec
     | SampleDesignSpec
-    | AssessSpec,
+    | AssessSpec
+    | EvaluateSpec,
     Field(discriminator="kind"),
 ]
 JobResult = Annotated[
@@ -58,7 +60,8 @@ JobResult = Annotated[
     | InstallResult
     | ExportResult
     | SampleDesignResult
-    | AssessResult,
+    | AssessResult
+    | EvaluateResult,
     Field(discriminator="kind"),
 ]
 
@@ -70,6 +73,9 @@ class Plan(Schema):
     sources: list[SourceBand] = Field(default_factory=list, description="All bands of all inputs.")
     grid: GridInfo | None = None
     tiles: int = 0
+    cells: list[str] = Field(
+        default_factory=list, description="Of an evaluation: what is computed by itself, in words."
+    )
     labels: list[LabelCount] = Field(
         default_factory=list, description="How much of each class is labelled, if labels are given."
     )

@@ -49,6 +49,13 @@ class SegmentSpec(MappingSpec):
         description="Side of a cell of the density in metres; cells lie at its multiples in the "
         "CRS of the map.",
     )
+    scheduler: str | None = Field(
+        None,
+        pattern=r"^(tcp|tls)://[^\s/]+:\d+$",
+        description="Address of a Dask scheduler whose workers compute the tiles, such as "
+        "tcp://host:8786; this machine if empty. The workers see the rasters under the same "
+        "paths, and have the model installed.",
+    )
 
 
 class ClassArea(Schema):

@@ -19,8 +19,8 @@ from mmearth.settings import Settings
 
 EXIT_CANCELLED = 130
 COMMANDS = (
-    "products", "segment", "disturbance", "finetune", "pretrain", "views", "embed", "similarity",
-    "assess", "models", "service",
+    "products", "segment", "disturbance", "finetune", "pretrain", "views", "evaluate", "embed",
+    "similarity", "assess", "models", "service",
 )  # fmt: skip
 # Options that are called otherwise than the field of the request that they fill.
 _OPTIONS = {
@@ -29,6 +29,7 @@ _OPTIONS = {
     "minimum_area_ha": "--minimum-area",
     "cell_m": "--cell",
     "tile_size": "--tile",
+    "scheduler": "--scheduler",
     "bounds": "--extent",
     "index": "--band",
     "stride": "--stride",
@@ -53,6 +54,10 @@ _OPTIONS = {
     "least_dates": "--least-dates",
     "nodata": "--nodata",
     "clouds": "--clouds",
+    "encoders": "--encoder",
+    "seeds": "--seeds",
+    "first_seed": "--first-seed",
+    "neighbours": "--neighbours",
 }
 
 

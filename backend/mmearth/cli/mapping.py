@@ -166,6 +166,10 @@ def print_plan(plan: Plan) -> None:
         print(f"At most {counted(plan.tiles, 'image')}")
     for row in plan.labels:
         print(f"{row.title:<24} {row.units:>6,} labels {row.pixels:>10,} pixels")
+    for cell in plan.cells:
+        print(cell)
+    if plan.cells:
+        print(counted(len(plan.cells), "cell"))
     for warning in plan.warnings:
         print(f"Warning: {warning.message} {warning.advice}")
     for error in plan.errors:

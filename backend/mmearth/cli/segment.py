@@ -27,6 +27,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     segment.add_argument(
         "--minimum-area", type=float, default=0.0, metavar="HA", help="of polygons, in hectares"
     )
+    segment.add_argument(
+        "--scheduler",
+        metavar="tcp://HOST:PORT",
+        help="compute on the workers of this Dask cluster, which see the rasters under the same "
+        "paths and have the model installed; default: on this machine",
+    )
     segment.set_defaults(run=_segment)
 
 
@@ -52,4 +58,5 @@ def _spec(options: argparse.Namespace) -> SegmentSpec:
             table=full_path(options.table),
         ),
         minimum_area_ha=options.minimum_area,
+        scheduler=options.scheduler,
     )

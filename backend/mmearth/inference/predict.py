@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
@@ -95,26 +95,58 @@ def compute_rows(
         JobCancelled: if ``cancelled`` says so.
         MMEarthError: whatever goes wrong in reading.
     """
-    per_row = len(layout.cols.starts)
     cell = computation.cell
-    blend = _Blend(computation, layout.in_cells(cell), first_row)
-    number = None
-    computed = 0
     with (
         closing(read_batches(stack, layout, workload.batch_size, first_row * cell)) as batches,
         closing(compute(batches, computation, workload, cancelled)) as results,
     ):
-        for batch, values in results:
-            if batch.number != number:
-                number = batch.number
-                blend.begin(number)
-            if values is not None:
-                blend.add(values, [column // cell for column in batch.columns])
-                computed += len(batch.columns)
-            progress(number * per_row + batch.seen)
-            if batch.valid is not None and batch.valid.shape[0]:
-                yield from blend.finish(number, in_cells(batch.valid, cell), computed)
-                computed = 0
+        yield from blended(
+            results,
+            layout,
+            computation.channels,
+            computation.device,
+            cell=cell,
+            first_row=first_row,
+            progress=progress,
+        )
+
+
+def blended(
+    results: Iterable[tuple[Batch, torch.Tensor | None]],
+    layout: Layout,
+    channels: int,
+    device: torch.device,
+    *,
+    cell: int = 1,
+    first_row: int = 0,
+    progress: Callable[[int], None] = lambda tiles: None,
+) -> Iterator[RowBand]:
+    """Blend the values of tiles into a map; the rest as of ``compute_rows``.
+
+    Args:
+        results: batches and their values, as ``compute`` gives them, row by row of tiles.
+        layout: tiles over the scene, in pixels.
+        channels: number of values of a cell.
+        device: where the values lie.
+        cell: pixels of the scene along a side of a cell of the map.
+        first_row: of the map.
+        progress: called with the number of tiles done.
+    """
+    per_row = len(layout.cols.starts)
+    blend = _Blend(channels, device, layout.in_cells(cell), first_row, cell)
+    number = None
+    computed = 0
+    for batch, values in results:
+        if batch.number != number:
+            number = batch.number
+            blend.begin(number)
+        if values is not None:
+            blend.add(values, [column // cell for column in batch.columns])
+            computed += len(batch.columns)
+        progress(number * per_row + batch.seen)
+        if batch.valid is not None and batch.valid.shape[0]:
+            yield from blend.finish(number, in_cells(batch.valid, cell), computed)
+            computed = 0
 
 
 _Results = Generator[tuple[Batch, torch.Tensor | None], None, None]
@@ -222,13 +254,15 @@ class _Blend:
     The sums are held with the columns of the widened scene, so that tiles fit whole.
     """
 
-    def __init__(self, computation: Computation, layout: Layout, first_row: int) -> None:
-        cols, device = layout.cols, computation.device
-        self._band_rows = max(1, BAND_ROWS // computation.cell)
+    def __init__(
+        self, channels: int, device: torch.device, layout: Layout, first_row: int, cell: int
+    ) -> None:
+        cols = layout.cols
+        self._band_rows = max(1, BAND_ROWS // cell)
         self._layout = layout
         self._first = cols.starts[0]
         width = cols.starts[-1] + cols.tile - self._first
-        self._sums = torch.zeros(computation.channels, layout.rows.tile, width, device=device)
+        self._sums = torch.zeros(channels, layout.rows.tile, width, device=device)
         self._top = layout.rows.starts[0]  # scene row of the first row held
         self._done = first_row
         taper = layout.rows.taper[:, None] * cols.taper[None, :]

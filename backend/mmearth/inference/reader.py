@@ -41,6 +41,31 @@ class Batch:
     valid: NDArray[np.bool_] | None = None
 
 
+def read_row(
+    stack: RasterStack, layout: Layout, number: int, first_row: int = 0
+) -> Generator[Batch, None, None]:
+    """Read one row of tiles alone, tile by tile; arguments and errors as of ``read_batches``.
+
+    Args:
+        stack: where pixels come from; opened and closed here.
+        layout: tiles over the stack's grid.
+        number: of the row of tiles.
+        first_row: rows of the scene above it are finished already.
+    """
+    rows = layout.rows.mirrored(layout.rows.starts[number])
+    done = max(first_row, layout.finished_rows(number - 1) if number else 0)
+    with stack:
+        strip = _Strip(stack)
+        strip.move(int(rows.min()), int(rows.max()) + 1)
+        last = Batch(number, 0)
+        for batch in _cut(strip, layout, number, rows, 1):
+            if last.images is not None:
+                yield last
+            last = batch
+        valid = strip.valid(done, layout.finished_rows(number))
+        yield replace(last, seen=len(layout.cols.starts), valid=valid)
+
+
 def read_batches(
     stack: RasterStack, layout: Layout, batch_size: int, first_row: int = 0
 ) -> Generator[Batch, None, None]:

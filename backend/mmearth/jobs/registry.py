@@ -17,6 +17,7 @@ KINDS = {
     "assess": "mmearth.jobs.assess",
     "disturbance": "mmearth.jobs.disturbance",
     "embed": "mmearth.jobs.embed",
+    "evaluate": "mmearth.jobs.evaluate",
     "export": "mmearth.jobs.export",
     "finetune": "mmearth.jobs.finetune",
     "install": "mmearth.jobs.install",

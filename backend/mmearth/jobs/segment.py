@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from mmearth.api import SegmentOutputs, SegmentResult, SegmentSpec
 from mmearth.errors import EmptyAreaError
 from mmearth.files import check_space
 from mmearth.inference.predict import RowBand, class_probabilities, compute_rows
-from mmearth.jobs import areas, density, mapping
+from mmearth.jobs import areas, cluster, density, mapping
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.prepare import Prepared, plan, prepare, remember_speed
 from mmearth.jobs.work import Work
-from mmearth.models.card import Product
+from mmearth.models.card import ModelCard, Product
 from mmearth.models.network import Network, loaded
 from mmearth.raster import write
 from mmearth.raster.polygons import PolygonClass, write_polygons
@@ -51,7 +51,7 @@ def run(spec: SegmentSpec, context: JobContext) -> SegmentResult:
         for name, layer in products.items():
             if not work.rows_done:
                 write.create_working(work.path(name), ready.grid, layer)
-        _map(ready, product, products, work, context)
+        _map(spec, ready, product, products, work, context)
         context.report(MAPPING_SHARE, "Summing up areas", None)
         summed = _sum_up(ready, product, work, context)
         doubts = []
@@ -103,6 +103,7 @@ def _fingerprint(spec: SegmentSpec, ready: Prepared, product: Product) -> str:
 
 
 def _map(
+    spec: SegmentSpec,
     ready: Prepared,
     product: Product,
     products: dict[str, write.Layer],
@@ -112,30 +113,40 @@ def _map(
     """Compute the rows that are not yet done, and write them to the working rasters."""
     if work.rows_done >= ready.grid.height:
         return
-    network = loaded(Network, ready.card, context.settings)
-    layout = ready.layout
-    clock = mapping.Clock(context, layout, work.rows_done, MAPPING_SHARE)
+    clock = mapping.Clock(context, ready.layout, work.rows_done, MAPPING_SHARE)
     computed = 0
-    for band in compute_rows(
-        ready.stack(),
-        class_probabilities(network),
-        layout,
-        network.workload(layout.rows.tile),
-        first_row=work.rows_done,
-        progress=clock.tick,
-        cancelled=context.is_cancelled,
-    ):
-        rows = _quantise(band, product, network, products)
+    for band in _bands(spec, ready, work.rows_done, clock, context):
+        rows = _quantise(band, product, ready.card, products)
         for name in products:
             write.write_rows(work.path(name), band.start, rows[name])
         work.mark(band.start + band.valid.shape[0])
         computed += band.computed
-    if computed > 1:
+    if computed > 1 and not spec.scheduler:
         remember_speed(ready, computed, clock.seconds, context.settings)
 
 
+def _bands(
+    spec: SegmentSpec, ready: Prepared, first_row: int, clock: mapping.Clock, context: JobContext
+) -> Iterator[RowBand]:
+    """Compute rows from a first one on, here or on a cluster."""
+    if spec.scheduler:
+        return cluster.compute_rows(
+            spec, ready, first_row=first_row, progress=clock.tick, cancelled=context.is_cancelled
+        )
+    network = loaded(Network, ready.card, context.settings)
+    return compute_rows(
+        ready.stack(),
+        class_probabilities(network),
+        ready.layout,
+        network.workload(ready.layout.rows.tile),
+        first_row=first_row,
+        progress=clock.tick,
+        cancelled=context.is_cancelled,
+    )
+
+
 def _quantise(
-    band: RowBand, product: Product, network: Network, wanted: Collection[str]
+    band: RowBand, product: Product, card: ModelCard, wanted: Collection[str]
 ) -> dict[str, write.Rows]:
     """Turn probabilities into what is stored.
 
@@ -143,7 +154,7 @@ def _quantise(
         classes (1, n, W) uint8, 0 = no data, and, if wanted, confidence (1, n, W) and
         probabilities (P, n, W) uint8 percent, 255 = no data, and density (1, n, W) uint16.
     """
-    probabilities = product_probabilities(band.values, product, network.card.classes)
+    probabilities = product_probabilities(band.values, product, card.classes)
     if product.members:
         first = probabilities[0] >= product.threshold
         position = (~first).long()

@@ -213,7 +213,7 @@ def draw_lines(
         width: in pixels.
     """
     points = np.array([point for line in series for point in line.finite])
-    across = [tick for tick in ticks(0, points[:, 0].max()) if tick == int(tick)]
+    across = [tick for tick in ticks(0, max(1.0, points[:, 0].max())) if tick == int(tick)]
     up = ticks(points[:, 1].min(), points[:, 1].max())
     axes = Axes(key, title, description, x=(0, across[-1]), y=(up[0], up[-1]), width=width)
     axes.vertical(y, up, unit)

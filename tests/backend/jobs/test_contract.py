@@ -125,6 +125,27 @@ def finetune(scene, _folder) -> api.FinetuneSpec:
     )
 
 
+def evaluate(scene, folder) -> api.EvaluateSpec:
+    rows = []
+    for number, cover in enumerate(("wood", "field", "wood")):
+        path = scene.with_name(f"tile{number}.tif")
+        with rasterio.open(scene) as source:
+            values, profile, names = source.read(), source.profile, source.descriptions
+        profile["transform"] = from_origin(600_000 + 9000 * number, 5_400_000, 10, 10)
+        with rasterio.open(path, "w", **profile) as target:
+            target.write(values)
+            target.descriptions = names
+        rows.append({"file": path.name, "split": "val" if number == 2 else "train", "is": cover})
+    scene.with_name("index.json").write_text(json.dumps(rows))
+    return api.EvaluateSpec(
+        data=str(scene.parent),
+        labels=api.TileLabels(field="is"),
+        encoders=[api.EncoderChoice(model="tiny")],
+        steps=2,
+        outputs=api.EvaluateOutputs(folder=str(folder / "evaluation")),
+    )
+
+
 def pretrain(scene, folder) -> api.PretrainSpec:
     index = [{"file": scene.name, "level": "L2A"}]
     scene.with_name("index.json").write_text(json.dumps(index))
@@ -164,6 +185,7 @@ SPECS = {
     "assess": assess,
     "disturbance": disturbance,
     "embed": embed,
+    "evaluate": evaluate,
     "export": export,
     "finetune": finetune,
     "install": install,

@@ -1,0 +1,1 @@
+"""How good encoders are, by the protocols of the papers, on labelled tiles."""

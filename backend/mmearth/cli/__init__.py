@@ -46,9 +46,6 @@ _OPTIONS = {
     "accumulate": "--accumulate",
     "crop": "--crop",
     "learning_rate": "--learning-rate",
-    "mask_ratio": "--mask-ratio",
-    "decoder_width": "--decoder-width",
-    "decoder_depth": "--decoder-depth",
 }
 
 

@@ -10,6 +10,7 @@ import torch
 from mmearth.api import PretrainOutputs, PretrainSpec
 from mmearth.models.encoders.convnextv2 import ConvNeXtV2Encoder
 from mmearth.models.encoders.pyramid import register
+from mmearth.models.encoders.vit import ViTEncoder
 from mmearth.models.parts import Normalisation
 from mmearth.models.registry import build_encoder
 from mmearth.pretraining.modality import UNKNOWN, Modality
@@ -25,11 +26,31 @@ register(
     widths=(16, 32, 64, 128),
     patch=8,
 )
+register(
+    "vit-toy-p8", ViTEncoder, 4, image_first=True, width=64, blocks=4, heads=2, patch=8, image=32
+)
+register(
+    "specvit-toy", ViTEncoder, 4, spectral=True, width=32, blocks=4, heads=2, patch=4, image=16
+)
 
 SIDE, BANDS = 24, ("B02", "B04", "B08")
 STEPS = 16
 # Of each method, the fields of a request that suit the toy.
 FIELDS = {
+    "dino": {
+        "encoder": "vit-toy-p8",
+        "options": {
+            "hidden": 64,
+            "bottleneck": 64,
+            "meanings": 32,
+            "momentum": 0.9,
+            "centre_momentum": 0.5,
+            "least_crop": 0.8,
+            "brightness": 0,
+        },
+    },
+    "mae": {"encoder": "vit-toy-p8", "options": {"decoder_width": 64, "decoder_depth": 1}},
+    "moco": {"encoder": "tu-test_resnet", "options": {"queue": 8, "momentum": 0.9}},
     "mp-mae": {"encoder": "mmearth-toy-p8", "options": {"decoder_width": 64}},
 }
 
@@ -101,14 +122,14 @@ def build(name, data, weights=0, **fields):
     torch.manual_seed(weights)
     torch.set_num_threads(1)
     request = spec(name, **fields)
-    encoder = build_encoder(request.encoder, in_channels=len(BANDS))
+    encoder = build_encoder(request.encoder, in_channels=data.modalities[0].channels)
     return build_method(encoder, data.modalities, request)
 
 
-def recipe(**fields) -> Recipe:
-    return Recipe(
-        **{"steps": STEPS, "batch": 8, "learning_rate": 5e-3, "every": 4, "held": 8, **fields}
-    )
+def recipe(name, **fields) -> Recipe:
+    rate = {"dino": 1e-3, "moco": 1e-3}.get(name, 5e-3)
+    usual = {"steps": STEPS, "batch": 8, "learning_rate": rate, "every": 4, "held": 8}
+    return Recipe(**{**usual, **fields})
 
 
 class Stop:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 # name -> module with build(encoder, modalities, spec) -> Pretext, and its Options
 METHODS = {
+    "dino": "mmearth.pretraining.dino",
+    "mae": "mmearth.pretraining.mae",
+    "moco": "mmearth.pretraining.moco",
     "mp-mae": "mmearth.pretraining.mpmae",
 }
 

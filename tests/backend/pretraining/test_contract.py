@@ -22,9 +22,14 @@ from mmearth.training.bases import build_base
 from mmearth.training.design import load_base
 from mmearth.training.task import Watch
 
-# Methods whose networks here have no batch norm: what a part of a step learns is all its own.
-DIVISIBLE = [name for name in METHODS if name != "moco"]
-SELECTIVE = {"mp-mae": "resnet18"}  # methods that teach encoders of one kind, and another kind
+# Rows of the log until what is aimed at has settled: a queue is filled, a centre found.
+SETTLED = {"dino": 1, "moco": 1}
+# In place of an encoder with batch norm, by which parts of a step are not what the whole is.
+UNBATCHED = {"moco": "vit-toy-p8"}
+SELECTIVE = {
+    "mp-mae": "resnet18",
+    "mae": "resnet18",
+}  # methods that teach encoders of one kind, and another kind
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +42,7 @@ def trained(tmp_path_factory):
             folder = tmp_path_factory.mktemp(name)
             data = Toy()
             pretext = build(name, data)
-            outcome = fit(pretext, data, recipe(), folder, Watch(), held=Toy())
+            outcome = fit(pretext, data, recipe(name), folder, Watch(), held=Toy())
             assert not outcome.warnings
             known[name] = data, pretext, outcome.rows, folder
         return known[name]
@@ -50,10 +55,11 @@ class TestMethodContract:
     def test_learns(self, name, trained) -> None:
         _, _, rows, folder = trained(name)
         assert [row.step for row in rows] == list(range(4, STEPS + 1, 4))
-        assert rows[-1].loss < rows[0].loss
-        assert sum(rows[-1].losses.values()) < 0.9 * sum(rows[0].losses.values())
+        first = rows[SETTLED.get(name, 0)]
+        assert rows[-1].loss < first.loss
+        assert sum(rows[-1].losses.values()) < 0.9 * sum(first.losses.values())
         assert rows[-1].held.keys() == rows[-1].losses.keys()
-        assert sum(rows[-1].held.values()) < sum(rows[0].held.values())
+        assert sum(rows[-1].held.values()) < sum(first.held.values())
         assert rows[-1].spread > 0.05
         logged = [json.loads(line) for line in (folder / LOG_NAME).read_text().splitlines()]
         assert [row["step"] for row in logged] == [row.step for row in rows]
@@ -63,12 +69,12 @@ class TestMethodContract:
         _, whole, rows, _ = trained(name)
         data, stop = Toy(), Stop(7)
         with pytest.raises(JobCancelled):
-            fit(build(name, data), data, recipe(), tmp_path, stop.watch(), held=Toy())
+            fit(build(name, data), data, recipe(name), tmp_path, stop.watch(), held=Toy())
         resumed = build(name, data, weights=1)
         assert not same(resumed, build(name, data))
         seen = []
         watch = Watch(lambda progress, stage, eta: seen.append(progress))
-        assert fit(resumed, data, recipe(), tmp_path, watch, held=Toy()).rows == rows
+        assert fit(resumed, data, recipe(name), tmp_path, watch, held=Toy()).rows == rows
         assert seen[0] == pytest.approx(8 / STEPS)
         assert same(resumed, whole)
         assert (tmp_path / LOG_NAME).read_text() == (trained(name)[3] / LOG_NAME).read_text()
@@ -83,7 +89,7 @@ class TestMethodContract:
             "    if progress > 0.5: os.kill(os.getpid(), signal.SIGKILL)\n"
             "data, folder = Toy(), Path(sys.argv[2])\n"
             "pretext = build(sys.argv[1], data)\n"
-            "fit(pretext, data, recipe(keep=0.0), folder, Watch(watch), held=Toy())\n"
+            "fit(pretext, data, recipe(sys.argv[1], keep=0.0), folder, Watch(watch), held=Toy())\n"
         )
         paths = filter(None, sys.path)
         ended = subprocess.run([sys.executable, "-c", script, name, str(tmp_path), *paths])
@@ -92,14 +98,14 @@ class TestMethodContract:
         data, seen = Toy(), []
         watch = Watch(lambda progress, stage, eta: seen.append(progress))
         resumed = build(name, data)
-        rows = fit(resumed, data, recipe(), tmp_path, watch, held=Toy()).rows
+        rows = fit(resumed, data, recipe(name), tmp_path, watch, held=Toy()).rows
         assert seen[0] > 0.5
         assert rows == trained(name)[2]
         assert same(resumed, trained(name)[1])
 
     def test_weights_are_a_base_for_every_other_job(self, name, trained, tmp_path) -> None:
         data, pretext, rows, _ = trained(name)
-        save_encoder(tmp_path / "encoder", pretext, data, spec(name, tmp_path), recipe(), rows)
+        save_encoder(tmp_path / "encoder", pretext, data, spec(name, tmp_path), recipe(name), rows)
         card = read_card(tmp_path / "encoder")
         assert card.task == "features" and card.bands == data.bands
         assert card.training["method"] == name and pretext.facts().items() <= card.training.items()
@@ -118,7 +124,7 @@ class TestMethodContract:
             for part in pretext.encoder.parameters():
                 part.fill_(1.0 if part.ndim == 1 else 0.0)
         with pytest.raises(TrainingError, match=r"collapsed by step 6: .* look alike"):
-            fit(pretext, data, recipe(every=2, learning_rate=1e-9), tmp_path, Watch())
+            fit(pretext, data, recipe(name, every=2, learning_rate=1e-9), tmp_path, Watch())
         batch = pretext.draw(data, 2, np.random.default_rng(0))
         features = pretext(batch).features
         assert features.abs().max() > 0.1 and spread(features) < 1e-3
@@ -129,7 +135,7 @@ class TestMethodContract:
 
         data = Toy(extreme)
         with pytest.raises(TrainingError, match=r"astray in step 1: .*no longer a number"):
-            fit(build(name, data), data, recipe(), tmp_path, Watch())
+            fit(build(name, data), data, recipe(name), tmp_path, Watch())
 
     def test_other_options_are_refused(self, name) -> None:
         with pytest.raises(InputError, match=r"option dreams .*found 1\. Its options are"):
@@ -138,14 +144,19 @@ class TestMethodContract:
             build(name, Toy(), encoder="spectrum")
 
 
-@pytest.mark.parametrize("name", DIVISIBLE)
-def test_parts_of_a_step_make_up_the_whole(name, trained, tmp_path) -> None:
-    data = Toy()
-    divided, untaught = build(name, data), build(name, data)
-    rows = fit(divided, data, recipe(accumulate=4), tmp_path, Watch(), held=Toy()).rows
-    whole = trained(name)
-    assert apart(divided, whole[1]) < 1e-4 < apart(untaught, whole[1])
-    for row, expected in zip(rows, whole[2], strict=True):
+@pytest.mark.parametrize("name", METHODS)
+def test_parts_of_a_step_make_up_the_whole(name, tmp_path) -> None:
+    data, fields = Toy(), {}
+    if name in UNBATCHED:
+        fields["encoder"] = UNBATCHED[name]
+    taught, logs = [], []
+    for parts in (1, 4):
+        taught.append(build(name, data, **fields))
+        numbers = recipe(name, accumulate=parts, steps=6, every=2)
+        folder = tmp_path / str(parts)
+        logs.append(fit(taught[-1], data, numbers, folder, Watch(), held=Toy()).rows)
+    assert apart(*taught) < 1e-4 < apart(taught[0], build(name, data, **fields))
+    for row, expected in zip(*logs, strict=True):
         assert row.losses == pytest.approx(expected.losses, rel=1e-3)
         assert row.held == pytest.approx(expected.held, rel=1e-3)
 
@@ -159,7 +170,7 @@ def test_another_encoder_is_refused(name) -> None:
 def test_too_fast_a_training_ends(tmp_path) -> None:
     data = Toy()
     with pytest.raises(TrainingError, match=r"astray in step \d+: .*no longer a number"):
-        fit(build("mp-mae", data), data, recipe(learning_rate=1e9), tmp_path, Watch())
+        fit(build("mp-mae", data), data, recipe("mp-mae", learning_rate=1e9), tmp_path, Watch())
 
 
 def test_an_unknown_method() -> None:

@@ -40,8 +40,8 @@ FIELDS = {
     "dino": {
         "encoder": "vit-toy-p8",
         "options": {
-            "hidden": 64,
-            "bottleneck": 64,
+            "hidden": 128,
+            "bottleneck": 128,
             "meanings": 32,
             "momentum": 0.9,
             "centre_momentum": 0.5,

@@ -190,11 +190,11 @@ class _Run:
         self._pretext.advance(self._group)
         self.done += 1
         losses = torch.stack([step.losses for step in steps]).sum(dim=0)
-        counts = self._group.add(torch.stack([step.counts for step in steps]).sum(dim=0))
+        counts = torch.stack([step.counts for step in steps]).sum(dim=0)
         stretch = self._stretch
         stretch.steps += 1
-        stretch.sums += torch.cat([total[None], losses])
-        stretch.known += counts > 0
+        stretch.sums += self._group.add(torch.cat([total[None], losses]))
+        stretch.known += self._group.add(counts) > 0
         stretch.gradient += norm
         if self.done % recipe.every == 0 or self.done == recipe.steps:
             self._write_row(torch.cat([step.features for step in steps]))
@@ -321,7 +321,7 @@ class _Run:
 
     def _write_row(self, features: torch.Tensor) -> None:
         stretch, self._stretch = self._stretch, self._begun()
-        total, *sums = self._group.add(stretch.sums).tolist()
+        total, *sums = stretch.sums.tolist()
         found = zip(self._pretext.tasks, sums, stretch.known.tolist(), strict=True)
         row = Row(
             step=self.done,

@@ -89,7 +89,7 @@ class Stretch:
 
     Attributes:
         steps: so many.
-        sums: of what is minimised, and of each task's loss, (1 + tasks,); of this process.
+        sums: of what is minimised, and of each task's loss, (1 + tasks,).
         known: steps in which something was known of each task, (tasks,).
         gradient: sum of norms.
     """

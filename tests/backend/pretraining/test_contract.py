@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 
@@ -50,6 +49,29 @@ def trained(tmp_path_factory):
     return train
 
 
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """Return a folder of what runs have left behind that were killed, one of each method."""
+    folder = tmp_path_factory.mktemp("killed")
+    script = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "sys.path[:0] = sys.argv[2:]\n"
+        "from pretexts import *\n"
+        "from mmearth.pretraining.loop import fit\n"
+        "def watch(progress, stage, eta):\n"
+        "    if progress > 0.5: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "for name in FIELDS:\n"
+        "    if not os.fork():\n"
+        "        data, folder = Toy(), Path(sys.argv[1]) / name\n"
+        "        numbers = recipe(name, keep=0.0)\n"
+        "        fit(build(name, data), data, numbers, folder, Watch(watch), held=Toy())\n"
+        "    assert os.WTERMSIG(os.wait()[1]) == signal.SIGKILL\n"
+    )
+    command = [sys.executable, "-c", script, str(folder), *filter(None, sys.path)]
+    subprocess.run(command, check=True)
+    return folder
+
+
 @pytest.mark.parametrize("name", METHODS)
 class TestMethodContract:
     def test_learns(self, name, trained) -> None:
@@ -79,26 +101,13 @@ class TestMethodContract:
         assert same(resumed, whole)
         assert (tmp_path / LOG_NAME).read_text() == (trained(name)[3] / LOG_NAME).read_text()
 
-    def test_a_killed_run_ends_with_the_same_weights(self, name, trained, tmp_path) -> None:
-        script = (
-            "import os, signal, sys; from pathlib import Path\n"
-            "sys.path[:0] = sys.argv[3:]\n"
-            "from pretexts import *\n"
-            "from mmearth.pretraining.loop import fit\n"
-            "def watch(progress, stage, eta):\n"
-            "    if progress > 0.5: os.kill(os.getpid(), signal.SIGKILL)\n"
-            "data, folder = Toy(), Path(sys.argv[2])\n"
-            "pretext = build(sys.argv[1], data)\n"
-            "fit(pretext, data, recipe(sys.argv[1], keep=0.0), folder, Watch(watch), held=Toy())\n"
-        )
-        paths = filter(None, sys.path)
-        ended = subprocess.run([sys.executable, "-c", script, name, str(tmp_path), *paths])
-        assert ended.returncode == -signal.SIGKILL
-        assert len((tmp_path / LOG_NAME).read_text().splitlines()) == 2
+    def test_a_killed_run_ends_with_the_same_weights(self, name, trained, killed) -> None:
+        folder = killed / name
+        assert len((folder / LOG_NAME).read_text().splitlines()) == 2
         data, seen = Toy(), []
         watch = Watch(lambda progress, stage, eta: seen.append(progress))
         resumed = build(name, data)
-        rows = fit(resumed, data, recipe(name), tmp_path, watch, held=Toy()).rows
+        rows = fit(resumed, data, recipe(name), folder, watch, held=Toy()).rows
         assert seen[0] > 0.5
         assert rows == trained(name)[2]
         assert same(resumed, trained(name)[1])

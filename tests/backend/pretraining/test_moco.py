@@ -50,10 +50,10 @@ def test_the_queue_forgets_the_oldest() -> None:
 
 def test_no_gradient_reaches_the_slow_copy_which_follows() -> None:
     pretext = build("moco", Toy())
+    pretext.begin(500, 1000)
     pretext(drawn(pretext, 8)).total.backward()
     assert all(part.grad is None for part in pretext.slow_encoder.parameters())
     statistics = pretext.slow_encoder.state_dict()
-    pretext.begin(500, 1000)
     pretext.advance()
     moved = pretext.slow_encoder.state_dict()
     fast = pretext.encoder.state_dict()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from pretexts import STEPS, Stop, Toy, apart, build, recipe, same
 
-from mmearth.errors import JobCancelled, OutputError
+from mmearth.errors import JobCancelled, MissingExtraError, OutputError
 from mmearth.pretraining.loop import LOG_NAME, fit
 from mmearth.pretraining.record import Recipe, learning_rate
 from mmearth.training import checkpoint
@@ -189,3 +189,10 @@ def test_two_processes_have_one_queue(shared) -> None:
     assert ours["place"] == theirs["place"] == 0
     norms = ours["queue"].norm(dim=1)
     torch.testing.assert_close(norms, torch.ones_like(norms))
+
+
+def test_without_tensorboard_it_is_said_what_to_install(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    data = Toy()
+    with pytest.raises(MissingExtraError, match=r"not installed: tensorboard.*mmearth\[tensorb"):
+        fit(build(NAME, data), data, recipe(NAME), tmp_path, Watch(), events=tmp_path / "events")

@@ -31,7 +31,8 @@ setup:
 dev: setup
 	@echo "== Installing test tools, if they are missing"
 	@"$(BACKEND_PYTHON)" -m pip install --quiet --quiet --disable-pip-version-check --no-deps \
-		--require-hashes --requirement backend/locks/dev.txt --requirement backend/locks/onnx.txt
+		--require-hashes --requirement backend/locks/dev.txt --requirement backend/locks/onnx.txt \
+		--requirement backend/locks/tensorboard.txt
 
 check: dev
 	@echo "== Checks of style, types and security"

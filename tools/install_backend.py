@@ -19,7 +19,9 @@ def main() -> int:
     parser.add_argument(
         "--wheels", default="", help="folder of wheels, for machines without network"
     )
-    parser.add_argument("--extra", choices=["onnx"], help="install this optional part as well")
+    parser.add_argument(
+        "--extra", choices=["onnx", "tensorboard"], help="install this optional part as well"
+    )
     parser.add_argument("--python", action="store_true", help="only print the interpreter's path")
     options = parser.parse_args()
     environment = Environment(

@@ -7,7 +7,7 @@ cuda.txt       torch and what it needs on a graphics card, with hashes; on Windo
                the package index carries no CUDA build, this is the ordinary build
 cpu.txt        torch for Linux without a graphics card; without hashes, since this build comes from
                whatever index or folder the user's pip is configured to find it in
-onnx.txt       what the extra of that name needs on top, with hashes
+onnx.txt, tensorboard.txt   what the extra of that name needs on top, with hashes
 dev.txt        what tests and checks need on top, with hashes
 """
 
@@ -28,6 +28,11 @@ DEV = ["bandit", "detect-secrets", "distributed", "httpx", "hypothesis", "jsonsc
        "pb-tool", "PyQt6", "pystac-core", "pytest", "pytest-timeout", "pytest-xdist", "ruff",
        "setuptools"]  # fmt: skip
 
+EXTRAS = {
+    "onnx": "What reading and writing ONNX files",
+    "tensorboard": "What files of TensorBoard",
+}
+
 _CARD_ONLY = re.compile(r"^(torch$|triton$|nvidia-|cuda-)")
 
 
@@ -45,8 +50,8 @@ def main() -> None:
         known = {_name(entry) for entry in base}
         everything = Path(folder) / "all.txt"
         everything.write_text("".join(base))
-        _write("onnx.txt", _extra("onnx", everything, known),
-               "What reading and writing ONNX files needs on top.")  # fmt: skip
+        for name, title in EXTRAS.items():
+            _write(f"{name}.txt", _extra(name, everything, known), f"{title} needs on top.")
         (Path(folder) / "dev.in").write_text("\n".join(DEV))
         dev = _compile([str(Path(folder) / "dev.in")], everything)
         _write("dev.txt", [entry for entry in dev if _name(entry) not in known],

@@ -170,7 +170,7 @@ class Environment:
         """Install an optional part into the environment, which is to be ready.
 
         Args:
-            name: of a lock file in ``backend/locks``: ``onnx``.
+            name: of a lock file in ``backend/locks``: ``onnx`` or ``tensorboard``.
             progress: called with 0..1 and what is being done.
             cancelled: asked often.
 

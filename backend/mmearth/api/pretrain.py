@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -14,7 +14,13 @@ class PretrainOutputs(Schema):
 
     model: str = Field(
         min_length=1,
-        description="Folder of the encoder, with the log of its training and a picture.",
+        description="Folder of the encoder, with the log of its training and a picture. It is "
+        "empty, or does not exist yet.",
+    )
+    events: str | None = Field(
+        None,
+        description="Folder for files of TensorBoard, which show the training as it goes; needs "
+        "the optional part 'tensorboard' of the backend.",
     )
 
 
@@ -55,7 +61,8 @@ class PretrainSpec(Request):
         1,
         ge=1,
         description="Parts that a step's images are computed in, to save memory; the number of "
-        "images is a multiple of it.",
+        "images is a multiple of it. What is learned is the same to rounding, but of networks that "
+        "normalise by their batch (batch norm).",
     )
     crop: int = Field(80, ge=8, description="Side of a crop in pixels; a multiple of the patch.")
     learning_rate: float = Field(
@@ -64,11 +71,10 @@ class PretrainSpec(Request):
         description="Its highest value. MMEarth's is 1.5e-4 for every 256 images of a step, of "
         "4096 at once.",
     )
-    mask_ratio: float = Field(0.6, gt=0, lt=1, description="Share of patches that is hidden.")
-    decoder_width: int = Field(512, ge=8, description="Channels of the decoder.")
-    decoder_depth: int = Field(1, ge=1, description="Blocks of the decoder.")
-    weighting: Literal["uncertainty", "equal"] = Field(
-        "uncertainty", description="How the losses of several modalities are added up."
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Of the method, by name; what is left out is as published. An unknown one is "
+        "answered with those that there are.",
     )
     seed: int = Field(0, ge=0)
     id: str | None = Field(None, description="Of the encoder; the folder's name if empty.")
@@ -88,5 +94,10 @@ class PretrainResult(Schema):
     steps: int
     losses: dict[str, float] = Field(description="Of each modality, over the last steps.")
     first_losses: dict[str, float] = Field(description="The same over the first steps.")
+    held_losses: dict[str, float] = Field(
+        default_factory=dict,
+        description="Of each modality at the end, on images that were not learned from; empty if "
+        "there are none.",
+    )
     warnings: list[Problem] = Field(default_factory=list)
     seconds: float

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 
 from mmearth.api import PretrainOutputs, PretrainResult, PretrainSpec
 from mmearth.cli.mapping import full_path, plan_or_run
+from mmearth.errors import InputError
 
 DEFAULTS = PretrainSpec.model_fields
 
@@ -45,23 +48,26 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         ("batch", "images of a step"),
         ("accumulate", "parts that a step is computed in, to save memory"),
         ("crop", "side of a crop in pixels; a multiple of the patch"),
-        ("decoder-width", "channels of the decoder"),
-        ("decoder-depth", "blocks of the decoder"),
         ("seed", "of all that is drawn at random"),
     ):
         default = DEFAULTS[name.replace("-", "_")].default
         pretrain.add_argument(f"--{name}", type=int, default=default, help=_help(name, words))
-    for name, words in (
-        ("learning-rate", "its highest value"),
-        ("mask-ratio", "share of patches that is hidden"),
-    ):
-        default = DEFAULTS[name.replace("-", "_")].default
-        pretrain.add_argument(f"--{name}", type=float, default=default, help=_help(name, words))
     pretrain.add_argument(
-        "--weighting",
-        choices=("uncertainty", "equal"),
-        default="uncertainty",
-        help="how the losses of several modalities are added up",
+        "--learning-rate",
+        type=float,
+        default=DEFAULTS["learning_rate"].default,
+        help=_help("learning_rate", "its highest value"),
+    )
+    pretrain.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the method, mask_ratio=0.75 for example; repeatable; with a wrong name, it is "
+        "said which there are",
+    )
+    pretrain.add_argument(
+        "--tensorboard", metavar="FOLDER", help="write files of TensorBoard there, as it goes"
     )
     pretrain.set_defaults(run=_pretrain)
 
@@ -72,24 +78,46 @@ def _help(name: str, words: str) -> str:
 
 
 def _pretrain(options: argparse.Namespace) -> int:
-    names = set(PretrainSpec.model_fields) - {"kind", "data", "bands", "modalities", "outputs"}
+    names = set(PretrainSpec.model_fields) - {
+        "kind",
+        "data",
+        "bands",
+        "modalities",
+        "options",
+        "outputs",
+    }
     spec = PretrainSpec(
         data=str(full_path(options.data)),
         bands=_listed(options.bands),
         modalities=_listed(options.modalities),
-        outputs=PretrainOutputs(model=str(full_path(options.output))),
+        options=dict(_option(text) for text in options.option),
+        outputs=PretrainOutputs(
+            model=str(full_path(options.output)), events=full_path(options.tensorboard)
+        ),
         **{name: getattr(options, name) for name in names},
     )
-    return plan_or_run(spec, _show, only_plan=options.plan, keeps=True)
+    others = int(os.environ.get("RANK", "0")) > 0  # started by torchrun: the first one speaks
+    with contextlib.redirect_stdout(None) if others else contextlib.nullcontext():
+        return plan_or_run(spec, _show, only_plan=options.plan, keeps=True)
 
 
 def _listed(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def _option(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--option: expected NAME=VALUE, found {text!r}.")
+    return name.replace("-", "_"), value
+
+
 def _show(result: PretrainResult) -> None:
     print(f"{result.steps:,} steps on {result.tiles:,} images in {result.seconds:,.0f} s")
     for name, loss in result.losses.items():
         before = result.first_losses.get(name)
-        print(f"{name}: error {loss:.3f}" + ("" if before is None else f", at first {before:.3f}"))
+        held = result.held_losses.get(name)
+        said = "" if before is None else f", at first {before:.3f}"
+        said += "" if held is None else f"; on images held back {held:.3f}"
+        print(f"{name}: error {loss:.3f}{said}")
     print("To build on it: mmearth models import FOLDER, then mmearth finetune --model")

@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmearth import __version__
 from mmearth.api import Plan, PretrainResult, PretrainSpec, Problem
 from mmearth.errors import InputError, MMEarthError
-from mmearth.files import copy_folder, explained
+from mmearth.files import check_space, copy_folder, explained
 from mmearth.jobs import mapping
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.work import Work
-from mmearth.models.card import CARD_NAME, WEIGHTS_NAME, ModelCard
-from mmearth.models.readme import README_NAME
+from mmearth.models.card import ModelCard
 from mmearth.models.registry import build_encoder, find_model
 from mmearth.models.store.library import check_identifier
 from mmearth.pretraining.modality import Modality
-from mmearth.pretraining.registry import build_method, check_dataset, open_dataset
+from mmearth.pretraining.registry import build_method, check_dataset, open_dataset, open_held
 from mmearth.raster.write import check_writable
 from mmearth.settings import Settings
 
 if TYPE_CHECKING:
-    from mmearth.pretraining.dataset import Dataset
-    from mmearth.pretraining.loop import Recipe
-    from mmearth.pretraining.method import Pretext
+    from torch import nn
 
-LOG_NAME, PICTURE_NAME = "pretraining.jsonl", "reconstruction.png"
-MODEL_FILES = {CARD_NAME, README_NAME, WEIGHTS_NAME, LOG_NAME, PICTURE_NAME}
+    from mmearth.pretraining.dataset import Dataset
+    from mmearth.pretraining.group import Group
+    from mmearth.pretraining.method import Pretext
+    from mmearth.pretraining.record import Outcome, Recipe
+
+LOG_NAME = "pretraining.jsonl"
 READ_SHARE, TRAINED_SHARE = 0.03, 0.98  # of the progress bar
-ENCODER_BYTES = 2**26  # of a folder, generously
+# Bytes of a parameter: in the encoder's file; in two states that are kept, one while the other is
+# replaced, each with both means of AdamW, and in the encoder beside them.
+STORED_BYTES, KEPT_BYTES = 4, 2 * 3 * 4 + 4
 
 
 def plan(spec: PretrainSpec, settings: Settings) -> Plan:
@@ -40,7 +44,8 @@ def plan(spec: PretrainSpec, settings: Settings) -> Plan:
         _target(spec, settings)
         bands = check_dataset(spec, _like(spec, settings))
         image = Modality(spec.sensor, "continuous", "pixel", len(bands))
-        build_method(build_encoder(spec.encoder, in_channels=len(bands)), [image], spec)
+        encoder = build_encoder(spec.encoder, in_channels=len(bands))
+        _check_room(spec, settings, build_method(encoder, [image], spec))
     except MMEarthError as error:
         result.errors.append(Problem.of(error))
     return result
@@ -50,44 +55,105 @@ def run(spec: PretrainSpec, context: JobContext) -> PretrainResult:
     """Teach the encoder, and write it as a model folder with its log and a picture.
 
     A run that was cancelled or killed goes on where it stopped when the same request comes again.
+    Where torchrun has started several processes, they share the work, and the first writes.
 
     Raises:
         MMEarthError: whatever stands in the way; no model is then left half-written.
     """
+    from mmearth.pretraining.group import joined
+
+    with joined() as group:
+        if not group.first:
+            context = replace(context, report=lambda progress, stage, eta: None)
+        return _run(spec, context, group)
+
+
+def _run(spec: PretrainSpec, context: JobContext, group: Group) -> PretrainResult:
     context.report(0.0, "Reading the images", None)
     context.check_cancelled()
     target = _target(spec, context.settings)
+    _check_parts(spec, group)
     like = _like(spec, context.settings)
     data = open_dataset(spec, like)
+    held = open_held(spec, like, data)
+    pretext, recipe = _prepare(spec, data, context.settings)
+    _check_room(spec, context.settings, pretext)
+    if not group.first:
+        outcome = _fit(spec, context, (pretext, data, held, recipe), Path(), group)
+        return _result(spec, context, data, outcome)
     facts = spec.model_dump(mode="json", exclude={"outputs", "id", "title", "licence"})
-    name = mapping.digest(__version__, facts, like and like.card_sha256, mapping.stamps(data.files))
-    from mmearth.pretraining.loop import fit
-    from mmearth.pretraining.model import save_encoder
-    from mmearth.training.task import Watch
-
+    files = mapping.stamps([*data.files, *(held.files if held else ())])
+    name = mapping.digest(__version__, facts, like and like.card_sha256, files)
     with Work(context.settings.work_folder / f"pretraining-{name}", {}) as work:
-        pretext, recipe = _prepare(spec, data, context.settings)
-        watch = Watch(context.report, context.is_cancelled).part(READ_SHARE, TRAINED_SHARE)
         context.log(work.folder / LOG_NAME)
-        rows = fit(pretext, data, recipe, work.folder, watch)
+        outcome = _fit(spec, context, (pretext, data, held, recipe), work.folder, group)
         context.report(TRAINED_SHARE, "Writing the encoder", None)
         with explained(target):
             made = work.folder / "model" / target.name
-            card = save_encoder(made, pretext, data, spec, recipe, rows)
-            shutil.copy2(work.folder / LOG_NAME, made / LOG_NAME)
-            _picture(made / PICTURE_NAME, pretext, data, spec)
+            _write(made, pretext, held or data, data, spec, recipe, outcome)
+            shutil.copy2(work.folder / LOG_NAME, made)
             context.check_cancelled()
-            target.parent.mkdir(parents=True, exist_ok=True)
             copy_folder(made, target)
         work.remove()
+    return _result(spec, context, data, outcome)
+
+
+def _fit(
+    spec: PretrainSpec,
+    context: JobContext,
+    parts: tuple[Pretext, Dataset, Dataset | None, Recipe],
+    folder: Path,
+    group: Group,
+) -> Outcome:
+    from mmearth.pretraining.loop import fit
+    from mmearth.training.task import Watch
+
+    pretext, data, held, recipe = parts
+    watch = Watch(context.report, context.is_cancelled).part(READ_SHARE, TRAINED_SHARE)
+    events = Path(spec.outputs.events) if spec.outputs.events else None
+    return fit(pretext, data, recipe, folder, watch, held=held, events=events, group=group)
+
+
+def _write(
+    folder: Path,
+    pretext: Pretext,
+    shown: Dataset,
+    data: Dataset,
+    spec: PretrainSpec,
+    recipe: Recipe,
+    outcome: Outcome,
+) -> None:
+    """Write the model folder, and a picture if the method paints any."""
+    from mmearth.pretraining import pictures
+    from mmearth.pretraining.drawing import held_back
+    from mmearth.pretraining.model import save_encoder
+    from mmearth.sensors import load_sensor
+
+    save_encoder(folder, pretext, data, spec, recipe, outcome.rows)
+    device = next(pretext.parameters()).device
+    count = pictures.COUNT
+    (drawn,) = held_back(pretext, shown, images=count, part=count, seed=spec.seed)
+    sensor = load_sensor(data.sensor)
+    wavelengths = [sensor.band(band).wavelength_nm for band in data.bands]
+    batch = {name: value.to(device) for name, value in drawn.items()}
+    picture = pretext.picture(batch, wavelengths)
+    if picture is not None:
+        pictures.save(picture, folder / pictures.PICTURE_NAME)
+
+
+def _result(
+    spec: PretrainSpec, context: JobContext, data: Dataset, outcome: Outcome
+) -> PretrainResult:
+    rows = outcome.rows
     return PretrainResult(
         outputs=spec.outputs,
-        model=card.id,
+        model=spec.id or Path(spec.outputs.model).name,
         tiles=len(data),
         steps=rows[-1].step,
         losses=rows[-1].losses,
         first_losses=rows[0].losses,
-        warnings=data.warnings,
+        held_losses=rows[-1].held,
+        warnings=[*data.warnings, *outcome.warnings],
         seconds=context.elapsed(),
     )
 
@@ -97,7 +163,7 @@ def _prepare(spec: PretrainSpec, data: Dataset, settings: Settings) -> tuple[Pre
     import torch
 
     from mmearth.models.network import choose_device
-    from mmearth.pretraining.loop import Recipe
+    from mmearth.pretraining.record import Recipe
     from mmearth.training.tune import faster_in_bfloat16
 
     torch.set_num_threads(settings.cpu_threads)
@@ -117,24 +183,6 @@ def _prepare(spec: PretrainSpec, data: Dataset, settings: Settings) -> tuple[Pre
     return pretext, recipe
 
 
-def _picture(path: Path, pretext: Pretext, data: Dataset, spec: PretrainSpec) -> None:
-    """Show what has become of the images, if the method paints any."""
-    import numpy as np
-
-    from mmearth.pretraining import pictures
-    from mmearth.pretraining.mpmae import MPMAE
-    from mmearth.sensors import load_sensor
-
-    if not isinstance(pretext, MPMAE):
-        return
-    device = next(pretext.parameters()).device
-    drawn = data.draw(pictures.COUNT, np.random.default_rng(spec.seed))
-    batch = {name: value.to(device) for name, value in drawn.items()}
-    sensor = load_sensor(data.sensor)
-    wavelengths = [sensor.band(band).wavelength_nm for band in data.bands]
-    pictures.save(pictures.reconstruction(pretext, batch, wavelengths, spec.seed), path)
-
-
 def _like(spec: PretrainSpec, settings: Settings) -> ModelCard | None:
     return find_model(spec.like, settings.model_folders) if spec.like else None
 
@@ -143,24 +191,51 @@ def _target(spec: PretrainSpec, settings: Settings) -> Path:
     """Return the folder of the result.
 
     Raises:
-        InputError: if something would be lost, or it is no full path; if images cannot be shared
+        InputError: if something would be lost, or a path is no full one; if images cannot be shared
             out among the parts of a step.
+        MissingExtraError: if files of TensorBoard are wanted, and nothing can write them.
         ModelError: if its name is none for a model.
         OutputError: if it cannot be written.
     """
+    from mmearth.pretraining.events import require_tensorboard
+    from mmearth.pretraining.group import ALONE
+
     folder = Path(spec.outputs.model)
-    if not folder.is_absolute():
-        raise InputError(f"{folder} is no full path.", "Give the whole path of the result.")
+    for path in filter(None, (spec.outputs.model, spec.outputs.events)):
+        if not Path(path).is_absolute():
+            raise InputError(f"{path} is no full path.", "Give the whole path of the result.")
     check_identifier(spec.id or folder.name, settings)
-    if folder.is_dir() and not set(folder.iterdir()) <= {folder / name for name in MODEL_FILES}:
+    if folder.is_dir() and any(folder.iterdir()):
+        # Days of computing may lie there.
         raise InputError(
-            f"The folder {folder} holds other files than an encoder's.",
+            f"The folder {folder} holds files already, an earlier encoder perhaps.",
             "Choose a folder that is empty or does not exist yet.",
         )
-    if spec.batch % spec.accumulate:
-        raise InputError(
-            f"{spec.batch} images of a step cannot be computed in {spec.accumulate} equal parts.",
-            f"Choose a multiple of {spec.accumulate} as their number.",
-        )
-    check_writable([folder.with_name(f".{folder.name}")], ENCODER_BYTES)
+    if spec.outputs.events:
+        require_tensorboard()
+    _check_parts(spec, ALONE)
+    check_writable([folder.with_name(f".{folder.name}")], 0)
     return folder
+
+
+def _check_parts(spec: PretrainSpec, group: Group) -> None:
+    parts = spec.accumulate * group.size
+    if spec.batch % parts:
+        among = f" for each of {group.size} processes" if group.size > 1 else ""
+        raise InputError(
+            f"{spec.batch} images of a step cannot be computed in {spec.accumulate} equal parts"
+            f"{among}.",
+            f"Choose a multiple of {parts} as their number.",
+        )
+
+
+def _check_room(spec: PretrainSpec, settings: Settings, pretext: nn.Module) -> None:
+    """Check that there is room for the encoder, and for all that is kept on the way.
+
+    Raises:
+        DiskFullError: if there is not.
+    """
+    size = sum(part.numel() for part in pretext.parameters())
+    check_space(Path(spec.outputs.model).parent, STORED_BYTES * size)
+    settings.work_folder.mkdir(parents=True, exist_ok=True)
+    check_space(settings.work_folder, KEPT_BYTES * size)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from mmearth.api import Problem
 from mmearth.models.parts import Normalisation
@@ -47,4 +48,17 @@ class Dataset(Protocol):
 
         Returns:
             See ``mmearth.pretraining.modality``; crops of all pixel modalities show one place.
+        """
+
+    def draw_views(
+        self, count: int, generator: np.random.Generator, views: int
+    ) -> list[torch.Tensor]:
+        """Draw several looks at the same places, for methods that learn from how they differ.
+
+        All views show the very same crop of the ground, turned alike: smaller crops of it are the
+        method's own business. They are of different dates where a place was seen on several, drawn
+        at random, none of them twice before all were; where there is one only, all are that image.
+
+        Returns:
+            ``views`` tensors (count, C, H, W) float32, standardised, NaN = no data.
         """

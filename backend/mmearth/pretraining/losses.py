@@ -77,19 +77,13 @@ def modality_loss(
         hidden: (B, L) bool, patches that were masked.
         patch: side of a patch in pixels.
     """
+    counted = known_values(modality, target, hidden, patch)
     if modality.level == "pixel":
         target = target_patches(modality, target, patch)
-    if modality.kind == "categorical":
-        scores = predicted.unflatten(-1, (-1, modality.channels))  # (B, L, p², K); (B, 1, K)
-        target = target.view(scores.shape[:-1])
-        counted = target != UNKNOWN
-    else:
-        counted = target.isfinite()
-    if modality.level == "pixel":
-        counted = counted & hidden[..., None]
     count = counted.sum()
     if modality.kind == "categorical":
-        wanted = target.masked_fill(~counted, UNKNOWN).flatten()
+        scores = predicted.unflatten(-1, (-1, modality.channels))  # (B, L, p², K); (B, 1, K)
+        wanted = target.view(counted.shape).masked_fill(~counted, UNKNOWN).flatten()
         total = cross_entropy(
             scores.flatten(0, -2), wanted, ignore_index=UNKNOWN, reduction="sum"
         )  # fmt: skip
@@ -98,6 +92,22 @@ def modality_loss(
         errors = predicted - torch.where(counted, target, predicted.detach())
         total = (errors * counted).square().sum()
     return total / count.clamp_min(1), count
+
+
+def known_values(
+    modality: Modality, target: torch.Tensor, hidden: torch.Tensor, patch: int
+) -> torch.Tensor:
+    """Tell which values a loss is of; arguments as of ``modality_loss``.
+
+    Returns:
+        Bool, (B, L, n) of pixels, (B, n) of whole images.
+    """
+    if modality.level == "pixel":
+        target = target_patches(modality, target, patch)
+    elif modality.kind == "categorical":
+        target = target[:, None]
+    known = target != UNKNOWN if modality.kind == "categorical" else target.isfinite()
+    return known & hidden[..., None] if modality.level == "pixel" else known
 
 
 class Weighting(nn.Module):
@@ -111,15 +121,21 @@ class Weighting(nn.Module):
         super().__init__()
         self.log_vars = nn.Parameter(torch.zeros(tasks))
 
-    def forward(self, losses: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-        """Return the total. losses: (tasks,) float32; counts: (tasks,) int64."""
-        each = torch.exp(-self.log_vars) * losses + self.log_vars
-        return each.where(counts > 0, 0.0).sum()
+    def forward(self, losses: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+        """Return the total of a part of a step.
+
+        Args:
+            losses: (tasks,) float32, those of all parts add up.
+            share: (tasks,) float32 of what is known of each task that is in this part; 0 where
+                nothing is.
+        """
+        each = torch.exp(-self.log_vars) * losses + self.log_vars * share
+        return each.where(share > 0, 0.0).sum()
 
 
 class PlainSum(nn.Module):
     """Adds up the losses as they are; arguments as of ``Weighting``."""
 
-    def forward(self, losses: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    def forward(self, losses: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
         """Return the total."""
-        return losses.where(counts > 0, 0.0).sum()
+        return losses.where(share > 0, 0.0).sum()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from mmearth.models.cost import multiply_adds_per_pixel
 from mmearth.models.registry import build_network
 from mmearth.models.save import save_model
 from mmearth.pretraining.dataset import Dataset
-from mmearth.pretraining.loop import Recipe, Row
 from mmearth.pretraining.method import Pretext
+from mmearth.pretraining.modality import Modality
+from mmearth.pretraining.record import Recipe, Row
 from mmearth.sensors import load_sensor
 
 TILE = 256
@@ -53,7 +55,8 @@ def save_encoder(
             "id": spec.id or folder.name,
             "version": "1.0.0",
             "title": spec.title or f"{spec.encoder} pretrained by {spec.method}",
-            "description": f"An encoder, {spec.encoder}, that learned {_learned_from(data)}: it "
+            "description": f"An encoder, {spec.encoder}, that learned "
+            f"{_learned_from(len(data), pretext.modalities)}: it "
             "maps nothing by itself, but learns from few labels.",
             "task": "features",
             "licence": spec.licence or "not stated",
@@ -72,19 +75,19 @@ def save_encoder(
             "stride": _stride(network),
             "temperature": 1.0,
             "network": plain.model_copy(update={"multiply_adds_per_pixel": max(1.0, cost)}),
-            "training": _provenance(data, spec, recipe, rows),
+            "training": _provenance(pretext, data, spec, recipe, rows),
         },
         half=False,  # it is trained further
     )
 
 
-def _learned_from(data: Dataset) -> str:
+def _learned_from(images: int, modalities: Sequence[Modality]) -> str:
     """Say what an encoder has learned from; only where no map is among it, without labels."""
-    names = [one.name for one in data.modalities[1:]]
-    told = f"from {len(data):,} images"
+    names = [one.name for one in modalities[1:]]
+    told = f"from {images:,} images"
     if names:
         told += f", and to tell {listed(names)} of them"
-    maps = any(one.kind == "categorical" for one in data.modalities)
+    maps = any(one.kind == "categorical" for one in modalities)
     return told if maps else f"{told}, without labels"
 
 
@@ -93,15 +96,13 @@ def _stride(network: torch.nn.Module) -> int:
 
 
 def _provenance(
-    data: Dataset, spec: PretrainSpec, recipe: Recipe, rows: list[Row]
+    pretext: Pretext, data: Dataset, spec: PretrainSpec, recipe: Recipe, rows: list[Row]
 ) -> dict[str, Any]:
     """Return everything that is needed to train the same encoder again."""
     return {
         "method": spec.method,
-        "mask ratio": spec.mask_ratio,
-        "decoder": f"{spec.decoder_depth} blocks of {spec.decoder_width} channels",
-        "weighting": spec.weighting,
-        "modalities": ", ".join(one.name for one in data.modalities),
+        **pretext.facts(),
+        "modalities": ", ".join(one.name for one in pretext.modalities),
         "data": Path(spec.data).name,
         "split": data.split,
         "tiles": len(data),
@@ -111,7 +112,12 @@ def _provenance(
         "learning rate": recipe.learning_rate,
         "weight decay": recipe.weight_decay,
         "seed": recipe.seed,
-        "losses": ", ".join(f"{name} {value:.4f}" for name, value in rows[-1].losses.items()),
+        "losses": _values(rows[-1].losses),
+        **({"losses held back": _values(rows[-1].held)} if rows[-1].held else {}),
         "date": datetime.now(timezone.utc).date().isoformat(),
         "software": f"mmearth {__version__}, torch {torch.__version__.partition('+')[0]}",
     }
+
+
+def _values(losses: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in losses.items())

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mmearth.pretraining.masking import enlarge
-from mmearth.pretraining.modality import Batch
-from mmearth.pretraining.mpmae import MPMAE
 from mmearth.training.pictures import FALSE, NATURAL
 
 PICTURE_NAME = "reconstruction.png"
@@ -23,24 +21,25 @@ GAP = 4
 GREY = 128  # what is hidden, or has no data
 
 
-def reconstruction(
-    pretext: MPMAE, batch: Batch, wavelengths_nm: Sequence[float | None], seed: int
+def three_rows(
+    image: torch.Tensor,
+    visible: torch.Tensor,
+    painted: torch.Tensor,
+    wavelengths_nm: Sequence[float | None],
 ) -> NDArray[np.uint8]:
     """Return a picture of three rows: images, what is shown of them, and what is made of that.
 
     Args:
-        pretext: in evaluation mode.
-        batch: of a few images, on the network's device.
+        image: (B, C, H, W) float32, standardised, NaN = no data; a few.
+        visible: (B, h, w) bool, patches that are shown.
+        painted: as ``image``, with hidden patches as they are thought to be.
         wavelengths_nm: of the image's bands.
-        seed: of the masks.
 
     Returns:
         (height, width, 3) uint8.
     """
-    image = batch[pretext.modalities[0].name]
-    visible = pretext.draw_mask(batch, torch.Generator().manual_seed(seed))
-    painted = pretext.reconstruct(batch, visible)
-    shown = image.masked_fill(~enlarge(visible, pretext.patch)[:, None], torch.nan)
+    patch = image.shape[-1] // visible.shape[-1]
+    shown = image.masked_fill(~enlarge(visible, patch)[:, None], torch.nan)
     chosen = _colours(wavelengths_nm)
     rows = [part[:, chosen].float().cpu().numpy() for part in (image, shown, painted)]
     low, high = _range(rows[0])

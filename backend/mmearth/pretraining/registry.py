@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from mmearth.api import PretrainSpec
-from mmearth.errors import InputError
+from mmearth.errors import InputError, ModelError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from mmearth.pretraining.method import Pretext
     from mmearth.pretraining.modality import Modality
 
-# name -> module with build(encoder, modalities, spec) -> Pretext
+# name -> module with build(encoder, modalities, spec) -> Pretext, and its Options
 METHODS = {
+    "dino": "mmearth.pretraining.dino",
+    "mae": "mmearth.pretraining.mae",
+    "moco": "mmearth.pretraining.moco",
     "mp-mae": "mmearth.pretraining.mpmae",
 }
 
 # name -> module with open_dataset(spec, like) -> Dataset, which reads it, and check(spec, like) ->
-# names of its bands, which does not
+# names of its bands, which does not; perhaps with open_held(spec, like, data) too, see there
 DATASETS = {
     "tiles": "mmearth.pretraining.datasets.tiles",
 }
@@ -34,12 +37,16 @@ def build_method(encoder: nn.Module, modalities: Sequence[Modality], spec: Pretr
     """Build a pretext method on an encoder.
 
     Raises:
-        InputError: if there is none of that name.
+        InputError: if there is none of that name, or it has no such options.
         ModelError: if it cannot teach that encoder.
     """
     if spec.method not in METHODS:
         raise InputError(
             f"There is no pretraining method {spec.method!r}.", f"There are {', '.join(METHODS)}."
+        )
+    if not any(True for _ in encoder.parameters()):
+        raise ModelError(
+            f"The encoder {spec.encoder} has nothing to learn.", "Choose another encoder."
         )
     build: Callable[..., Pretext] = import_module(METHODS[spec.method]).build
     return build(encoder, modalities, spec)
@@ -67,6 +74,20 @@ def open_dataset(spec: PretrainSpec, like: ModelCard | None) -> Dataset:
     """
     opened: Dataset = _dataset(spec.dataset).open_dataset(spec, like)
     return opened
+
+
+def open_held(spec: PretrainSpec, like: ModelCard | None, data: Dataset) -> Dataset | None:
+    """Open what a data set holds back of itself, to compare on; None if there is nothing.
+
+    Args:
+        spec: the request.
+        like: see ``open_dataset``.
+        data: what is learned from. All is standardised by its statistics; a warning is added to
+            its own if what is held back cannot be used.
+    """
+    opened = getattr(_dataset(spec.dataset), "open_held", None)
+    held: Dataset | None = opened(spec, like, data) if opened else None
+    return held
 
 
 def _dataset(name: str) -> ModuleType:

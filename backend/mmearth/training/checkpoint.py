@@ -1,4 +1,4 @@
-"""Unfinished training, kept after every epoch so that a run whose process died goes on."""
+"""Unfinished training, kept now and then so that a run whose process died goes on."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ def write(folder: Path, state: dict[str, Any]) -> None:
     try:
         with temporary.open("wb") as file:  # by name, torch would not say that the disk is full
             torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())  # or an empty file may take its place when the power fails
         os.replace(temporary, folder / NAME)
     finally:
         temporary.unlink(missing_ok=True)

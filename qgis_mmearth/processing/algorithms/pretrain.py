@@ -144,8 +144,8 @@ class PretrainAlgorithm(MMEarthAlgorithm):
                 self.LEARNING_RATE, tr("Learning rate"), decimal, defaultValue=1e-3, minValue=1e-8
             ),
             number(
-                self.MASK_RATIO, tr("Hidden share"), decimal, defaultValue=0.6, minValue=0.01,
-                maxValue=0.99,
+                self.MASK_RATIO, tr("Hidden share, if not the method's own"), decimal,
+                optional=True, minValue=0.01, maxValue=0.99,
             ),
             number(self.SEED, tr("Seed"), whole, defaultValue=0, minValue=0),
         ):  # fmt: skip
@@ -216,6 +216,9 @@ class PretrainAlgorithm(MMEarthAlgorithm):
         def whole(name):
             return self.parameterAsInt(parameters, name, context)
 
+        options = {}
+        if parameters.get(self.MASK_RATIO) is not None:
+            options["mask_ratio"] = self.parameterAsDouble(parameters, self.MASK_RATIO, context)
         wanted = self.parameterAsFileOutput(parameters, self.OUTPUT, context)
         identifier = _free(_slug(text(self.NAME) or (Path(wanted).name if wanted else "encoder")))
         folder = wanted or Path(QgsProcessingUtils.tempFolder()) / identifier
@@ -233,7 +236,7 @@ class PretrainAlgorithm(MMEarthAlgorithm):
             "batch": whole(self.BATCH),
             "crop": whole(self.CROP),
             "learning_rate": self.parameterAsDouble(parameters, self.LEARNING_RATE, context),
-            "mask_ratio": self.parameterAsDouble(parameters, self.MASK_RATIO, context),
+            "options": options,
             "seed": whole(self.SEED),
             "id": identifier,
             "title": text(self.NAME),

@@ -50,9 +50,9 @@ def settings(settings, tiny_model):
 
 def spec(tiles, folder, **fields) -> api.PretrainSpec:
     usual = {"encoder": "mmearth-zepto-p8", "steps": 3, "batch": 2, "crop": 16, "like": "tiny"}
+    usual["options"] = {"decoder_width": 32}
     return api.PretrainSpec(
         data=str(tiles),
-        decoder_width=32,
         outputs=api.PretrainOutputs(model=str(folder)),
         **{**usual, **fields},
     )
@@ -126,6 +126,30 @@ def test_a_run_with_another_meaning_begins_anew(tiles, make_raster, settings, ou
     assert sum(stage.startswith("Step 1 ") for stage in stages) == 2
 
 
+def test_tiles_for_validation_are_compared_on_and_shown(tiles, make_raster, settings, out) -> None:
+    rows = json.loads((tiles / "index.json").read_text())
+    make_raster("tiles/held.tif", scene_values(40, 40, seed=9), bands=S2, nodata=0)
+    rows.append({"file": "held.tif", "split": "val", "level": "L1C"})
+    (tiles / "index.json").write_text(json.dumps(rows))
+    pictures = []
+    for name in ("first", "second"):
+        result = run_job(spec(tiles, out / name), JobContext(settings))
+        assert result.tiles == 3 and result.held_losses.keys() == {"sentinel-2"}
+        logged = json.loads((out / name / "pretraining.jsonl").read_text().splitlines()[-1])
+        assert logged["held"] == pytest.approx(result.held_losses, abs=1e-5)
+        assert "sentinel-2" in read_card(out / name).training["losses held back"]
+        pictures.append((out / name / "reconstruction.png").read_bytes())
+    assert pictures[0] == pictures[1]
+    # What is learned from has no part in the picture's first row, the images as they are.
+    with Image.open(out / "first" / "reconstruction.png") as picture:
+        before = np.asarray(picture)[:52]
+    rows.pop(0)
+    (tiles / "index.json").write_text(json.dumps(rows))
+    run_job(spec(tiles, out / "fewer"), JobContext(settings))
+    with Image.open(out / "fewer" / "reconstruction.png") as picture:
+        assert np.array_equal(np.asarray(picture)[:52], before)
+
+
 def test_the_card_says_what_was_learned_from(tiles, make_raster, settings, out) -> None:
     run_job(spec(tiles, out / "image"), JobContext(settings))
     card = read_card(out / "image")
@@ -156,9 +180,11 @@ def test_what_stands_in_the_way_is_said_before(tiles, settings, out) -> None:
     assert "in 3 equal parts" in problem(spec(tiles, folder, accumulate=3), settings)
     assert "no full path" in problem(spec(tiles, "encoder"), settings)
     assert "comes with MMEarth" in problem(spec(tiles, out / "tiny"), settings)
+    assert "option dreams" in problem(spec(tiles, folder, options={"dreams": 1}), settings)
     folder.mkdir()
-    (folder / "thesis.txt").write_text("years of work")
-    assert "holds other files" in problem(spec(tiles, folder), settings)
+    assert plan_job(spec(tiles, folder), settings).ready
+    (folder / "model.json").write_text("days of computing")
+    assert "holds files already" in problem(spec(tiles, folder), settings)
 
 
 def test_an_interrupted_command_goes_on_where_it_stopped(tiles, settings, out) -> None:
@@ -169,7 +195,7 @@ def test_an_interrupted_command_goes_on_where_it_stopped(tiles, settings, out) -
     command = [
         sys.executable, "-m", "mmearth", "pretrain", "--data", str(tiles), "--like", "tiny",
         "--output", str(out / "encoder"), "--encoder", "mmearth-zepto-p8", "--steps", "200",
-        "--batch", "2", "--crop", "16", "--decoder-width", "16",
+        "--batch", "2", "--crop", "16", "--option", "decoder-width=16",
     ]  # fmt: skip
     process = subprocess.Popen(
         command,
@@ -196,7 +222,7 @@ def test_command(tiles, settings, out, capsys, monkeypatch) -> None:
     command = [
         "pretrain", "--data", str(tiles), "--output", str(out / "encoder"), "--like", "tiny",
         "--encoder", "mmearth-zepto-p8", "--steps", "2", "--batch", "2", "--crop", "16",
-        "--modalities", "sentinel-2", "--decoder-width", "16",
+        "--modalities", "sentinel-2", "--option", "decoder_width=16",
     ]  # fmt: skip
     assert main([*command, "--plan"]) == 0
     assert not (out / "encoder").exists()
@@ -204,5 +230,12 @@ def test_command(tiles, settings, out, capsys, monkeypatch) -> None:
     said = capsys.readouterr().out
     assert "2 steps on 3 images" in said and f"model: {out / 'encoder'}" in said
     assert {path.name for path in (out / "encoder").iterdir()} == FILES
+    assert main([*command, "--plan"]) == 1
+    assert "holds files already" in capsys.readouterr().out
+    command[command.index("--output") + 1] = str(out / "another")
     assert main([*command, "--batch", "1"]) == 1
     assert "--batch: Input should be greater than or equal to 2, found 1" in capsys.readouterr().err
+    assert main([*command, "--option", "mask_ratio=2"]) == 1
+    assert "option mask_ratio of the method mp-mae: Input should be less" in capsys.readouterr().err
+    assert main([*command, "--option", "mask_ratio"]) == 1
+    assert "expected NAME=VALUE" in capsys.readouterr().err

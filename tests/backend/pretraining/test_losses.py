@@ -11,7 +11,6 @@ from mmearth.pretraining.losses import (
     modality_loss,
     patch_statistics,
     patchify,
-    target_patches,
     unpatchify,
 )
 from mmearth.pretraining.modality import UNKNOWN, Modality
@@ -38,6 +37,20 @@ def example(one: Modality) -> tuple[torch.Tensor, torch.Tensor]:
         target = torch.randn(2, one.channels, *shape[1:], generator=random)
     size = (2, 4, PATCH**2 * one.channels) if one.level == "pixel" else (2, one.channels)
     return torch.randn(size, generator=random), target
+
+
+def by_hand(one: Modality, target: torch.Tensor) -> torch.Tensor:
+    """Return what is to be predicted, patch by patch."""
+    if one.level == "image":
+        return target
+    rows = []
+    for image in target if one.kind == "continuous" else target[:, None]:
+        corners = [(top, left) for top in (0, PATCH) for left in (0, PATCH)]
+        patches = [image[:, top : top + PATCH, left : left + PATCH] for top, left in corners]
+        if one.patch_norm:
+            patches = [(p - p.mean()) / (p.var() + 1e-6).sqrt() for p in patches]
+        rows.append(torch.stack([p.permute(1, 2, 0).flatten() for p in patches]))
+    return torch.stack(rows)
 
 
 def unknown(one: Modality) -> float:
@@ -68,11 +81,9 @@ class TestEveryModality:
         one = MODALITIES[name]
         predicted, target = example(one)
         loss, count = modality_loss(one, predicted, target, HIDDEN, PATCH)
+        wanted, said = by_hand(one, target), predicted
         if one.level == "pixel":
-            wanted = target_patches(one, target, PATCH)[HIDDEN]
-            said = predicted[HIDDEN]
-        else:
-            wanted, said = target, predicted
+            wanted, said = wanted[HIDDEN], said[HIDDEN]
         if one.kind == "categorical":
             likely = said.reshape(*wanted.shape, -1).log_softmax(-1)
             expected = -likely.gather(-1, wanted[..., None]).mean()
@@ -121,13 +132,16 @@ def test_pixels_that_were_shown_are_not_asked_for(name) -> None:
 
 def test_tasks_are_weighted_by_their_uncertainty() -> None:
     weighting = Weighting(3)
-    losses, counts = torch.tensor([2.0, 0.5, 0.0]), torch.tensor([9, 4, 0])
-    assert weighting(losses, counts) == 2.5
+    losses, share = torch.tensor([2.0, 0.5, 0.0]), torch.tensor([1.0, 1.0, 0.0])
+    assert weighting(losses, share) == 2.5
     with torch.no_grad():
         weighting.log_vars += torch.tensor([1.0, -1.0, 5.0])
-    total = weighting(losses, counts)
+    total = weighting(losses, share)
     expected = 2 * torch.exp(torch.tensor(-1.0)) + 1 + 0.5 * torch.exp(torch.tensor(1.0)) - 1
     torch.testing.assert_close(total, expected)
     total.backward()
     assert weighting.log_vars.grad[2] == 0  # of a task of which nothing was known
-    assert PlainSum()(losses, counts) == 2.5
+    assert PlainSum()(losses, share) == 2.5
+    # Two parts of a step make up the whole.
+    parts = [weighting(losses * part, share * part) for part in (0.25, 0.75)]
+    torch.testing.assert_close(sum(parts), total)

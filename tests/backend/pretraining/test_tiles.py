@@ -13,7 +13,7 @@ from scenes import S2
 from mmearth.api import PretrainOutputs, PretrainSpec
 from mmearth.errors import InputError, ModelError, RasterReadError
 from mmearth.pretraining.modality import UNKNOWN
-from mmearth.pretraining.registry import open_dataset
+from mmearth.pretraining.registry import open_dataset, open_held
 
 BANDS = ["B02", "B04", "B08"]
 SIDES = [(64, 64), (48, 80), (32, 36)]
@@ -347,3 +347,77 @@ def test_codes_belong_to_classes(folder, make_raster) -> None:
     make_raster("t1.cover.tif", np.full((2, *SIDES[1]), 10, np.uint8))
     with pytest.raises(InputError, match=r"t1\.cover\.tif has 2 bands"):
         open_dataset(spec(folder), None)
+
+
+def test_views_are_of_the_dates_of_a_place(folder, make_raster) -> None:
+    """Three dates of the first place, told by the brightness of each, and one of the others."""
+    entries = json.loads((folder / "index.json").read_text())
+    ground = np.random.default_rng(0).integers(1000, 2000, (1, 64, 64))
+    for date in range(3):
+        image = np.repeat(ground + 1000 * date, 12, axis=0).astype(np.uint16)
+        make_raster(f"d{date}.tif", image, bands=S2)
+        entries.append({"file": f"d{date}.tif", "split": "train", "place": "forest"})
+    (folder / "index.json").write_text(json.dumps(entries))
+    data = open_dataset(spec(folder), None)
+    views = data.draw_views(60, np.random.default_rng(0), 4)
+    assert [view.shape for view in views] == [(60, 3, 32, 32)] * 4
+    several = torch.tensor([not torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in
+                            zip(views[0], views[1], strict=True)])  # fmt: skip
+    assert several.any() and not several.all()
+    # Elsewhere there is one date only, and all views are that image.
+    for view in views[1:]:
+        assert torch.equal(view[~several].nan_to_num(9), views[0][~several].nan_to_num(9))
+    # Here no date comes twice before all have come, and the crop is the same.
+    measured = [view[several] * data.normalisation.std[0] + data.normalisation.mean[0]
+                for view in views]  # fmt: skip
+    dates = torch.stack([((view[:, 0, 0, 0] * 10000) // 1000 - 1) for view in measured], dim=1)
+    assert all(sorted(row[:3].tolist()) == [0, 1, 2] for row in dates)
+    assert len({tuple(row.tolist()) for row in dates}) > 3
+    first, second = (view[:, 0] - view[:, 0].mean(dim=(1, 2), keepdim=True) for view in views[:2])
+    torch.testing.assert_close(first[several], second[several], atol=1e-3, rtol=0)
+    again = data.draw_views(60, np.random.default_rng(0), 4)
+    assert all(
+        torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(again, views, strict=True)
+    )
+
+
+def test_dates_of_a_place_have_the_same_pixels(folder) -> None:
+    entries = json.loads((folder / "index.json").read_text())
+    for entry in entries[:2]:
+        entry["place"] = "forest"
+    (folder / "index.json").write_text(json.dumps(entries))
+    with pytest.raises(InputError, match=r"place 'forest' have 80 x 48, 64 x 64 pixels"):
+        open_dataset(spec(folder), None)
+
+
+def test_held_back_tiles_are_measured_by_what_is_learned_from(folder) -> None:
+    declare(folder)
+    request = spec(folder, split=None)
+    data = open_dataset(request, None)
+    held = open_held(request, None, data)
+    assert (len(data), len(held)) == (2, 1)
+    assert held.normalisation == data.normalisation and held.modalities == data.modalities
+    alone = open_dataset(spec(folder, split="val"), None)
+    assert alone.normalisation != data.normalisation
+    ours, theirs = draw(held), draw(alone)
+    bands = zip(data.normalisation.std, data.normalisation.mean, strict=True)
+    for band, (std, mean) in enumerate(bands):
+        norm = alone.normalisation
+        same = (theirs["sentinel-2"][:, band] * norm.std[band] + norm.mean[band] - mean) / std
+        torch.testing.assert_close(
+            ours["sentinel-2"][:, band], same, equal_nan=True, atol=1e-4, rtol=1e-4
+        )
+    assert not torch.equal(ours["elevation"].nan_to_num(), theirs["elevation"].nan_to_num())
+    assert ours.keys() == draw(data).keys()
+    assert open_held(spec(folder), None, open_dataset(spec(folder), None)) is None
+
+
+def test_held_back_tiles_that_are_too_small_are_said(folder) -> None:
+    entries = json.loads((folder / "index.json").read_text())
+    for number, entry in enumerate(entries):
+        entry["split"] = "val" if number == 2 else "train"
+    (folder / "index.json").write_text(json.dumps(entries))
+    request = spec(folder, split=None, crop=48)
+    data = open_dataset(request, None)
+    assert open_held(request, None, data) is None
+    assert "cannot be compared on: 1 of 1 tiles are smaller" in data.warnings[-1].message

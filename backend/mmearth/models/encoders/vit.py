@@ -15,7 +15,8 @@ from torch import nn
 from mmearth.models.encoders.pyramid import PyramidEncoder, register
 from mmearth.models.encoders.spectral import ADAPTED, LEAST_BANDS, SpectralAdapter
 
-from timm.models.vision_transformer import VisionTransformer  # isort: skip  after mmearth.models.smp
+from timm.layers.pos_embed import resample_abs_pos_embed  # isort: skip  after mmearth.models.smp
+from timm.models.vision_transformer import VisionTransformer  # isort: skip
 
 NECK = {2: 64, 4: 128, 8: 256, 16: 512}  # stride -> channels of the maps made of tokens
 TAPS = len(NECK)  # blocks whose tokens are used, evenly spread
@@ -43,6 +44,9 @@ class ViTEncoder(PyramidEncoder):
         image: side of the images of pretraining, in pixels.
         spectral: whether the spectral adapter comes first.
         full, depth, output_stride: see ``PyramidEncoder``.
+
+    Attributes:
+        width, patch, spectral: see above.
     """
 
     unpublished = ("neck.",)
@@ -83,7 +87,7 @@ class ViTEncoder(PyramidEncoder):
             dynamic_img_size=True,
         )
         self.width, self.patch = width, patch
-        self._spectral = spectral
+        self.spectral = spectral
         self._taps = [blocks * (number + 1) // TAPS - 1 for number in range(TAPS)]
         self.neck = nn.ModuleList(
             _rescale(width, out, patch, stride) for stride, out in NECK.items()
@@ -91,7 +95,7 @@ class ViTEncoder(PyramidEncoder):
 
     def read_bands(self, count: int) -> None:
         """Exchange the patch embedding for one of ``count`` bands; an adapter takes any from 75."""
-        if self._spectral:
+        if self.spectral:
             if count < LEAST_BANDS:
                 raise ValueError(f"Expected at least {LEAST_BANDS} bands, found {count}.")
             return
@@ -110,16 +114,41 @@ class ViTEncoder(PyramidEncoder):
         Returns:
             Maps (B, width, H / patch, W / patch), the earliest block's first.
         """
-        if self._spectral:
+        if self.spectral:
             x = self.spectral_adapter(x)
         return self._token_maps(x, count)
 
     def class_token(self, x: torch.Tensor) -> torch.Tensor:
         """Return the last block's class token, normalised. (B, C, H, W) to (B, width)."""
-        if self._spectral:
+        if self.spectral:
             x = self.spectral_adapter(x)
         token: torch.Tensor = self.vit_core(x)
         return token
+
+    def visible_tokens(self, x: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+        """Compute the last block's tokens of some patches; nothing is seen of the others.
+
+        Args:
+            x: (B, C, H, W) float32, normalised; sides are multiples of the patch.
+            visible: (B, H / patch, W / patch) bool, as many in each image.
+
+        Returns:
+            (B, 1 + visible patches, width), normalised: the class token, then the patches in order.
+        """
+        core, side = self.vit_core, self.patch
+        rows, cols = visible.shape[1:]
+        patches = x.unflatten(2, (rows, side)).unflatten(4, (cols, side))  # (B, C, h, p, w, p)
+        seen = patches.permute(0, 2, 4, 1, 3, 5)[visible]  # (visible of all images, C, p, p)
+        if self.spectral:
+            seen = self.spectral_adapter(seen)  # it looks at single pixels
+        tokens = core.patch_embed.proj(seen).flatten(1).unflatten(0, (len(x), -1))
+        positions = resample_abs_pos_embed(core.pos_embed, [rows, cols], num_prefix_tokens=1)
+        places = positions[:, 1:].expand(len(x), -1, -1)[visible.flatten(1)]
+        tokens = tokens + places.unflatten(0, (len(x), -1))
+        first = (core.cls_token + positions[:, :1]).expand(len(x), -1, -1)
+        tokens = torch.cat([first.to(tokens.dtype), tokens], dim=1)
+        normalised: torch.Tensor = core.norm(core.blocks(core.norm_pre(tokens)))
+        return normalised
 
     def _token_maps(self, x: torch.Tensor, count: int) -> list[torch.Tensor]:
         found = self.vit_core.get_intermediate_layers(
@@ -129,7 +158,7 @@ class ViTEncoder(PyramidEncoder):
 
     def maps(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Compute the image (or adapted spectra) and the neck's maps."""
-        first = self.spectral_adapter(x) if self._spectral else x
+        first = self.spectral_adapter(x) if self.spectral else x
         tokens = self._token_maps(first, TAPS)
         return [first, *(step(t) for step, t in zip(self.neck, tokens, strict=True))]
 

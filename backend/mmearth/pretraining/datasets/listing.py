@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from mmearth.errors import InputError, listed
 
 INDEX, DECLARED = "index.json", "modalities.json"
-LEARNED, ALL = "train", "all"  # names of the part that is learned from, and of all parts together
+# Names of the part that is learned from, of the one that is compared on, and of all together.
+LEARNED, HELD, ALL = "train", "val", "all"
 
 
 class Entry(BaseModel):
@@ -26,6 +27,7 @@ class Entry(BaseModel):
     file: str = Field(min_length=1)
     split: str | None = None
     level: str | None = None
+    place: str | None = None
 
 
 class Raster(BaseModel):
@@ -58,10 +60,12 @@ class Listing:
     Attributes:
         entries: at least one.
         split: the part's name; ``ALL`` of all tiles.
+        parts: names of all parts.
     """
 
     entries: tuple[Entry, ...]
     split: str
+    parts: tuple[str, ...] = ()
 
 
 def read_listing(folder: Path, split: str | None) -> Listing:
@@ -104,7 +108,7 @@ def read_listing(folder: Path, split: str | None) -> Listing:
             if parts
             else "Choose an empty one for all tiles: they are not divided into parts.",
         )
-    return Listing(chosen, split or ALL)
+    return Listing(chosen, split or ALL, tuple(parts))
 
 
 def read_declared(folder: Path, listing: Listing, taken: Collection[str]) -> dict[str, Raster]:

@@ -1,9 +1,9 @@
 """A folder of image tiles with an index, and rasters beside them on the same pixels.
 
-``index.json`` lists the tiles: ``file``, and perhaps ``split`` and ``level``; either all tiles have
-a split or none. Images are integers with band descriptions, with the sensor's scale. What else is
-known of a tile lies beside it as ``<name><suffix>``; ``modalities.json`` says of each such raster
-what it is:
+``index.json`` lists the tiles: ``file``, and perhaps ``split``, ``level`` and ``place``; either all
+tiles have a split or none, and tiles of one place show it on several dates, pixel by pixel. Images
+are integers with band descriptions, with the sensor's scale. What else is known of a tile lies
+beside it as ``<name><suffix>``; ``modalities.json`` says of each such raster what it is:
 
     {"elevation": {"suffix": ".dem.tif", "kind": "continuous", "nodata": -32768},
      "worldcover": {"suffix": ".worldcover.tif", "kind": "categorical", "codes": [10, 20, 30]}}
@@ -16,7 +16,7 @@ are modalities too, as sine and cosine (MMEarth).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,9 @@ from mmearth.models.network import Normaliser
 from mmearth.models.parts import Normalisation
 from mmearth.pretraining.datasets.listing import (
     DECLARED,
+    HELD,
     INDEX,
+    LEARNED,
     Listing,
     Raster,
     beside,
@@ -54,14 +56,21 @@ class Tiles:
     By size itself a few large scenes would be all that is seen; by tile, the small ones. Crops are
     turned and mirrored at random, and drawn again if they hold little data. Tiles smaller
     than a crop are left out with a warning: filled up, an encoder would be shown what is no data.
+
+    Args:
+        spec: the request.
+        like: model whose bands and normalisation are taken; None to measure them.
+        learned: tiles of the same request, whose modalities and statistics are taken.
     """
 
-    def __init__(self, spec: PretrainSpec, like: ModelCard | None) -> None:
+    def __init__(
+        self, spec: PretrainSpec, like: ModelCard | None, learned: Tiles | None = None
+    ) -> None:
         folder = Path(spec.data)
         sensor = load_sensor(like.sensor if like else spec.sensor)
         self.sensor = sensor.id
         self.bands, listing, declared = _looked_at(spec, like)
-        self.split = listing.split
+        self.split, self.parts = listing.split, listing.parts
         self.levels = tuple(sorted({row.level for row in listing.entries if row.level})) or (
             like.levels if like else ()
         )
@@ -71,6 +80,8 @@ class Tiles:
         self.files = tuple(path for path in (*lists, *paths, *more) if path.exists())
         read = [read_tile(path, self.bands, declared, sensor) for path in paths]
         self._tiles, small = _large_enough(read, spec.crop)
+        places = dict(zip(map(id, read), (row.place for row in listing.entries), strict=True))
+        self._dates = _dates([places[id(tile)] for tile in self._tiles], self._tiles)
         declared = {
             name: raster
             for name, raster in declared.items()
@@ -78,23 +89,36 @@ class Tiles:
         }
         self.warnings = [*small, *_said_of_tiles(self._tiles)]
         self._crop = spec.crop
-        self.normalisation = _chosen(like) if like else self._measured()
+        self.normalisation: Normalisation = (
+            learned.normalisation if learned else _chosen(like) if like else self._measured()
+        )
         self._normalise = Normaliser(self.normalisation)
         self.resolution_m = _pixel_size([tile.pixel_m for tile in self._tiles])
         self.attribution = spec.attribution
-        self._standards = {
-            name: self._standard(name)
-            for name, raster in declared.items()
-            if raster.kind == "continuous"
+        self._standards: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+        self._circles: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+        self.modalities: tuple[Modality, ...]
+        if learned:
+            self._standards, self._circles = learned._standards, learned._circles
+            self.modalities = learned.modalities
+        else:
+            self._standards = {
+                name: self._standard(name)
+                for name, raster in declared.items()
+                if raster.kind == "continuous"
+            }
+            self._circles = self._located(spec.modalities)
+            self.modalities = (
+                Modality(sensor.id, "continuous", "pixel", len(self.bands), patch_norm=True),
+                *(self._modality(name, raster) for name, raster in declared.items()),
+                *(Modality(name, "continuous", "image", 2) for name in self._circles),
+            )
+        self._places = {
+            name: ((_circle(self._degrees(name)) - mean) / deviation).astype(np.float32)
+            for name, (mean, deviation) in self._circles.items()
         }
-        self._places = self._located(spec.modalities)
-        self.modalities = (
-            Modality(sensor.id, "continuous", "pixel", len(self.bands), patch_norm=True),
-            *(self._modality(name, raster) for name, raster in declared.items()),
-            *(Modality(name, "continuous", "image", 2) for name in self._places),
-        )
         size = np.sqrt([math.prod(tile.shape) for tile in self._tiles])
-        self._chance = size / size.sum()
+        self._chance = np.cumsum(size / size.sum())
 
     def __len__(self) -> int:
         """Return the number of tiles."""
@@ -102,11 +126,9 @@ class Tiles:
 
     def draw(self, count: int, generator: np.random.Generator) -> Batch:
         """Draw crops at random."""
-        chosen = generator.choice(len(self._tiles), count, p=self._chance)
+        chosen = self._drawn(count, generator)
         crops = [self._one(self._tiles[number], generator) for number in chosen]
-        images = torch.from_numpy(np.stack([crop[self.sensor] for crop in crops]))
-        anywhere = torch.ones(len(images), *images.shape[-2:], dtype=torch.bool)
-        image = self._normalise(images, anywhere)  # NaN stays NaN, in each band for itself
+        image = self._normalised([crop[self.sensor] for crop in crops])
         names = [one.name for one in self.modalities if one.level == "pixel"][1:]
         return {
             self.sensor: image,
@@ -114,7 +136,34 @@ class Tiles:
             **{name: torch.from_numpy(rows[chosen]) for name, rows in self._places.items()},
         }
 
-    def _one(self, tile: Tile, generator: np.random.Generator) -> dict[str, NDArray[Any]]:
+    def draw_views(
+        self, count: int, generator: np.random.Generator, views: int
+    ) -> list[torch.Tensor]:
+        """Draw several looks at the same places, at tiles that have one ``place``."""
+        rows = []
+        for number in self._drawn(count, generator):
+            dates = self._dates[number]
+            order = np.concatenate(
+                [generator.permutation(dates) for _ in range(-(-views // len(dates)))]
+            )
+            cut = self._cut(self._tiles[number], generator)
+            rows.append([cut(self._tiles[other].image) for other in order[:views]])
+        return [self._normalised(view) for view in zip(*rows, strict=True)]
+
+    def _drawn(self, count: int, generator: np.random.Generator) -> list[int]:
+        """Draw tiles by their chance."""
+        found = np.searchsorted(self._chance, generator.random(count), side="right")
+        return [min(int(number), len(self._tiles) - 1) for number in found]
+
+    def _normalised(self, crops: Sequence[NDArray[np.float32]]) -> torch.Tensor:
+        images = torch.from_numpy(np.stack(crops))
+        anywhere = torch.ones(len(images), *images.shape[-2:], dtype=torch.bool)
+        return self._normalise(images, anywhere)  # NaN stays NaN, in each band for itself
+
+    def _cut(
+        self, tile: Tile, generator: np.random.Generator
+    ) -> Callable[[NDArray[Any]], NDArray[Any]]:
+        """Draw a crop of a tile, and return what cuts it out of anything on the tile's pixels."""
         crop = self._crop
         for _ in range(TRIES):
             row, col = (int(generator.integers(side - crop + 1)) for side in tile.shape)
@@ -127,6 +176,11 @@ class Tiles:
             part = np.rot90(values[place], turns, (-2, -1))
             return np.ascontiguousarray(part[..., ::-1] if mirror else part)
 
+        return cut
+
+    def _one(self, tile: Tile, generator: np.random.Generator) -> dict[str, NDArray[Any]]:
+        crop = self._crop
+        cut = self._cut(tile, generator)
         rasters = {}
         for one in self.modalities[1:]:
             if one.level == "image":
@@ -173,17 +227,22 @@ class Tiles:
             )
         return counts.pop()
 
-    def _located(self, wanted: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Return sine and cosine of where tiles are, standardised; (tiles, 2), NaN if unknown."""
-        degrees = np.array([tile.place for tile in self._tiles])
+    def _degrees(self, name: str) -> NDArray[np.float64]:
+        """Return the latitude or longitude of each tile. (tiles,)."""
+        return np.array([tile.place[PLACES.index(name)] for tile in self._tiles])
+
+    def _located(
+        self, wanted: Sequence[str]
+    ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Return mean and deviation of sine and cosine of where tiles are, (2,) each."""
         found = {}
-        for name, column in zip(PLACES, degrees.T, strict=True):
+        for name in PLACES:
+            column = self._degrees(name)
             if (wanted and name not in wanted) or len(np.unique(column[np.isfinite(column)])) < 2:
                 continue
-            circle = np.stack([np.sin(np.radians(column)), np.cos(np.radians(column))], axis=1)
+            circle = _circle(column)
             deviation = np.maximum(np.nanstd(circle, axis=0), 1e-6)
-            circle = (circle - np.nanmean(circle, axis=0)) / deviation
-            found[name] = circle.astype(np.float32)
+            found[name] = (np.nanmean(circle, axis=0), deviation)
         return found
 
     def _modality(self, name: str, raster: Raster) -> Modality:
@@ -211,6 +270,44 @@ def open_dataset(spec: PretrainSpec, like: ModelCard | None) -> Tiles:
         ModelError: if the normalisation of ``like`` is within its network.
     """
     return Tiles(spec, like)
+
+
+def open_held(spec: PretrainSpec, like: ModelCard | None, data: Tiles) -> Tiles | None:
+    """Read the tiles for validation, if tiles for training are learned from and there are some."""
+    if data.split != LEARNED or HELD not in data.parts:
+        return None
+    try:
+        return Tiles(spec.model_copy(update={"split": HELD}), like, data)
+    except InputError as error:
+        message = f"The tiles for validation cannot be compared on: {error.message}"
+        data.warnings.append(Problem(code="held", message=message, advice=error.advice))
+        return None
+
+
+def _circle(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return sine and cosine. (tiles,) to (tiles, 2)."""
+    return np.stack([np.sin(np.radians(degrees)), np.cos(np.radians(degrees))], axis=1)
+
+
+def _dates(places: Sequence[str | None], tiles: Sequence[Tile]) -> list[list[int]]:
+    """Return, of each tile, the numbers of all tiles of its place, itself among them.
+
+    Raises:
+        InputError: if tiles of one place are not of one size.
+    """
+    groups: dict[str, list[int]] = {}
+    for number, place in enumerate(places):
+        if place is not None:
+            groups.setdefault(place, []).append(number)
+    for place, numbers in groups.items():
+        shapes = sorted({tiles[number].shape for number in numbers})
+        if len(shapes) > 1:
+            sizes = listed(f"{width} x {height}" for height, width in shapes)
+            raise InputError(
+                f"The tiles of the place {place!r} have {sizes} pixels.",
+                "Give them the same pixels, or places of their own.",
+            )
+    return [[number] if place is None else groups[place] for number, place in enumerate(places)]
 
 
 def _looked_at(

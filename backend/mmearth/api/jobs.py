@@ -25,6 +25,7 @@ from mmearth.api.finetune import (
     PreviewSpec,
 )
 from mmearth.api.models import ExportResult, ExportSpec, InstallResult, InstallSpec
+from mmearth.api.pair import PairResult, PairSpec
 from mmearth.api.pretrain import PretrainResult, PretrainSpec
 from mmearth.api.rasters import BandMatch, GridInfo, SourceBand
 from mmearth.api.segment import SegmentResult, SegmentSpec
@@ -38,6 +39,7 @@ JobSpec = Annotated[
     | FinetuneSpec
     | PreviewSpec
     | PretrainSpec
+    | PairSpec
     | InstallSpec
     | ExportSpec
     | SampleDesignSpec
@@ -52,6 +54,7 @@ JobResult = Annotated[
     | FinetuneResult
     | PreviewResult
     | PretrainResult
+    | PairResult
     | InstallResult
     | ExportResult
     | SampleDesignResult

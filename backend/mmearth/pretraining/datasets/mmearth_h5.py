@@ -21,6 +21,7 @@ from mmearth.models.card import ModelCard
 from mmearth.models.parts import Normalisation
 from mmearth.pretraining.datasets.mmearth_layout import (
     METADATA,
+    PLACE,
     SENTINEL2,
     Layer,
     Store,
@@ -47,6 +48,8 @@ USUAL = "L2A"  # level whose statistics the encoder's card states, if the images
 class MMEarthTiles(WindowedDataset):
     """Tiles of an h5 file; see ``WindowedDataset``.
 
+    Where the file says which tiles show the same place, they are dates of it.
+
     Images of each level are standardised by the level's own statistics. ``levels`` and
     ``normalisation`` are what an encoder's card can state: those of one level.
     """
@@ -57,7 +60,7 @@ class MMEarthTiles(WindowedDataset):
         sensor = opened.sensor
         self.sensor, self.bands = sensor.id, opened.bands
         self._store, self._name = opened.store, opened.name
-        self._tiles = opened.tiles(spec.split)
+        self._tiles, self._starts = opened.places(opened.tiles(spec.split))
         self.split = opened.split(spec.split)
         dataset = self._store.file[self._name]
         self._size = (int(dataset.shape[2]), int(dataset.shape[3]))
@@ -84,29 +87,36 @@ class MMEarthTiles(WindowedDataset):
         self.files = opened.files
 
     def __len__(self) -> int:
-        """Return the number of tiles."""
-        return len(self._tiles)
+        """Return the number of places; where the file does not tell them, of tiles."""
+        return len(self._starts) - 1
+
+    def _dates(self, place: int) -> int:
+        return int(self._starts[place + 1] - self._starts[place])
+
+    def _tile(self, place: int, date: int) -> int:
+        return int(self._tiles[self._starts[place] + date])
 
     def _shape(self, place: int) -> tuple[int, int]:
         return self._size
 
     def _image(self, place: int, date: int, window: Window) -> NDArray[np.float32]:
-        stored = self._store.read(self._name, self._part(place, window))[self._channels]
+        stored = self._store.read(self._name, _part(self._tile(place, date), window))
+        stored = stored[self._channels]
         values = stored.astype(np.float64)
         for nothing in self._nodata:
             values[stored == nothing] = np.nan
         values[~np.isfinite(values)] = np.nan
         return (values * self._scale).astype(np.float32)
 
-    def _normalised(self, place: int, image: torch.Tensor) -> torch.Tensor:
-        return apply_normalisation(self._levels[self._level(place)], image)
+    def _normalised(self, place: int, date: int, image: torch.Tensor) -> torch.Tensor:
+        return apply_normalisation(self._levels[self._level(self._tile(place, date))], image)
 
     def _others(self, place: int, date: int, window: Window) -> Arrays:
         found: Arrays = {}
+        tile = self._tile(place, date)
         for name, layer in self._layers.items():
             pixels = self._store.file[name].ndim == 4
-            part = self._part(place, window) if pixels else int(self._tiles[place])
-            stored = self._store.read(name, part)
+            stored = self._store.read(name, _part(tile, window) if pixels else tile)
             if layer.kind == "continuous":
                 found[name] = measured(stored, layer.nodata, *self._spreads[name])
             elif layer.kind == "categorical":
@@ -115,21 +125,16 @@ class MMEarthTiles(WindowedDataset):
                 found[name] = np.array(stored.argmax() if (stored == 1).sum() == 1 else UNKNOWN)
         return found
 
-    def _part(self, place: int, window: Window) -> tuple[int | slice, ...]:
-        row, col = int(window.row_off), int(window.col_off)
-        rows, cols = slice(row, row + int(window.height)), slice(col, col + int(window.width))
-        return int(self._tiles[place]), slice(None), rows, cols
-
-    def _level(self, place: int) -> str:
+    def _level(self, tile: int) -> str:
         """Return the level of a tile, a key of the normalisations."""
         if len(self._levels) == 1:
             return next(iter(self._levels))
-        row = self._store.read(METADATA, int(self._tiles[place]))
+        row = self._store.read(METADATA, tile)
         told = row["S2_type"] if self._typed else self._info.get(row["tile_id"].item(), b"")
         level = np.asarray(told).item().decode().upper()
         if level not in self._levels:
             raise InputError(
-                f"Tile {self._tiles[place]} of {self._store.path} is of the level {level!r}, whose "
+                f"Tile {tile} of {self._store.path} is of the level {level!r}, whose "
                 f"statistics are not stated; those of {listed(self._levels)} are.",
                 "Compute them as well, or leave such tiles out of the parts.",
             )
@@ -255,6 +260,15 @@ class _Opened:
             )
         return tiles
 
+    def places(self, tiles: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return tiles, place by place, and where each place begins among them, and the end."""
+        if PLACE not in self.store.file:
+            return tiles, np.arange(len(tiles) + 1)
+        of = self.store.read(PLACE, slice(None))[tiles]
+        order = np.argsort(of, kind="stable")
+        begins = np.flatnonzero(np.diff(of[order], prepend=-1))
+        return tiles[order], np.append(begins, len(tiles))
+
     def split(self, split: str | None) -> str:
         """Return the name of a part."""
         if split is None:
@@ -308,7 +322,13 @@ class _Opened:
         return rows
 
     def _no_layers(self) -> set[str]:
-        return {METADATA, self.name}
+        return {METADATA, PLACE, self.name}
+
+
+def _part(tile: int, window: Window) -> tuple[int | slice, ...]:
+    row, col = int(window.row_off), int(window.col_off)
+    rows, cols = slice(row, row + int(window.height)), slice(col, col + int(window.width))
+    return tile, slice(None), rows, cols
 
 
 def _find(data: Path) -> Path:

@@ -38,6 +38,7 @@ from mmearth.errors import InputError, RasterReadError
 from mmearth.pretraining.modality import UNKNOWN
 
 METADATA = "metadata"
+PLACE = "place"  # (N,), made by ``mmearth pair``: tiles of the same number show the same ground
 # B8A stands before B08 here, and nowhere else.
 SENTINEL2 = (
     "B01", "B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B08", "B09", "B10", "B11", "B12",

@@ -73,7 +73,7 @@ class WindowedDataset(ABC):
         """Read all other modalities, as they are in a batch."""
         return {}
 
-    def _normalised(self, place: int, image: torch.Tensor) -> torch.Tensor:
+    def _normalised(self, place: int, date: int, image: torch.Tensor) -> torch.Tensor:
         """Return an image, (C, h, w), as it is in a batch; NaN stays NaN."""
         return apply_normalisation(self.normalisation, image)
 
@@ -132,7 +132,7 @@ class WindowedDataset(ABC):
             return np.ascontiguousarray(turned[..., ::-1] if mirror else turned)
 
         done = {
-            date: self._normalised(place, torch.from_numpy(turn(image)))
+            date: self._normalised(place, date, torch.from_numpy(turn(image)))
             for date, image in images.items()
         }
         return [done[date] for date in dates], window, turn

@@ -14,20 +14,7 @@ from rasterio.warp import reproject
 from mmearth.errors import InputError, RasterReadError
 from mmearth.raster.grid import Grid
 from mmearth.raster.source import open_raster, read_mask, stated_crs
-from mmearth.raster.stack import AVERAGE_FACTOR
 from mmearth.raster.warp import source_window
-
-
-def shrinking(path: str, grid: Grid) -> bool:
-    """Tell whether pixels of a raster are so much smaller than a grid's that several make one.
-
-    Raises:
-        MissingCrsError: if the raster has no place on the map.
-        RasterReadError: if it cannot be opened.
-    """
-    with open_raster(path) as dataset:
-        own = Grid.of_dataset(dataset, stated_crs(dataset, path))
-    return grid.pixel_m / own.pixel_m > AVERAGE_FACTOR
 
 
 def read_onto(

@@ -51,7 +51,7 @@ class BuildPretrainingAlgorithm(SceneAlgorithm):
     HELP = {
         "INPUT": "Images of one sensor, each with all its bands in one file, or folders of "
         "Sentinel-2 products. A date in the name, such as 2024-06-30 or 20240630, is the image's.",
-        "SENSOR": "Sensor of the images: sentinel-2, sentinel-1, landsat89, hls, enmap, prisma, "
+        "SENSOR": "Sensor of the images: sentinel-2, sentinel-1, landsat-8-9, hls, enmap, prisma, "
         "desis or another that the backend knows.",
         "LEVEL": "Processing level of the images; what their numbers mean differs.",
         "MEASURED": "Rasters of what is measured: radar, elevation, canopy height. Each layer is a "

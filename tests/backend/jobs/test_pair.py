@@ -139,23 +139,16 @@ def test_what_is_written_is_what_the_rasters_hold(rasters, settings, out) -> Non
         heights = file["elevation"][:][learned]
         assert stats["elevation"]["max"] == [pytest.approx(np.nanmax(heights))]
         assert stats["elevation"]["std"] == [pytest.approx(np.nanstd(heights), rel=1e-5)]
+    splits = json.loads((folder / "mine_splits.json").read_text())
+    rows = list(info.values())
+    assert result.parts == {part: len(held) for part, held in splits.items()}
+    assert sorted(splits["train"] + splits["val"]) == list(range(44)) and not splits["test"]
+    blocks = [{tuple(rows[tile]["block"]) for tile in splits[part]} for part in ("train", "val")]
+    assert blocks[0] and blocks[1] and not blocks[0] & blocks[1]
     assert result.known["cover"] == 1 and 0.4 < result.known["radar"] < 0.7
 
 
-def test_parts_are_blocks_of_ground(rasters, settings, out) -> None:
-    result = run_job(spec(rasters, out, modalities=[]), JobContext(settings))
-    splits = json.loads((out / "mine" / "mine_splits.json").read_text())
-    info = list(json.loads((out / "mine" / "mine_tile_info.json").read_text()).values())
-    assert result.parts == {part: len(held) for part, held in splits.items()}
-    assert sorted(splits["train"] + splits["val"]) == list(range(44)) and not splits["test"]
-    blocks = [{tuple(info[tile]["block"]) for tile in splits[part]} for part in ("train", "val")]
-    assert blocks[0] and blocks[1] and not blocks[0] & blocks[1]
-    whole = run_job(spec(rasters, out, modalities=[], block_km=50.0), JobContext(settings))
-    assert whole.parts == {"train": 44, "val": 0, "test": 0}
-    assert any("No tile is in the part val" in one.message for one in whole.warnings)
-
-
-def test_the_reader_finds_all_of_it(rasters, settings, out) -> None:
+def test_the_reader_finds_all_of_it_and_an_encoder_learns(rasters, settings, out) -> None:
     run_job(spec(rasters, out), JobContext(settings))
     data = open_dataset(request(out / "mine", split="", crop=SIZE), None)
     assert (len(data), data.levels, data.resolution_m) == (24, ("L2A",), pytest.approx(10, abs=0.1))
@@ -173,9 +166,6 @@ def test_the_reader_finds_all_of_it(rasters, settings, out) -> None:
     one_date = apart == 0
     assert 0 < one_date.float().mean() < 0.5 and apart[~one_date].min() > 0.09
 
-
-def test_an_encoder_is_pretrained_on_it(rasters, settings, out) -> None:
-    run_job(spec(rasters, out, count=8), JobContext(settings))
     result = run_job(
         request(
             out / "mine", encoder="mmearth-zepto-p8", steps=2, batch=4, decoder_width=16,
@@ -188,11 +178,12 @@ def test_an_encoder_is_pretrained_on_it(rasters, settings, out) -> None:
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(rasters, settings, out) -> None:
-    whole = spec(rasters, out)
-    run_job(whole, JobContext(settings))
+    radar = spec(rasters, out).model_dump(mode="json")["modalities"][1:2]
+    run_job(spec(rasters, out, DATES[:1], modalities=radar), JobContext(settings))
     path = out / "spec.json"
     (out / "again").mkdir()
-    again = spec(rasters, out, outputs={"folder": str(out / "again" / "mine")})
+    outputs = {"folder": str(out / "again" / "mine")}
+    again = spec(rasters, out, DATES[:1], modalities=radar, outputs=outputs)
     path.write_text(again.model_dump_json())
     script = (
         "import os, signal, sys; from pathlib import Path\n"
@@ -206,7 +197,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(rasters, settings, out) -> None:
         "run_job(spec, JobContext(Settings(), report))\n"
     )
     variables = {"MMEARTH_HOME": str(settings.home), "PYTHONPATH": str(ROOT / "backend")}
-    for stage, strips in (("Cutting tiles: strip 3 ", 3), ("Writing mine.h5", 8)):
+    for stage, strips in (("Cutting tiles: strip 2 ", 2), ("Writing mine.h5", 4)):
         ended = subprocess.run(
             [sys.executable, "-c", script, str(path), stage], env={**os.environ, **variables}
         )
@@ -263,7 +254,9 @@ def test_other_sensors_are_stored_as_they_measure(make_raster, settings, out) ->
         {"sensor": "sentinel-1", "images": [{"inputs": [{"path": str(path)}]}], "size": 32,
          "outputs": {"folder": str(out / "sar")}}
     )  # fmt: skip
-    assert run_job(request_, JobContext(settings)).tiles == 4
+    result = run_job(request_, JobContext(settings))
+    assert result.parts == {"train": 4, "val": 0, "test": 0}
+    assert "No tile is in the part val" in result.warnings[0].message
     data = open_dataset(request(out / "sar", sensor="sentinel-1", split="", crop=SIZE), None)
     assert (data.bands, data.levels) == (("VV", "VH"), ())
     assert data.normalisation.mean[0] == pytest.approx(-12, abs=0.3)
@@ -343,7 +336,9 @@ def test_command(rasters, settings, out, capsys, monkeypatch) -> None:
     ]  # fmt: skip
     assert main([*command, "--plan"]) == 0 and not (out / "mine").exists()
     assert main(command) == 0
-    said = capsys.readouterr().out
+    told = capsys.readouterr()
+    assert told.err.count("2 images of 2: Even the darkest pixels hold 1528") == 1
+    said = told.out
     assert "44 tiles of 24 places: " in said and "cover: 100.0% of the pixels" in said
     assert main([*command, "--codes", "dem=1"]) == 1
     assert "--codes speaks of dem" in capsys.readouterr().err

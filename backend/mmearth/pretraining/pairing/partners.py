@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
-from mmearth.api import PairModality, PairRaster
+from mmearth.api import PairModality
 from mmearth.errors import InputError, listed
 from mmearth.pretraining.modality import categorical
 from mmearth.raster.grid import Grid, bounds_in
-from mmearth.raster.onto import read_onto, shrinking
+from mmearth.raster.onto import read_onto
 from mmearth.raster.source import open_raster, stated_crs
+from mmearth.raster.stack import AVERAGE_FACTOR
 
 NONE = "-"  # date of what has none
 
@@ -29,11 +30,13 @@ class Partner:
         modality: as requested.
         channels: bands of each raster; 1 of classes.
         grids: of each raster.
+        pixels_m: size of the pixels of each raster on the ground.
     """
 
     modality: PairModality
     channels: int
     grids: tuple[Grid, ...]
+    pixels_m: tuple[float, ...]
 
     @property
     def name(self) -> str:
@@ -75,17 +78,19 @@ class Partner:
             InputError: if there is a code that is not listed.
             RasterReadError: if a raster is damaged.
         """
-        for day, rasters in self._by_date(grid, when):
+        pixel_m = grid.pixel_m
+        for day, numbers in self._by_date(grid, when):
             values = np.full((self.channels, grid.height, grid.width), np.nan)
-            for raster in rasters:
+            for number in numbers:
                 gaps = np.isnan(values)
                 if not gaps.any():
                     break
-                found = read_onto(raster.path, grid, self._method(raster, grid),
-                                  nodata=self.modality.nodata)  # fmt: skip
+                method = self._method(pixel_m / self.pixels_m[number])
+                path = self.modality.rasters[number].path
+                found = read_onto(path, grid, method, nodata=self.modality.nodata)
                 values[gaps] = found[gaps]
             if np.isfinite(values).any():
-                return self._stored(values, rasters), day
+                return self._stored(values, numbers), day
         nothing = np.full((self.channels, grid.height, grid.width), self.empty, self.dtype)
         return nothing, ""
 
@@ -93,12 +98,12 @@ class Partner:
         """Tell whether any raster may have data within a grid."""
         return any(_touches(own, grid) for own in self.grids)
 
-    def _by_date(self, grid: Grid, when: date | None) -> list[tuple[str, list[PairRaster]]]:
+    def _by_date(self, grid: Grid, when: date | None) -> list[tuple[str, list[int]]]:
         """Return the rasters that touch a tile by their dates, the nearest date first."""
-        groups: dict[date | None, list[PairRaster]] = {}
-        for raster, own in zip(self.modality.rasters, self.grids, strict=True):
+        groups: dict[date | None, list[int]] = {}
+        for number, own in enumerate(self.grids):
             if _touches(own, grid):
-                groups.setdefault(raster.date, []).append(raster)
+                groups.setdefault(self.modality.rasters[number].date, []).append(number)
 
         def distance(day: date | None) -> tuple[bool, int, date]:
             apart = abs((day - when).days) if day and when else 0
@@ -106,20 +111,20 @@ class Partner:
 
         return [(str(day or NONE), groups[day]) for day in sorted(groups, key=distance)]
 
-    def _method(self, raster: PairRaster, grid: Grid) -> Resampling:
-        fine = shrinking(raster.path, grid)
+    def _method(self, shrink: float) -> Resampling:
+        fine = shrink > AVERAGE_FACTOR
         if self.modality.kind == "continuous":
             return Resampling.average if fine else Resampling.bilinear
         return Resampling.mode if fine else Resampling.nearest
 
-    def _stored(self, values: NDArray[np.float64], rasters: Sequence[PairRaster]) -> NDArray[Any]:
+    def _stored(self, values: NDArray[np.float64], numbers: Sequence[int]) -> NDArray[Any]:
         if self.modality.kind == "continuous":
             return values.astype(np.float32)
         codes = np.where(np.isfinite(values), values, self.empty)
         try:
             categorical(codes, self.modality.codes, self.empty)
         except InputError as error:
-            names = listed(raster.path for raster in rasters)
+            names = listed(self.modality.rasters[number].path for number in numbers)
             raise InputError(f"{names}: {error.message}", error.advice) from error
         return codes.astype(self.dtype)
 
@@ -148,7 +153,7 @@ def prepare_partner(modality: PairModality) -> Partner:
             f"The rasters of {modality.name} have {min(counts)} to {max(counts)} bands.",
             "Give all of them the same bands.",
         )
-    return Partner(modality, counts[0], tuple(grids))
+    return Partner(modality, counts[0], tuple(grids), tuple(grid.pixel_m for grid in grids))
 
 
 def _touches(raster: Grid, tile: Grid) -> bool:

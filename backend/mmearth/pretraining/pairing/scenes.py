@@ -14,7 +14,7 @@ import rasterio.warp
 from affine import Affine
 
 from mmearth.api import BandMatch, Extent, MatchState, PairImage, PairSpec, Problem
-from mmearth.errors import BandMatchError, EmptyAreaError, InputError, MMEarthError
+from mmearth.errors import BandMatchError, EmptyAreaError, InputError, MMEarthError, counted
 from mmearth.raster.grid import Grid
 from mmearth.raster.mask import Mask, check_overlap, find_masks
 from mmearth.raster.match import match_bands, require_all
@@ -100,7 +100,8 @@ def prepare_scenes(spec: PairSpec) -> Scenes:
     bands = tuple(spec.bands)
     images: list[Ready] = []
     lattices: list[Grid] = []
-    outside, warnings = 0, []
+    outside = 0
+    said: dict[str, list[Problem]] = {}  # by code: the same of several images is told once
     for image in spec.images:
         try:
             ready, found, told = _prepare(image, sensor, bands, spec.extent)
@@ -117,7 +118,9 @@ def prepare_scenes(spec: PairSpec) -> Scenes:
         bands = bands or found
         number = _lattice(lattices, ready.grid)
         images.append(Ready(image, ready.bands, ready.masks, ready.grid, number))
-        warnings += [problem for problem in told if problem not in warnings]
+        for problem in told:
+            said.setdefault(problem.code, []).append(problem)
+    warnings = [_once(problems, len(images)) for problems in said.values()]
     if outside:
         text = f"{outside:,} of {len(spec.images):,} images do not overlap the area"
         if not images:
@@ -153,6 +156,13 @@ def _prepare(
     masks, found = find_masks(image.masks, sources, search=image.scene_classification == "use")
     told = [*warnings, *found, *check_overlap(masks, grid)]
     return Ready(image, scaled, masks, grid, 0), tuple(match.band for match in matches), told
+
+
+def _once(problems: Sequence[Problem], images: int) -> Problem:
+    if images == 1:
+        return problems[0]
+    count = f"{counted(len(problems), 'image')} of {images:,}"
+    return problems[0].model_copy(update={"message": f"{count}: {problems[0].message}"})
 
 
 def _source(sources: Sequence[BandSource], match: BandMatch) -> BandSource:

@@ -31,6 +31,9 @@ from mmearth.pretraining.datasets.mmearth_layout import (
     read_json,
 )
 from mmearth.pretraining.datasets.windows import (
+    ALL,
+    HELD,
+    LEARNED,
     Arrays,
     WindowedDataset,
     apply_normalisation,
@@ -191,6 +194,15 @@ def open_dataset(spec: PretrainSpec, like: ModelCard | None) -> MMEarthTiles:
     return MMEarthTiles(spec, like)
 
 
+def open_held(
+    spec: PretrainSpec, like: ModelCard | None, data: MMEarthTiles
+) -> MMEarthTiles | None:
+    """Open the tiles for validation, if those for training are learned from and there are some."""
+    if data.split != LEARNED or not _Opened(spec, like).has(HELD):
+        return None
+    return MMEarthTiles(spec.model_copy(update={"split": HELD}), like)
+
+
 class _Opened:
     """What the files of a data set say, as far as a request asks for it."""
 
@@ -243,7 +255,7 @@ class _Opened:
         """
         count = len(self.store.file[METADATA])
         name = self.split(split)
-        if name == "all":
+        if name == ALL:
             return np.arange(count)
         tiles = np.unique(np.asarray(self._splits.get(name, []), np.int64))
         if not len(tiles):
@@ -260,6 +272,10 @@ class _Opened:
             )
         return tiles
 
+    def has(self, part: str) -> bool:
+        """Tell whether a part holds any tile."""
+        return bool(self._splits.get(part))
+
     def places(self, tiles: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return tiles, place by place, and where each place begins among them, and the end."""
         if PLACE not in self.store.file:
@@ -272,8 +288,8 @@ class _Opened:
     def split(self, split: str | None) -> str:
         """Return the name of a part."""
         if split is None:
-            return "train" if self._splits.get("train") else "all"
-        return split or "all"
+            return LEARNED if self.has(LEARNED) else ALL
+        return split or ALL
 
     def normalisations(self, bands: tuple[str, ...], scale: float) -> dict[str, Normalisation]:
         """Return how images of each level are standardised; the level is empty if not known."""

@@ -28,6 +28,9 @@ from mmearth.pretraining.datasets.blocks import SHARES, split_blocks
 from mmearth.pretraining.datasets.folders import read_bands, read_codes
 from mmearth.pretraining.datasets.mmearth_layout import classes
 from mmearth.pretraining.datasets.windows import (
+    ALL,
+    HELD,
+    LEARNED,
     Arrays,
     WindowedDataset,
     check_modalities,
@@ -79,14 +82,22 @@ class Place(BaseModel):
 
 
 class EUForest(WindowedDataset):
-    """Places with their images and masks; see ``WindowedDataset``."""
+    """Places with their images and masks; see ``WindowedDataset``.
 
-    def __init__(self, spec: PretrainSpec, like: ModelCard | None) -> None:
+    Args:
+        spec: the request.
+        like: model whose bands and normalisation are taken; None to measure them.
+        learned: of the same request, whose statistics are taken.
+    """
+
+    def __init__(
+        self, spec: PretrainSpec, like: ModelCard | None, learned: EUForest | None = None
+    ) -> None:
         super().__init__(spec.crop)
         self.bands = check(spec, like)
         self._folder = Path(spec.data)
         self.sensor, self.levels = SENSOR, (LEVEL,)
-        self.split = {None: "train", "": "all"}.get(spec.split, spec.split) or "all"
+        self.split = {None: LEARNED, "": ALL}.get(spec.split, spec.split) or ALL
         rows = _part(_read(self._folder / META), self.split)
         self._places, self.warnings = _usable(rows, self._folder, spec.crop)
         self._channels = [BANDS.index(band) + 1 for band in self.bands]
@@ -95,7 +106,8 @@ class EUForest(WindowedDataset):
         images = [self._folder / one.path for place in self._places for one in place.images]
         masks = [self._folder / place.mask_path for place in self._places]
         self.files = (self._folder / META, *images, *masks)
-        self.normalisation = like.normalisation if like else self._measured(NAME)
+        known = learned or like
+        self.normalisation = known.normalisation if known else self._measured(NAME)
         labelled = [Modality(MASK, "categorical", "pixel", len(CODES))]
         if spec.modalities and MASK not in spec.modalities:
             labelled = []
@@ -157,6 +169,21 @@ def open_dataset(spec: PretrainSpec, like: ModelCard | None) -> EUForest:
     return EUForest(spec, like)
 
 
+def open_held(spec: PretrainSpec, like: ModelCard | None, data: EUForest) -> EUForest | None:
+    """Open the places for validation, if those for training are learned from.
+
+    If there are none that can be compared on, that is added to the warnings of ``data``.
+    """
+    if data.split != LEARNED:
+        return None
+    try:
+        return EUForest(spec.model_copy(update={"split": HELD}), like, data)
+    except InputError as error:
+        message = f"The images for validation cannot be compared on: {error.message}"
+        data.warnings.append(Problem(code="held", message=message, advice=error.advice))
+        return None
+
+
 def _read(path: Path) -> list[Place]:
     places = []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
@@ -173,7 +200,7 @@ def _read(path: Path) -> list[Place]:
 
 
 def _part(rows: list[Place], split: str) -> list[Place]:
-    if split == "all":
+    if split == ALL:
         return rows
     return [rows[number] for number in split_blocks([row.block for row in rows])[split]]
 

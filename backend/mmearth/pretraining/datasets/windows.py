@@ -23,6 +23,7 @@ from mmearth.sensors import Sensor
 
 KNOWN, TRIES = 0.5, 8  # share of a crop with data, and how often one is drawn for it
 MEASURED = 256  # images that mean and spread are measured on
+LEARNED, HELD, ALL = "train", "val", "all"  # parts, see ``datasets.listing``
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -11,6 +11,7 @@ import torch
 
 from mmearth.errors import InputError, RasterReadError
 from mmearth.models.store.published import find_published
+from mmearth.pretraining.datasets import ssl4eo_eu_forest
 from mmearth.pretraining.modality import UNKNOWN
 from mmearth.pretraining.registry import check_dataset, open_dataset
 
@@ -180,6 +181,12 @@ def test_parts_are_blocks(forest, request_of) -> None:
     assert parts[0] | parts[1] == places("") and not parts[0] & parts[1]
     assert any({"00000", "00001"} <= part for part in parts)
     assert places(None) == parts[0] and len(parts[0]) > len(parts[1])
+    request = request_of("ssl4eo-eu-forest", forest, bands=BLUE)
+    learned = open_dataset(request, None)
+    held = ssl4eo_eu_forest.open_held(request, None, learned)
+    assert held.split == "val" and len(held) == len(parts[1])
+    assert held.normalisation == learned.normalisation
+    assert ssl4eo_eu_forest.open_held(request, None, held) is None
     with pytest.raises(InputError, match="has no part 'tst'"):
         check_dataset(request_of("ssl4eo-eu-forest", forest, split="tst"), None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import pickle
+import tracemalloc
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from mmearth.errors import InputError, RasterReadError
+from mmearth.pretraining.datasets import mmearth_h5
 from mmearth.pretraining.modality import UNKNOWN
 from mmearth.pretraining.registry import check_dataset, open_dataset
 
@@ -182,7 +184,15 @@ def test_parts(folder, request_of) -> None:
     assert sizes == {None: 6, "": 8, "train": 6, "val": 1}
     with pytest.raises(InputError, match=r"belongs to the part 'test'. Choose 'train', 'val'"):
         check_dataset(request_of("mmearth-h5", folder, split="test"), None)
+    request = request_of("mmearth-h5", folder)
+    learned = open_dataset(request, None)
+    held = mmearth_h5.open_held(request, None, learned)
+    assert (held.split, len(held)) == ("val", 1)
+    assert held.modalities == learned.modalities and held.normalisation == learned.normalisation
+    assert mmearth_h5.open_held(request, None, held) is None
     splits = folder / "data_1M_v001_64_splits.json"
+    splits.write_text('{"train": [1], "val": []}')
+    assert mmearth_h5.open_held(request, None, open_dataset(request, None)) is None
     splits.write_text('{"train": [8]}')
     with pytest.raises(InputError, match=r"has the tile 8, the file has 8"):
         check_dataset(request_of("mmearth-h5", folder), None)
@@ -211,6 +221,28 @@ def test_several_threads_and_processes_draw_the_same(folder, request_of) -> None
         found += workers.map(_seen, [data])
     for batch in found:
         assert all(np.array_equal(a, b) for a, b in zip(batch, expected, strict=True))
+
+
+def test_memory_does_not_grow_with_the_archive(tmp_path, request_of, draw) -> None:
+    count, name = 20_000, "data_1M_v001"
+    with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+        shape = (13, 128, 128)  # 8 GB, of which those pixels are stored that are not 0
+        image = file.create_dataset("sentinel2", (count, *shape), "uint16", chunks=(1, *shape))
+        image[count - 1] = 1500
+        fields = [("tile_id", "S100"), ("S2_type", "S10")]
+        metadata = np.zeros(count, fields)
+        metadata["S2_type"] = b"l1c"
+        file["metadata"] = metadata
+    rows = {"sentinel2_l1c": {"mean": [1000.0] * 13, "std": [500.0] * 13}}
+    (tmp_path / f"{name}_band_stats.json").write_text(json.dumps(rows))
+    (tmp_path / f"{name}_splits.json").write_text(json.dumps({"train": list(range(count))}))
+    request = request_of("mmearth-h5", tmp_path, crop=112)
+    tracemalloc.start()
+    batch = draw(open_dataset(request, None), 4)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert batch["sentinel-2"].shape == (4, 13, 112, 112)
+    assert peak < 2**25
 
 
 def test_views_of_one_date_are_the_same_image(folder, request_of) -> None:

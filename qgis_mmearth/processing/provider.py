@@ -10,6 +10,7 @@ from .. import paths, shared
 # Module and class of each algorithm; a new one is one file and one line here.
 ALGORITHMS = {
     "assess": "AssessAlgorithm",
+    "buildpretraining": "BuildPretrainingAlgorithm",
     "disturbance": "DisturbanceAlgorithm",
     "embed": "EmbedAlgorithm",
     "finetune": "FinetuneAlgorithm",

@@ -69,6 +69,14 @@ from mmearth.api.models import (
     PublishedInfo,
     PublishedList,
 )
+from mmearth.api.pair import (
+    PairImage,
+    PairModality,
+    PairOutputs,
+    PairRaster,
+    PairResult,
+    PairSpec,
+)
 from mmearth.api.pretrain import PretrainOutputs, PretrainResult, PretrainSpec
 from mmearth.api.rasters import (
     BandChoice,
@@ -139,6 +147,12 @@ __all__ = [
     "MatchState",
     "ModelInfo",
     "ModelList",
+    "PairImage",
+    "PairModality",
+    "PairOutputs",
+    "PairRaster",
+    "PairResult",
+    "PairSpec",
     "Plan",
     "PretrainOutputs",
     "PretrainResult",

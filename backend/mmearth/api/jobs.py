@@ -26,6 +26,7 @@ from mmearth.api.finetune import (
     PreviewSpec,
 )
 from mmearth.api.models import ExportResult, ExportSpec, InstallResult, InstallSpec
+from mmearth.api.pair import PairResult, PairSpec
 from mmearth.api.pretrain import PretrainResult, PretrainSpec
 from mmearth.api.rasters import BandMatch, GridInfo, SourceBand
 from mmearth.api.segment import SegmentResult, SegmentSpec
@@ -41,6 +42,7 @@ JobSpec = Annotated[
     | PreviewSpec
     | PretrainSpec
     | ViewsSpec
+    | PairSpec
     | InstallSpec
     | ExportSpec
     | SampleDesignSpec
@@ -57,6 +59,7 @@ JobResult = Annotated[
     | PreviewResult
     | PretrainResult
     | ViewsResult
+    | PairResult
     | InstallResult
     | ExportResult
     | SampleDesignResult

@@ -33,8 +33,12 @@ class PretrainSpec(Request):
     """
 
     kind: Literal["pretrain"] = "pretrain"
-    data: str = Field(min_length=1, description="Folder of the images.")
-    dataset: str = Field("tiles", description="Kind of the data set.")
+    data: str = Field(min_length=1, description="Folder of the data set.")
+    dataset: str = Field(
+        "tiles",
+        description="Kind of the data set: tiles (images and index.json), mmearth-h5, ssl4eo-s12, "
+        "ssl4eo-eu-forest, spectral-earth.",
+    )
     split: str | None = Field(
         None,
         description="Part of the data set, all of it if empty. By default 'train' where the data "

@@ -19,8 +19,8 @@ from mmearth.settings import Settings
 
 EXIT_CANCELLED = 130
 COMMANDS = (
-    "products", "segment", "disturbance", "finetune", "pretrain", "views", "evaluate", "embed",
-    "similarity", "assess", "models", "service",
+    "products", "segment", "disturbance", "finetune", "pair", "views", "pretrain", "evaluate",
+    "embed", "similarity", "assess", "models", "service",
 )  # fmt: skip
 # Options that are called otherwise than the field of the request that they fill.
 _OPTIONS = {
@@ -42,6 +42,12 @@ _OPTIONS = {
     "target_error": "--target-error",
     "expected_accuracy": "--expected-accuracy",
     "minimum": "--minimum",
+    "date": "--image",
+    "level": "--level",
+    "count": "--count",
+    "minimum_valid": "--minimum-valid",
+    "block_km": "--block",
+    "test": "--test",
     "steps": "--steps",
     "batch": "--batch",
     "accumulate": "--accumulate",

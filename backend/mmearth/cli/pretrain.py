@@ -20,7 +20,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     pretrain.add_argument("--output", required=True, metavar="FOLDER", help="of the encoder")
     pretrain.add_argument("--plan", action="store_true", help="only say what stands in the way")
     for name, words in (
-        ("dataset", "kind of the data set"),
+        ("dataset", "tiles, mmearth-h5, ssl4eo-s12, ssl4eo-eu-forest or spectral-earth"),
         ("sensor", "of the images"),
         ("method", "pretext method"),
         ("encoder", "name of the encoder"),

@@ -21,6 +21,7 @@ KINDS = {
     "export": "mmearth.jobs.export",
     "finetune": "mmearth.jobs.finetune",
     "install": "mmearth.jobs.install",
+    "pair": "mmearth.jobs.pair",
     "pretrain": "mmearth.jobs.pretrain",
     "preview": "mmearth.jobs.preview",
     "sampledesign": "mmearth.jobs.sampledesign",

@@ -22,8 +22,8 @@ from mmearth.files import explained, staged
 from mmearth.jobs import mapping
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.parallel import each
-from mmearth.pretraining.scenes import Scene, find_scenes, place_name, positions, write_patches
 from mmearth.pretraining.patches import Patch, components, find_patches, squares
+from mmearth.pretraining.scenes import Scene, find_scenes, place_name, positions, write_patches
 from mmearth.processes import exclusive
 from mmearth.raster.write import check_writable
 from mmearth.settings import Settings

@@ -29,6 +29,10 @@ METHODS = {
 # name -> module with open_dataset(spec, like) -> Dataset, which reads it, and check(spec, like) ->
 # names of its bands, which does not; perhaps with open_held(spec, like, data) too, see there
 DATASETS = {
+    "mmearth-h5": "mmearth.pretraining.datasets.mmearth_h5",
+    "spectral-earth": "mmearth.pretraining.datasets.spectral_earth",
+    "ssl4eo-eu-forest": "mmearth.pretraining.datasets.ssl4eo_eu_forest",
+    "ssl4eo-s12": "mmearth.pretraining.datasets.ssl4eo_s12",
     "tiles": "mmearth.pretraining.datasets.tiles",
 }
 

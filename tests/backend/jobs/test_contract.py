@@ -146,6 +146,14 @@ def evaluate(scene, folder) -> api.EvaluateSpec:
     )
 
 
+def pair(scene, folder) -> api.PairSpec:
+    return api.PairSpec(
+        images=[api.PairImage(inputs=[api.RasterInput(path=str(scene))], level="L2A")],
+        size=32,
+        outputs=api.PairOutputs(folder=str(folder / "pairs")),
+    )
+
+
 def pretrain(scene, folder) -> api.PretrainSpec:
     index = [{"file": scene.name, "level": "L2A"}]
     scene.with_name("index.json").write_text(json.dumps(index))
@@ -189,6 +197,7 @@ SPECS = {
     "export": export,
     "finetune": finetune,
     "install": install,
+    "pair": pair,
     "pretrain": pretrain,
     "preview": preview,
     "sampledesign": sampledesign,

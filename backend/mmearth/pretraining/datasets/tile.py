@@ -16,6 +16,7 @@ from rasterio.io import DatasetReader
 from mmearth.api import Problem, RasterInput
 from mmearth.errors import EmptyAreaError, InputError, RadiometryError, RasterReadError, listed
 from mmearth.pretraining.datasets.listing import Raster, beside
+from mmearth.pretraining.datasets.running import Running
 from mmearth.pretraining.modality import UNKNOWN, categorical, continuous
 from mmearth.raster.radiometry import ScaledBand, scale_bands
 from mmearth.raster.source import list_bands, open_raster, read_mask
@@ -28,7 +29,7 @@ class Tile:
 
     Attributes:
         image: (C, H, W) float32, what the sensor measures; NaN where a band has no data.
-        rasters: name -> (C, H, W) float32 or (H, W) int64; see ``mmearth.pretraining.modality``.
+        rasters: name -> (C, H, W) float32 or (H, W) int16; see ``mmearth.pretraining.modality``.
         classes: name -> number of classes of rasters of probabilities.
         place: latitude and longitude of the middle in degrees.
         pixel_m: size of a pixel on the ground in metres.
@@ -36,7 +37,7 @@ class Tile:
     """
 
     image: NDArray[np.float32]
-    rasters: dict[str, NDArray[np.float32] | NDArray[np.int64]]
+    rasters: dict[str, NDArray[np.float32] | NDArray[np.int16]]
     classes: dict[str, int]
     place: tuple[float, float]
     pixel_m: float
@@ -126,7 +127,7 @@ def _measured(dataset: DatasetReader, band: ScaledBand, path: Path) -> NDArray[n
 
 def _read_raster(
     path: Path, raster: Raster, shape: tuple[int, ...]
-) -> NDArray[np.float32] | NDArray[np.int64]:
+) -> NDArray[np.float32] | NDArray[np.int16]:
     with open_raster(str(path)) as dataset:
         if (dataset.height, dataset.width) != shape:
             raise InputError(
@@ -152,11 +153,12 @@ def _read_raster(
             values = continuous(stored, raster.nodata, scale=scales, offset=offsets)
             return np.where(valid, values, np.float32(np.nan))
         if raster.kind == "categorical":
-            return categorical(stored[0], raster.codes, raster.nodata, valid[0])
+            # All tiles are in memory: a fourth of what a batch holds is enough.
+            return categorical(stored[0], raster.codes, raster.nodata, valid[0]).astype(np.int16)
     except InputError as error:
         raise InputError(f"{path}: {error.message}", error.advice) from error
     known = stored.any(axis=0) & valid.all(axis=0)
-    return np.where(known, stored.argmax(axis=0), UNKNOWN)
+    return np.where(known, stored.argmax(axis=0), UNKNOWN).astype(np.int16)
 
 
 def _pixels(
@@ -184,20 +186,19 @@ def statistics(
         EmptyAreaError: if a channel has no data at all.
         InputError: if a channel holds one value only, so that nothing can be learned of it.
     """
-    mean, deviation = np.empty(len(channels)), np.empty(len(channels))
+    found = Running(len(channels))
+    for array in arrays:
+        found.add(array)
     for number, channel in enumerate(channels):
-        values = np.concatenate([array[number].ravel() for array in arrays]).astype(np.float64)
-        values = values[np.isfinite(values)]
         title = f"{name} ({channel})" if len(channels) > 1 else name
-        if not values.size:
+        if not found.count[number]:
             raise EmptyAreaError(
                 f"No tile holds data of {title}.",
                 "Leave it out, or check the value that stands for no data.",
             )
-        if values.min() == values.max():
+        if found.low[number] == found.high[number]:
             raise InputError(
-                f"All data of {title} are {values[0]:g}: nothing can be learned of it.",
+                f"All data of {title} are {found.low[number]:g}: nothing can be learned of it.",
                 "Leave it out, or check the value that stands for no data.",
             )
-        mean[number], deviation[number] = values.mean(), values.std()
-    return mean, deviation
+    return found.mean, found.std

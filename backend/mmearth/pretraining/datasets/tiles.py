@@ -192,7 +192,7 @@ class Tiles:
                 shape = (crop, crop) if categories else (one.channels, crop, crop)
                 rasters[one.name] = np.full(shape, filling, np.int64 if categories else np.float32)
             elif categories:
-                rasters[one.name] = cut(values)
+                rasters[one.name] = cut(values).astype(np.int64)
             else:
                 mean, deviation = self._standards[one.name]
                 rasters[one.name] = (cut(values) - mean) / deviation

@@ -335,7 +335,7 @@ def _read(
         top, left = (height - crop) // 2, (width - crop) // 2
         image = tile.image[:, top : top + crop, left : left + crop]
         return [(image, _label(tiles, facts[tiles.field]))] if _full(image) else []
-    labels = tile.rasters[LABELS]
+    labels = tile.rasters[LABELS].astype(np.int64)  # kept smaller there, as losses do not take it
     found = []
     for top, left in _places(height, width, crop):
         place = np.s_[..., top : top + crop, left : left + crop]

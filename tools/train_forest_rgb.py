@@ -98,13 +98,13 @@ class Stretch:
     """Pictures as they are made for viewing.
 
     A call takes and gives what ``RadiometricJitter`` does, but of values of which 0 to 1 are shown
-    in ESA's true-colour images, and gives brightness from 0 to 1 in steps of 8 bits. Three crops in
-    five are drawn like ESA's, the others between other limits and with a gamma. None is stretched
+    in ESA's true-colour images, and gives brightness from 0 to 1 in steps of 8 bits. Seven crops in
+    ten are drawn like ESA's, the others between other limits and with a gamma. None is stretched
     by itself: its brightness would tell nothing.
     """
 
     def __init__(self) -> None:
-        self._jitter = RadiometricJitter(haze=0.02, offset=0.005)  # of shown values
+        self._jitter = RadiometricJitter(haze=0.01, offset=0.003, chance=0.5)  # of shown values
 
     def __call__(
         self, images: torch.Tensor, wavelengths_um: torch.Tensor, random: torch.Generator
@@ -116,7 +116,7 @@ class Stretch:
         def uniform(low: float, high: float) -> torch.Tensor:
             return low + (high - low) * torch.rand(count, 1, 1, 1, generator=random)
 
-        like_esa = torch.rand(count, 1, 1, 1, generator=random) < 0.6
+        like_esa = torch.rand(count, 1, 1, 1, generator=random) < 0.7
         low = torch.where(like_esa, torch.zeros(()), uniform(0, 0.08))
         high = torch.where(like_esa, torch.ones(()), uniform(0.5, 1.3))
         gamma = torch.where(like_esa, torch.ones(()), uniform(1, 1.8))

@@ -168,8 +168,8 @@ def test_the_reader_finds_all_of_it_and_an_encoder_learns(rasters, settings, out
 
     result = run_job(
         request(
-            out / "mine", encoder="mmearth-zepto-p8", steps=2, batch=4, options={"decoder_width": 16},
-            outputs={"model": str(out / "encoder")},
+            out / "mine", encoder="mmearth-zepto-p8", steps=2, batch=4,
+            options={"decoder_width": 16}, outputs={"model": str(out / "encoder")},
         ),
         JobContext(settings),
     )  # fmt: skip

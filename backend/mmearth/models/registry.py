@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # pixel's classes, or of its value where classes is 1; "scene" scores whole images, "features" none.
 DECODERS = {
     "conv": "mmearth.models.decoders.conv",
+    "cosine": "mmearth.models.decoders.cosine",
     "deeplabv3plus": "mmearth.models.decoders.deeplabv3plus",
     "fcn": "mmearth.models.decoders.fcn",
     "features": "mmearth.models.decoders.features",
@@ -38,6 +39,7 @@ ENCODERS = {
     "detail": "mmearth.models.encoders.detail",
     "doubleconv": "mmearth.models.encoders.doubleconv",
     "mmearth": "mmearth.models.encoders.convnextv2",
+    "separable": "mmearth.models.encoders.separable",
     "specresnet50": "mmearth.models.encoders.spectral",
     "spectrum": "mmearth.models.encoders.spectrum",
     "specvit": "mmearth.models.encoders.vit",

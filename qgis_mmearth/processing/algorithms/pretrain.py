@@ -5,6 +5,7 @@ import unicodedata
 from pathlib import Path
 
 from qgis.core import (
+    QgsProcessingException,
     QgsProcessingOutputString,
     QgsProcessingParameterEnum,
     QgsProcessingParameterFile,
@@ -20,6 +21,9 @@ from ...link import catalog
 from ...link.log import Log, Told
 from .base import MMEarthAlgorithm
 
+# Of backend/mmearth/pretraining/registry.py; a test compares them. The first is the usual one.
+METHODS = ["mp-mae", "mae", "moco", "dino"]
+DATASETS = ["tiles", "mmearth-h5", "ssl4eo-s12", "ssl4eo-eu-forest", "spectral-earth"]
 LOG_NAME, PICTURE_NAME = "pretraining.jsonl", "reconstruction.png"
 
 
@@ -38,7 +42,7 @@ class PretrainAlgorithm(MMEarthAlgorithm):
     BATCH = "BATCH"
     CROP = "CROP"
     LEARNING_RATE = "LEARNING_RATE"
-    MASK_RATIO = "MASK_RATIO"
+    OPTIONS = "OPTIONS"
     SEED = "SEED"
     NAME = "NAME"
     OUTPUT = "OUTPUT"
@@ -57,9 +61,11 @@ class PretrainAlgorithm(MMEarthAlgorithm):
         "LIKE": "Installed model whose bands and normalisation the encoder takes, so that it fits "
         "the same images. If empty, the bands are those of the images.",
         "SENSOR": "Sensor of the images; it says which bands they may have.",
-        "DATASET": "Kind of the data set: tiles, unless the images come as a published data set.",
-        "METHOD": "How is learned without labels, for example mp-mae: a masked autoencoder that "
-        "predicts one or several quantities.",
+        "DATASET": "Kind of the data set: tiles; mmearth-h5, as mmearth:buildpretraining makes it; or "
+        "one of the others, as they are published.",
+        "METHOD": "How is learned without labels. mp-mae: a masked autoencoder that predicts one or "
+        "several quantities, for encoders named mmearth. mae: one for transformers, named vit or "
+        "specvit. moco and dino: what several looks at a place have in common, for any encoder.",
         "ENCODER": "Name of the encoder. The smallest for Sentinel-2 are mmearth-atto-p8 and "
         "mmearth-atto-p16, whose patches have 8 and 16 pixels a side.",
         "BANDS": "Names of the bands to learn from, with commas between. If empty, those of the "
@@ -72,8 +78,8 @@ class PretrainAlgorithm(MMEarthAlgorithm):
         "CROP": "Side of the piece of each image that is looked at, in pixels; a multiple of the "
         "encoder's patch, and no larger than the tiles.",
         "LEARNING_RATE": "How far the weights go in a step at most. Lower it if the errors rise.",
-        "MASK_RATIO": "Share of the patches that is hidden; 0.6 for MMEarth, 0.9 for hyperspectral "
-        "images.",
+        "OPTIONS": "What is the method's own, as NAME=VALUE, with spaces between: mask_ratio=0.9 "
+        "hides nine tenths. Left out, it is as published.",
         "SEED": "Decides what is drawn at random.",
         "NAME": "Title of the encoder, and made from it its identifier.",
         "OUTPUT": "Folder for a copy of the encoder with the log of its training and a picture, to "
@@ -130,12 +136,12 @@ class PretrainAlgorithm(MMEarthAlgorithm):
                 options=[sensor.id for sensor in catalog.sensors(paths.BACKEND)],
             )
         )  # fmt: skip
-        self.add(text(self.METHOD, tr("Method"), defaultValue="mp-mae"))
+        self.add(self._choice(self.METHOD, tr("Method"), METHODS))
         self.add(text(self.ENCODER, tr("Encoder"), defaultValue="mmearth-atto-p16"))
         self.add(number(self.STEPS, tr("Steps"), whole, defaultValue=3000, minValue=1))
         self.add(text(self.NAME, tr("Title of the encoder"), optional=True))
         for parameter in (
-            text(self.DATASET, tr("Kind of the data set"), defaultValue="tiles"),
+            self._choice(self.DATASET, tr("Kind of the data set"), DATASETS),
             text(self.BANDS, tr("Bands"), optional=True),
             text(self.MODALITIES, tr("What is predicted"), optional=True),
             number(self.BATCH, tr("Images of a step"), whole, defaultValue=32, minValue=2),
@@ -143,10 +149,7 @@ class PretrainAlgorithm(MMEarthAlgorithm):
             number(
                 self.LEARNING_RATE, tr("Learning rate"), decimal, defaultValue=1e-3, minValue=1e-8
             ),
-            number(
-                self.MASK_RATIO, tr("Hidden share, if not the method's own"), decimal,
-                optional=True, minValue=0.01, maxValue=0.99,
-            ),
+            text(self.OPTIONS, tr("Options of the method"), optional=True),
             number(self.SEED, tr("Seed"), whole, defaultValue=0, minValue=0),
         ):  # fmt: skip
             parameter.setFlags(parameter.flags() | FLAG_ADVANCED)
@@ -201,6 +204,11 @@ class PretrainAlgorithm(MMEarthAlgorithm):
         shared.events.models_changed.emit()
         return {}
 
+    def _choice(self, name, title, names):
+        return QgsProcessingParameterEnum(
+            name, title, usesStaticStrings=True, options=names, defaultValue=names[0]
+        )
+
     def _tell(self, words, **more):
         self._said = words
         told = Told(self._title, words, self._steps, self._log.rows, **more)
@@ -216,32 +224,36 @@ class PretrainAlgorithm(MMEarthAlgorithm):
         def whole(name):
             return self.parameterAsInt(parameters, name, context)
 
-        options = {}
-        if parameters.get(self.MASK_RATIO) is not None:
-            options["mask_ratio"] = self.parameterAsDouble(parameters, self.MASK_RATIO, context)
         wanted = self.parameterAsFileOutput(parameters, self.OUTPUT, context)
         identifier = _free(_slug(text(self.NAME) or (Path(wanted).name if wanted else "encoder")))
         folder = wanted or Path(QgsProcessingUtils.tempFolder()) / identifier
         return {
             "kind": "pretrain",
             "data": str(Path(text(self.DATA)).resolve()),
-            "dataset": text(self.DATASET),
+            "dataset": self.parameterAsEnumString(parameters, self.DATASET, context),
             "sensor": self.parameterAsEnumString(parameters, self.SENSOR, context),
             "like": self.parameterAsEnumString(parameters, self.LIKE, context) or None,
             "bands": several(self.BANDS),
             "modalities": several(self.MODALITIES),
-            "method": text(self.METHOD),
+            "method": self.parameterAsEnumString(parameters, self.METHOD, context),
             "encoder": text(self.ENCODER),
             "steps": whole(self.STEPS),
             "batch": whole(self.BATCH),
             "crop": whole(self.CROP),
             "learning_rate": self.parameterAsDouble(parameters, self.LEARNING_RATE, context),
-            "options": options,
+            "options": dict(_option(part) for part in text(self.OPTIONS).split()),
             "seed": whole(self.SEED),
             "id": identifier,
             "title": text(self.NAME),
             "outputs": {"model": str(Path(folder).resolve())},
         }
+
+
+def _option(text):
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise QgsProcessingException(f"Options of the method: expected NAME=VALUE, found {text}.")
+    return name.replace("-", "_"), value
 
 
 def _slug(title: str) -> str:

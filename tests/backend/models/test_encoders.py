@@ -18,6 +18,7 @@ ENCODERS = {
     "mmearth-atto-p32": 12,
     "mmearth-atto-p16-original": 3,
     "mmearth-atto-p32-original": 3,
+    "separable-48": 10,
     "specresnet50": 202,
     "specvit-tiny": 202,
     "vit-tiny-p16": 13,
@@ -73,6 +74,7 @@ DECODED = [
     ("conv", "specvit-tiny", 202),
     ("fcn", "specresnet50-dilated", 202),
     ("linear", "vit-tiny-p16", 13),
+    ("unet", "separable-48-full", 10),
 ]
 
 

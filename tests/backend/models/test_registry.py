@@ -19,6 +19,7 @@ NETWORKS = [
     ("unet", "resnet18", {"encoder_depth": 4, "decoder_channels": [64, 32, 16, 8]}),
     ("unet", "mmearth-atto-p16", {}),
     ("conv", "vit-tiny-p16", {}),
+    ("cosine", "separable-48", {}),
     ("deeplabv3plus", "detail-resnet18", {}),
     ("fcn", "resnet18", {}),
     ("linear", "mmearth-atto-p8", {}),

@@ -11,7 +11,7 @@ from conftest import INSTALLED, ROOT
 from qgis_mmearth.link import catalog, client, process
 from qgis_mmearth.link.backend import Backend
 from qgis_mmearth.link.environment import Environment
-from qgis_mmearth.processing.algorithms import finetune
+from qgis_mmearth.processing.algorithms import finetune, pretrain
 
 OPENAPI = json.loads((ROOT / "backend" / "openapi.json").read_text())
 PLUGIN = ROOT / "qgis_mmearth"
@@ -87,6 +87,20 @@ def test_over_means_the_same():
 def test_protocols_of_training_are_those_of_the_backend():
     field = OPENAPI["components"]["schemas"]["FinetuneSpec"]["properties"]["protocol"]
     assert field["enum"] == finetune.PROTOCOLS and field["default"] == finetune.PROTOCOLS[0]
+
+
+@pytest.mark.parametrize("name", ["METHODS", "DATASETS"])
+def test_ways_of_pretraining_are_those_of_the_backend(name):
+    source = ROOT / "backend" / "mmearth" / "pretraining" / "registry.py"
+    (known,) = [
+        node.value.keys
+        for node in ast.parse(source.read_text("utf-8")).body
+        if isinstance(node, ast.Assign) and node.targets[0].id == name
+    ]
+    offered = getattr(pretrain, name)
+    assert {key.value for key in known} == set(offered)
+    usual = OPENAPI["components"]["schemas"]["PretrainSpec"]["properties"]
+    assert usual[name[:-1].lower()]["default"] == offered[0]
 
 
 def test_losses_are_those_of_the_backend():

@@ -61,11 +61,11 @@ class PretrainAlgorithm(MMEarthAlgorithm):
         "LIKE": "Installed model whose bands and normalisation the encoder takes, so that it fits "
         "the same images. If empty, the bands are those of the images.",
         "SENSOR": "Sensor of the images; it says which bands they may have.",
-        "DATASET": "Kind of the data set: tiles; mmearth-h5, as mmearth:buildpretraining makes it; or "
-        "one of the others, as they are published.",
-        "METHOD": "How is learned without labels. mp-mae: a masked autoencoder that predicts one or "
-        "several quantities, for encoders named mmearth. mae: one for transformers, named vit or "
-        "specvit. moco and dino: what several looks at a place have in common, for any encoder.",
+        "DATASET": "Kind of the data set: tiles; mmearth-h5, as mmearth:buildpretraining makes it; "
+        "or one of the others, as they are published.",
+        "METHOD": "How is learned without labels. mp-mae: a masked autoencoder that predicts one "
+        "or several quantities, for encoders named mmearth. mae: one for transformers, named vit "
+        "or specvit. moco and dino: what several looks at a place have in common, for any encoder.",
         "ENCODER": "Name of the encoder. The smallest for Sentinel-2 are mmearth-atto-p8 and "
         "mmearth-atto-p16, whose patches have 8 and 16 pixels a side.",
         "BANDS": "Names of the bands to learn from, with commas between. If empty, those of the "

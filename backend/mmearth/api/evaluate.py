@@ -40,13 +40,17 @@ class TileLabels(Schema):
         description="Of the classes in label rasters of one band; all that they hold if empty.",
     )
     nodata: int | None = Field(
-        0, description="Code of label rasters that stands for no label, beside their own."
+        None,
+        description="Code of label rasters that stands for no label, beside the one that they "
+        "state themselves.",
     )
 
     @model_validator(mode="after")
     def _one_kind(self) -> TileLabels:
         if (self.field is None) == (self.suffix is None):
             raise ValueError("give either a field of the list or the ending of label rasters")
+        if self.nodata in self.codes:
+            raise ValueError(f"{self.nodata} cannot be a class and stand for no label")
         return self
 
 

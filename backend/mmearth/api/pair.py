@@ -54,6 +54,8 @@ class PairModality(Request):
             raise ValueError("codes belong to the kind categorical, and to no other")
         if len(set(self.codes)) < len(self.codes):
             raise ValueError("a code is listed twice")
+        if self.nodata in self.codes:
+            raise ValueError(f"{self.nodata:g} cannot be a class and stand for no data")
         return self
 
 

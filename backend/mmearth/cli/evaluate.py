@@ -41,6 +41,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--codes", type=int, nargs="+", default=[], help="of classes; default: all in the rasters"
     )
     evaluate.add_argument(
+        "--nodata", type=int, help="code of no label, beside the one that the rasters state"
+    )
+    evaluate.add_argument(
         "--protocols", default="knn,linear",
         help=f"with commas between: {', '.join(get_args(EvaluationProtocol))}; default: knn,linear",
     )  # fmt: skip
@@ -76,7 +79,9 @@ def _evaluate(options: argparse.Namespace) -> int:
     )  # fmt: skip
     spec = EvaluateSpec(
         data=str(full_path(options.data)),
-        labels=TileLabels(field=options.field, suffix=options.labels, codes=options.codes),
+        labels=TileLabels(
+            field=options.field, suffix=options.labels, codes=options.codes, nodata=options.nodata
+        ),
         encoders=[_choice(text, random=False) for text in options.encoder]
         + [_choice(text, random=True) for text in options.random],
         protocols=[part.strip() for part in options.protocols.split(",") if part.strip()],
@@ -84,7 +89,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         outputs=EvaluateOutputs(folder=str(full_path(options.output))),
         **{name: getattr(options, name) for name in names},
     )
-    return plan_or_run(spec, _show, only_plan=options.plan)
+    return plan_or_run(spec, _show, only_plan=options.plan, keeps=True)
 
 
 def _choice(text: str, *, random: bool) -> EncoderChoice:

@@ -206,8 +206,10 @@ def read_finished(path: Path) -> dict[Cell, Finished]:
 
 
 def keep(path: Path, finished: Finished) -> None:
-    """Keep a finished cell."""
+    """Keep a finished cell, on a line of its own even after one that was cut off."""
+    whole = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
     with path.open("a", encoding="utf-8") as file:
+        file.write("" if whole else "\n")
         file.write(json.dumps(asdict(finished)) + "\n")
 
 

@@ -13,7 +13,7 @@ from mmearth.errors import InputError, MMEarthError
 from mmearth.files import check_space, copy_folder, explained
 from mmearth.jobs import mapping
 from mmearth.jobs.context import JobContext
-from mmearth.jobs.work import Work
+from mmearth.jobs.work import Work, taken
 from mmearth.models.card import ModelCard
 from mmearth.models.registry import build_encoder, find_model
 from mmearth.models.store.library import check_identifier
@@ -78,15 +78,18 @@ def _run(spec: PretrainSpec, context: JobContext, group: Group) -> PretrainResul
     held = open_held(spec, like, data)
     pretext, recipe = _prepare(spec, data, context.settings)
     _check_room(spec, context.settings, pretext)
+    parts = (pretext, data, held, recipe)
     if not group.first:
-        outcome = _fit(spec, context, (pretext, data, held, recipe), Path(), group)
+        outcome = _fit(spec, context, parts, Path(), group)
         return _result(spec, context, data, outcome)
     facts = spec.model_dump(mode="json", exclude={"outputs", "id", "title", "licence"})
     files = mapping.stamps([*data.files, *(held.files if held else ())])
     name = mapping.digest(__version__, facts, like and like.card_sha256, files)
-    with Work(context.settings.work_folder / f"pretraining-{name}", {}) as work:
+    folder = context.settings.work_folder / f"pretraining-{name}"
+    with taken(target, context.settings), Work(folder, {}) as work:
+        _target(spec, context.settings)  # another run may have ended there since
         context.log(work.folder / LOG_NAME)
-        outcome = _fit(spec, context, (pretext, data, held, recipe), work.folder, group)
+        outcome = _fit(spec, context, parts, work.folder, group)
         context.report(TRAINED_SHARE, "Writing the encoder", None)
         with explained(target):
             made = work.folder / "model" / target.name

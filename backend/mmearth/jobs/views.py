@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,9 +21,9 @@ from mmearth.files import explained, staged
 from mmearth.jobs import mapping
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.parallel import each
+from mmearth.jobs.work import taken
 from mmearth.pretraining.patches import Patch, components, find_patches, squares
 from mmearth.pretraining.scenes import Scene, find_scenes, place_name, positions, write_patches
-from mmearth.processes import exclusive
 from mmearth.raster.write import check_writable
 from mmearth.settings import Settings
 
@@ -74,7 +73,7 @@ def run(spec: ViewsSpec, context: JobContext) -> ViewsResult:
             f"pixels on {counted(spec.least_dates, 'date')}.",
             "Choose smaller patches, fewer dates, or allow for more clouds or gaps.",
         )
-    with _taken(target, context.settings):
+    with taken(target, context.settings):
         _write(spec, target, scenes, patches, context)
     dates = Counter(len(patch.scenes) for patch in patches)
     return ViewsResult(
@@ -191,25 +190,6 @@ def _each(
         stage = f"{what}: {done:,} of {len(calls):,}"
         context.report(first + (last - first) * done / len(calls), stage, left)
     return [results[number] for number in range(len(calls))]
-
-
-@contextlib.contextmanager
-def _taken(target: Path, settings: Settings) -> Iterator[None]:
-    """Keep other processes from writing the same result.
-
-    Raises:
-        OutputError: if one is at it.
-    """
-    settings.work_folder.mkdir(parents=True, exist_ok=True)
-    name = f"views-{mapping.digest(str(target))}.lock"
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(exclusive(settings.work_folder / name, wait=False))
-        except BlockingIOError as error:
-            raise OutputError(
-                f"Another run is writing {target}.", "Wait for it, or choose another name."
-            ) from error
-        yield
 
 
 def _target(spec: ViewsSpec) -> Path:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from mmearth.errors import DiskFullError, OutputError, is_disk_full
 from mmearth.processes import exclusive, is_alive, process_stamp
 from mmearth.raster.write import Staging
+from mmearth.settings import Settings
 
 OWNER = "owner"
 ROWS_DONE = "rows_done"
@@ -145,3 +147,23 @@ def _staging(work: Path) -> Staging:
     except (OSError, ValueError, AttributeError, TypeError):  # never begun, or cut off
         targets = {}
     return Staging(targets, work.name)
+
+
+@contextlib.contextmanager
+def taken(target: Path, settings: Settings) -> Iterator[None]:
+    """Keep other processes from writing the same result as long as this one is at it.
+
+    Raises:
+        OutputError: if another one is.
+    """
+    settings.work_folder.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(str(target).encode()).hexdigest()[:16]
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = settings.work_folder / f"result-{digest}.lock"
+            stack.enter_context(exclusive(lock, wait=False))
+        except BlockingIOError as error:
+            raise OutputError(
+                f"Another run is writing {target}.", "Wait for it, or choose another name."
+            ) from error
+        yield

@@ -1,6 +1,7 @@
 """``mmearth:pretrain``: teach an encoder from images without labels."""
 
 import re
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -12,10 +13,9 @@ from qgis.core import (
     QgsProcessingParameterFolderDestination,
     QgsProcessingParameterNumber,
     QgsProcessingParameterString,
-    QgsProcessingUtils,
 )
 
-from ... import paths, shared
+from ... import paths, settings, shared
 from ...compat import FLAG_ADVANCED
 from ...link import catalog
 from ...link.log import Log, Told
@@ -178,7 +178,15 @@ class PretrainAlgorithm(MMEarthAlgorithm):
             return {}
         folder = Path(result["outputs"]["model"])
         self._log.look(folder / LOG_NAME)
-        installed = self.run_job({"kind": "install", "source": str(folder)}, feedback)
+        try:
+            installed = self.run_job({"kind": "install", "source": str(folder)}, feedback)
+        except QgsProcessingException as error:
+            words = self.tr("Learned, but not installed. The encoder lies in {}.")
+            self._tell(words.format(folder))
+            raise QgsProcessingException(f"{error} The encoder lies in {folder}.") from error
+        if installed and not parameters.get(self.OUTPUT):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder = settings.home() / "models" / result["model"]
         picture = folder / PICTURE_NAME
         self._tell(
             self.tr("Done: {} steps on {} images.").format(
@@ -226,7 +234,9 @@ class PretrainAlgorithm(MMEarthAlgorithm):
 
         wanted = self.parameterAsFileOutput(parameters, self.OUTPUT, context)
         identifier = _free(_slug(text(self.NAME) or (Path(wanted).name if wanted else "encoder")))
-        folder = wanted or Path(QgsProcessingUtils.tempFolder()) / identifier
+        # Hours of work must outlive QGIS, whose temporary folder does not.
+        folder = Path(wanted) if wanted else settings.home() / "pretrained" / identifier
+        folder.parent.mkdir(parents=True, exist_ok=True)
         return {
             "kind": "pretrain",
             "data": str(Path(text(self.DATA)).resolve()),
@@ -245,7 +255,7 @@ class PretrainAlgorithm(MMEarthAlgorithm):
             "seed": whole(self.SEED),
             "id": identifier,
             "title": text(self.NAME),
-            "outputs": {"model": str(Path(folder).resolve())},
+            "outputs": {"model": str(folder.resolve())},
         }
 
 
@@ -265,6 +275,8 @@ def _slug(title: str) -> str:
 def _free(identifier: str) -> str:
     """Return an identifier that no installed model has."""
     taken = {model.id for model in shared.models()}
+    left = settings.home() / "pretrained"  # of those that could not be installed
+    taken |= {folder.name for folder in left.glob("*")}
     number, free = 1, identifier
     while free in taken:
         number += 1

@@ -8,11 +8,14 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import rasterio
 from pages import Page, values
+from pydantic import ValidationError
 
 from mmearth import api
 from mmearth.cli import main
 from mmearth.errors import InputError, JobCancelled
+from mmearth.evaluation.cells import Cell, Finished, keep, read_finished
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.registry import plan_job, run_job
 
@@ -114,6 +117,33 @@ def test_a_cancelled_run_goes_on_and_ends_the_same(tiles, settings, out) -> None
     again = run_job(spec(tiles, out / "again", **fields), context)
     assert len(stages) == 1 + 8 - 2 and stages[1].endswith("3 of 8 cells")
     assert again.rows == whole.rows
+
+
+def test_what_follows_a_line_that_was_cut_off_is_kept(tmp_path) -> None:
+    path = tmp_path / "cells.jsonl"
+    cells = [
+        Finished(Cell("tiny", "knn", 1.0, seed), 4, 0, (0,), ({"accuracy": 0.5},))
+        for seed in range(3)
+    ]
+    keep(path, cells[0])
+    with path.open("a") as file:
+        file.write('{"cell": {"enc')
+    for cell in cells[1:]:
+        keep(path, cell)
+    assert list(read_finished(path)) == [cell.cell for cell in cells]
+
+
+def test_masks_of_0_and_1_are_two_classes(make_tiles, settings, out) -> None:
+    tiles = make_tiles(24)
+    for path in tiles.glob("*.label.tif"):
+        with rasterio.open(path, "r+") as raster:
+            raster.write((raster.read() == 2).astype(raster.dtypes[0]))
+            raster.nodata = None
+    labels = {"suffix": ".label.tif"}
+    request = spec(tiles, out / "it", protocols=["knn"], labels=labels, seeds=1)
+    assert run_job(request, JobContext(settings)).classes == ["0", "1"]
+    with pytest.raises(ValidationError, match="0 cannot be a class and stand for no label"):
+        spec(tiles, out / "it", labels={**labels, "codes": [0, 1], "nodata": 0})
 
 
 def test_what_is_refused(tiles, relabel, settings, out) -> None:

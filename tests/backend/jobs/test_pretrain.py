@@ -19,9 +19,10 @@ from scenes import ROOT, S2, scene_values
 
 from mmearth import api
 from mmearth.cli import main
-from mmearth.errors import JobCancelled
+from mmearth.errors import JobCancelled, OutputError
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.registry import plan_job, run_job
+from mmearth.jobs.work import taken
 from mmearth.models.card import read_card
 
 FILES = {"README.md", "model.json", "model.safetensors", "pretraining.jsonl", "reconstruction.png"}
@@ -185,6 +186,14 @@ def test_what_stands_in_the_way_is_said_before(tiles, settings, out) -> None:
     assert plan_job(spec(tiles, folder), settings).ready
     (folder / "model.json").write_text("days of computing")
     assert "holds files already" in problem(spec(tiles, folder), settings)
+
+
+def test_two_runs_do_not_write_the_same_encoder(tiles, settings, out) -> None:
+    with (
+        taken(out / "encoder", settings),
+        pytest.raises(OutputError, match=r"Another run is writing .*encoder"),
+    ):
+        run_job(spec(tiles, out / "encoder"), JobContext(settings))
 
 
 def test_an_interrupted_command_goes_on_where_it_stopped(tiles, settings, out) -> None:

@@ -76,15 +76,17 @@ def test_an_encoder_of_ones_own_can_be_built_on(
     assert plugin.dock.tabs.currentWidget() is plugin.dock.teachTab
 
 
-def test_a_cancelled_run_goes_on(tiles, home, tmp_path, told):
-    parameters = wanted(tiles, STEPS=60, OUTPUT=str(tmp_path / "encoder"))
+def test_a_cancelled_run_goes_on(tiles, home, told):
+    parameters = wanted(tiles, STEPS=60, NAME="Stopped", OPTIONS="decoder-width=64")
     feedback = Feedback(cancel_at=50)
     result, _ = algorithm("pretrain").run(parameters, QgsProcessingContext(), feedback)
     assert feedback.isCanceled() and result == {}
-    assert not (tmp_path / "encoder").exists()
+    assert not (home / "models" / "stopped").exists()
     assert "Run it again" in told[-1].words and not told[-1].model
     del told[:]
-    processing.run("mmearth:pretrain", {**parameters})
+    result = processing.run("mmearth:pretrain", {**parameters})
+    assert result["OUTPUT"] == str(home / "models" / "stopped")
+    assert not list((home / "pretrained").iterdir())
     begun = [re.match(r"Step (\d+) of", one.words) for one in told]
     assert min(int(step[1]) for step in begun if step) > 20  # where the first run stopped
     steps = [row.step for row in told[-1].rows]

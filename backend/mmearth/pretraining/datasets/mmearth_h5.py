@@ -241,6 +241,12 @@ class _Opened:
             for number, band in enumerate(self.held)
             if all(_spread(row, number) for row in self._level_rows().values())
         )
+        if not self.known:
+            raise InputError(
+                f"{path} holds images of the levels {listed(sorted(self._level_rows()))}, and the "
+                "statistics of no band are known of all of them.",
+                "Make the data set anew, so that every level is among what is learned from.",
+            )
         self.bands = choose_bands(spec.bands, like, self.known, self.sensor, path.name)
         told = {name: layer_of(name, file[name]) for name in file if name not in self._no_layers()}
         self.layers = {name: layer for name, layer in told.items() if layer}

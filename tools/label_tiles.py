@@ -88,8 +88,12 @@ def ask(teacher: Teacher, image: Image, level: str, edge: int = EDGE) -> Image:
     """
     if level == "L2A":
         image = image * SLOPE[:, None, None] + OFFSET[:, None, None]
-    padded = np.pad(image[SEEN], ((0, 0), (edge, edge), (edge, edge)), "reflect")
     height, width = image.shape[1:]
+    # The teacher halves the image: one of an odd size it would stretch a little, and which pixels
+    # it sees as one would depend on where the tile ends.
+    odd = (height % 2, width % 2) if edge else (0, 0)
+    grow = ((0, 0), (edge, edge + odd[0]), (edge, edge + odd[1]))
+    padded = np.pad(image[SEEN], grow, "reflect")
     return teacher(padded)[:, edge : edge + height, edge : edge + width]
 
 

@@ -75,10 +75,13 @@ def network_config(
 
 @torch.inference_mode()
 def tile_scores(network: torch.nn.Module, normalise: Normaliser, tile: SoftTile) -> torch.Tensor:
-    """Return the class scores of a whole tile, reflected to a multiple of 16. (K, H, W)."""
+    """Return the class scores of a whole tile, reflected to a multiple of 16. (K, H, W).
+
+    An even number of pixels comes before it, for networks that halve the image in pairs.
+    """
     height, width = tile.valid.shape
     grow = [((side + 16 + 15) // 16 * 16 - side) for side in (height, width)]
-    top, left = grow[0] // 2, grow[1] // 2
+    top, left = (pixels // 4 * 2 for pixels in grow)
     pad = ((top, grow[0] - top), (left, grow[1] - left))
     image = torch.from_numpy(np.pad(tile.image, ((0, 0), *pad), "reflect"))[None]
     valid = torch.from_numpy(np.pad(tile.valid, pad, "reflect"))[None]

@@ -81,11 +81,17 @@ class CropSampler:
     """Draws square crops at random: tiles by the root of their size, places evenly within them.
 
     By size itself a few large scenes would be all that is seen; by tile, the small ones.
+
+    Args:
+        tiles: to draw from; those smaller than a crop are reflected outwards.
+        crop: side of a crop in pixels.
+        seed: of everything that is drawn.
+        step: crops begin at multiples of it, counted from a tile's corner.
     """
 
-    def __init__(self, tiles: Sequence[SoftTile], crop: int, seed: int) -> None:
+    def __init__(self, tiles: Sequence[SoftTile], crop: int, seed: int, step: int = 1) -> None:
         self._tiles = [_at_least(tile, crop) for tile in tiles]
-        self._crop = crop
+        self._crop, self._step = crop, step
         self._random = np.random.default_rng(seed)
         size = np.sqrt([tile.valid.size for tile in self._tiles])
         self._chance = size / size.sum()
@@ -104,8 +110,10 @@ class CropSampler:
 
     def _one(self, number: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         tile, crop = self._tiles[number], self._crop
-        row = self._random.integers(tile.valid.shape[0] - crop + 1)
-        col = self._random.integers(tile.valid.shape[1] - crop + 1)
+        row, col = (
+            self._step * self._random.integers((side - crop) // self._step + 1)
+            for side in tile.valid.shape
+        )
         place = np.s_[..., row : row + crop, col : col + crop]
         turns, mirror = int(self._random.integers(4)), bool(self._random.integers(2))
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from scenes import S2
+from torch.nn.functional import max_pool2d
 
 from mmearth.models.card import NetworkConfig, Normalisation
 from mmearth.models.network import Normaliser
@@ -146,6 +148,17 @@ def test_crops_keep_image_label_and_mask_together(tiles) -> None:
     assert images.shape == (40, 3, 32, 32)
     bright = images[:, 2] > 0.2
     torch.testing.assert_close((targets[:, 0] > 0.5)[valid], bright[valid])
+
+
+def test_crops_keep_pairs_of_pixels(tiles) -> None:
+    """Numbers are alike in squares of two by two, and stay so however a crop is turned."""
+    numbered = []
+    for tile in tiles[:2]:
+        row, col = np.indices(tile.valid.shape) // 2
+        numbered.append(replace(tile, image=np.float32(row * 1000 + col)[None]))
+    for step, whole in ((2, True), (1, False)):
+        images, _, _ = CropSampler(numbered, 32, 3, step=step).draw(40)
+        assert torch.equal(max_pool2d(images, 2), -max_pool2d(-images, 2)) is whole
 
 
 class TestJitter:

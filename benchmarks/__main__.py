@@ -15,7 +15,8 @@ from benchmarks import ROOT
 
 BENCHMARKS = (
     "overhead", "memory", "tiles", "startup", "adapter", "quick", "live", "fewshot", "boundary",
-    "disturbance", "calibration", "independent", "landcover", "ablation", "views", "pretraining",
+    "disturbance", "calibration", "independent", "landcover", "sources", "ablation", "views",
+    "pretraining",
 )  # fmt: skip
 RESULTS = ROOT / "build" / "benchmarks.json"
 

@@ -18,7 +18,7 @@ from mmearth.api import RasterInput
 from mmearth.inference.predict import class_probabilities, compute_rows
 from mmearth.inference.tiles import Layout
 from mmearth.models.card import ModelCard
-from mmearth.models.network import Network
+from mmearth.models.network import Network, Normaliser
 from mmearth.raster.radiometry import ScaledBand
 from mmearth.raster.source import list_bands
 from mmearth.raster.stack import RasterStack
@@ -147,6 +147,22 @@ def map_tile(network: Network, tile: SoftTile) -> NDArray[np.float32]:
     workload = network.workload(card.tile_size)
     parts = compute_rows(RasterStack(bands, grid), class_probabilities(network), layout, workload)
     return torch.cat([part.values for part in parts], dim=1).numpy()
+
+
+@torch.inference_mode()
+def tile_scores(network: torch.nn.Module, normalise: Normaliser, tile: SoftTile) -> torch.Tensor:
+    """Return the class scores of a whole tile, reflected to a multiple of 16. (K, H, W).
+
+    An even number of pixels comes before it, for networks that halve the image in pairs.
+    """
+    height, width = tile.valid.shape
+    grow = [((side + 16 + 15) // 16 * 16 - side) for side in (height, width)]
+    top, left = (pixels // 4 * 2 for pixels in grow)
+    pad = ((top, grow[0] - top), (left, grow[1] - left))
+    image = torch.from_numpy(np.pad(tile.image, ((0, 0), *pad), "reflect"))[None]
+    valid = torch.from_numpy(np.pad(tile.valid, pad, "reflect"))[None]
+    scores = network(normalise(image, valid))[0]
+    return scores[:, top : top + height, left : left + width]
 
 
 def compare(tile: SoftTile, mapped: NDArray[np.integer]) -> NDArray[np.int64]:

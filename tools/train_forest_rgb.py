@@ -31,11 +31,10 @@ from training import (
     network_config,
     recipe,
     recipe_words,
-    tile_scores,
 )
 
 from benchmarks import amazon
-from benchmarks.agreement import is_calibration
+from benchmarks.agreement import is_calibration, tile_scores
 from benchmarks.mapped import map_file
 from mmearth.models.card import ModelCard, Normalisation, read_card
 from mmearth.models.inputs import statistics, summary

@@ -25,10 +25,9 @@ from training import (
     network_config,
     recipe,
     recipe_words,
-    tile_scores,
 )
 
-from benchmarks.agreement import compare, is_calibration, measure
+from benchmarks.agreement import compare, is_calibration, measure, tile_scores
 from benchmarks.calibration import card_figures, look
 from benchmarks.start import begin_with
 from mmearth.models.card import NetworkConfig, Normalisation, read_card

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "resources" / "models"
 sys.path[:0] = [str(ROOT / "backend"), str(ROOT)]
 
+from benchmarks.agreement import tile_scores  # noqa: E402
 from mmearth.models.card import ModelCard, NetworkConfig  # noqa: E402
 from mmearth.models.cost import multiply_adds_per_pixel  # noqa: E402
 from mmearth.models.network import Normaliser  # noqa: E402
@@ -71,22 +72,6 @@ def network_config(
     network = build_network(plain, in_channels=bands, classes=classes).eval()
     cost = multiply_adds_per_pixel(network, bands)
     return plain.model_copy(update={"multiply_adds_per_pixel": cost})
-
-
-@torch.inference_mode()
-def tile_scores(network: torch.nn.Module, normalise: Normaliser, tile: SoftTile) -> torch.Tensor:
-    """Return the class scores of a whole tile, reflected to a multiple of 16. (K, H, W).
-
-    An even number of pixels comes before it, for networks that halve the image in pairs.
-    """
-    height, width = tile.valid.shape
-    grow = [((side + 16 + 15) // 16 * 16 - side) for side in (height, width)]
-    top, left = (pixels // 4 * 2 for pixels in grow)
-    pad = ((top, grow[0] - top), (left, grow[1] - left))
-    image = torch.from_numpy(np.pad(tile.image, ((0, 0), *pad), "reflect"))[None]
-    valid = torch.from_numpy(np.pad(tile.valid, pad, "reflect"))[None]
-    scores = network(normalise(image, valid))[0]
-    return scores[:, top : top + height, left : left + width]
 
 
 def calibrate(

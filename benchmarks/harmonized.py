@@ -1,4 +1,4 @@
-"""WorldCover on Harmonized Landsat Sentinel: a U-Net of our parts beside a random forest.
+"""WorldCover on Harmonized Landsat Sentinel: the embedded model's network beside a random forest.
 
 Labels are ESA's (WorldCover, CC BY 4.0), so nothing hangs on our teacher. Bands are fewer and
 pixels larger, 30 m, than the embedded model's, which cannot read them as it is: a network is
@@ -35,9 +35,6 @@ CODES = (10, 20, 30, 40, 50, 60, 70, 80, 90, 100)  # of WorldCover
 TREES = CODES.index(10)
 SCALE = 1e-4
 STEPS = 400
-# Of the base's levels: with more the network learns places by heart, and tells classes of new ones
-# worse than the forest does.
-DECODER = {"encoder_depth": 2, "decoder_channels": [48, 24]}
 PER_TILE = 500  # pixels that the random forest learns from
 
 
@@ -96,7 +93,7 @@ def drawn(
 def network(
     tiles: Tiles, base: ModelCard, seed: int, *, begun: bool, steps: int = STEPS
 ) -> list[NDArray[np.int64]]:
-    """Return the classes, (H, W), that a U-Net gives to tested patches.
+    """Return the classes, (H, W), that a network like the base's gives to tested patches.
 
     Args:
         tiles: see ``Tiles``.
@@ -106,8 +103,7 @@ def network(
         steps: of training.
     """
     torch.manual_seed(seed)
-    config = base.network.model_copy(update={"options": DECODER})
-    module = build_network(config, in_channels=len(BANDS), classes=len(CODES))
+    module = build_network(base.network, in_channels=len(BANDS), classes=len(CODES))
     if begun:
         begin_with(module.encoder, BANDS, base, "encoder.")
     normalise = _normaliser(tiles.learned, base)
@@ -119,7 +115,7 @@ def network(
     student = distill(
         module,
         normalise,
-        CropSampler(tiles.learned, recipe.crop, seed),
+        CropSampler(tiles.learned, recipe.crop, seed, step=base.stride),
         recipe,
         RadiometricJitter(),
         torch.tensor([sensor.band(band).wavelength_nm / 1000 for band in BANDS]),

@@ -129,8 +129,8 @@ def _worldcover(folder: Path) -> list[dict[str, Any]]:
         name: partial(harmonized.forest, tiles, balanced=balanced)
         for name, balanced in FORESTS.items()
     } | {
-        "U-Net from scratch": partial(harmonized.network, tiles, base, begun=False),
-        f"U-Net begun with {MODEL}": partial(harmonized.network, tiles, base, begun=True),
+        "The network from scratch": partial(harmonized.network, tiles, base, begun=False),
+        f"The network begun with {MODEL}": partial(harmonized.network, tiles, base, begun=True),
     }
     truth = np.concatenate([tile.target.argmax(axis=0)[tile.valid] for tile in tiles.tested])
     groups = np.concatenate(

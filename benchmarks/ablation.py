@@ -78,6 +78,7 @@ ROWS = {
     "boundary-resnet18-unet": Row("unet", "resnet18", boundary=True),
     "doubleconv24-unet": Row("unet", "doubleconv-24", FIVE),
     "doubleconv32-unet": Row("unet", "doubleconv-32", FOUR),
+    "separable48-cosine": Row("cosine", "separable-48"),
 }
 # The row that a row differs from in one thing.
 PLAIN = {
@@ -88,6 +89,7 @@ PLAIN = {
     "boundary-resnet18-unet": "resnet18-unet",
     "doubleconv24-unet": "resnet18-unet",
     "doubleconv32-unet": "doubleconv24-unet",
+    "separable48-cosine": "resnet18-unet",
 }
 
 
@@ -221,7 +223,9 @@ def _trained(
     student = distill(
         network,
         normalise,
-        CropSampler([t for t in tiles if t.facts["split"] == "train"], recipe.crop, seed),
+        CropSampler(
+            [t for t in tiles if t.facts["split"] == "train"], recipe.crop, seed, step=card.stride
+        ),
         recipe,
         RadiometricJitter(),
         torch.tensor([sensor.band(band).wavelength_nm / 1000 for band in card.bands]),

@@ -46,11 +46,9 @@ package: dev
 locks:
 	python3 tools/lock.py
 
-# Then on small crops: a pixel's class should hang on what is near.
+# MORE: what tools/label_tiles.py makes of DATA/s2 with the teacher, which has packages of its own.
 model: dev
-	"$(BACKEND_PYTHON)" tools/train_landcover.py --data $(DATA) --mixed --output build/model/start
-	"$(BACKEND_PYTHON)" tools/train_landcover.py --data $(DATA) --mixed --start build/model/start \
-		--steps 900 --batch 36 --crop 64 --learning-rate 0.0005 --seed 1
+	"$(BACKEND_PYTHON)" tools/train_landcover.py --data $(DATA)/s2 --more $(MORE) --mixed
 
 benchmark: dev
 	"$(BACKEND_PYTHON)" -m benchmarks

@@ -1,6 +1,6 @@
 """Train the embedded land-cover model: soft labels of Dynamic World, distilled into a small net.
 
-    python tools/train_landcover.py --data <folder with s2/index.json's tiles> --more <folder>
+    python tools/train_landcover.py --data <folder of tiles, s2/> --more <folder> --mixed
 
 Writes resources/models/landcover-s2 (weights, card) and the log of the run beside them. The data is
 described in that folder's README.md; its split by place is respected. ``--more`` takes what
@@ -191,7 +191,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--more", type=Path, help="folder of tiles by tools/label_tiles.py")
     parser.add_argument("--model", choices=sorted(BANDS), default="landcover-s2")
     parser.add_argument("--output", type=Path, help="folder of the model; else among resources")
-    add_recipe(parser, steps=6_000, crop=96, threads=torch.get_num_threads())
+    add_recipe(parser, steps=14_500, batch=8, crop=96, threads=torch.get_num_threads())
     parser.add_argument(
         "--hold-out", default="", help="sources to leave out of training and to measure on"
     )

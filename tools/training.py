@@ -27,10 +27,12 @@ from mmearth.training.distill import Recipe  # noqa: E402
 from mmearth.training.softlabels import SoftTile  # noqa: E402
 
 
-def add_recipe(parser: argparse.ArgumentParser, *, steps: int, crop: int, threads: int) -> None:
+def add_recipe(
+    parser: argparse.ArgumentParser, *, steps: int, crop: int, threads: int, batch: int = 16
+) -> None:
     """Add the options of a run of distillation, with these defaults."""
     parser.add_argument("--steps", type=int, default=steps)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=batch)
     parser.add_argument("--crop", type=int, default=crop, help="pixels a side; a multiple of 8")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)

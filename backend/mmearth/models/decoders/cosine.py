@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.functional import conv2d, interpolate
+from torch.nn.functional import interpolate
 
 from mmearth.models.card import NetworkConfig
 from mmearth.models.registry import build_encoder
@@ -34,7 +34,9 @@ class CosineClassifier(nn.Module):
         wide = interpolate(features, size=x.shape[-2:], mode="bilinear", align_corners=False)
         # Divided after the linear map: the same scores, from an eighth of the divisions.
         lengths = torch.linalg.vector_norm(wide, dim=1, keepdim=True).clamp_min(1e-12)
-        return conv2d(wide, self.head.weight) / lengths + self.head.bias[:, None, None]  # type: ignore[index]
+        bias = self.head.bias[:, None, None]  # type: ignore[index]
+        scores: torch.Tensor = (self.head(wide) - bias) / lengths + bias
+        return scores
 
 
 def build(config: NetworkConfig, *, in_channels: int, classes: int) -> nn.Module:

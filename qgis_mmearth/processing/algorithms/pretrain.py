@@ -1,5 +1,6 @@
 """``mmearth:pretrain``: teach an encoder from images without labels."""
 
+import itertools
 import re
 import shutil
 import unicodedata
@@ -25,6 +26,7 @@ from .base import MMEarthAlgorithm
 METHODS = ["mp-mae", "mae", "moco", "dino"]
 DATASETS = ["tiles", "mmearth-h5", "ssl4eo-s12", "ssl4eo-eu-forest", "spectral-earth"]
 LOG_NAME, PICTURE_NAME = "pretraining.jsonl", "reconstruction.png"
+_runs = itertools.count()  # of this QGIS
 
 
 class PretrainAlgorithm(MMEarthAlgorithm):
@@ -164,17 +166,18 @@ class PretrainAlgorithm(MMEarthAlgorithm):
     def processAlgorithm(self, parameters, context, feedback):  # noqa: N802
         """Run the jobs in the backend, in Processing's thread: learn, then install."""
         spec = self._spec(parameters, context)
-        self._log, self._steps = Log(), spec["steps"]
+        self._run, self._log, self._steps = next(_runs), Log(), spec["steps"]
         self._title = spec["title"] or Path(spec["data"]).name
         self._said = ""
         self._tell(self.tr("Starting…"), begins=True)
         try:
             result = self.run_job(spec, feedback)
         except Exception as error:
-            self._tell(str(error))
+            self._tell(str(error), over=True)
             raise
         if result is None:
-            self._tell(self.tr("Stopped. Run it again with the same settings to go on."))
+            words = self.tr("Stopped. Run it again with the same settings to go on.")
+            self._tell(words, over=True)
             return {}
         folder = Path(result["outputs"]["model"])
         self._log.look(folder / LOG_NAME)
@@ -182,7 +185,7 @@ class PretrainAlgorithm(MMEarthAlgorithm):
             installed = self.run_job({"kind": "install", "source": str(folder)}, feedback)
         except QgsProcessingException as error:
             words = self.tr("Learned, but not installed. The encoder lies in {}.")
-            self._tell(words.format(folder))
+            self._tell(words.format(folder), over=True)
             raise QgsProcessingException(f"{error} The encoder lies in {folder}.") from error
         if installed and not parameters.get(self.OUTPUT):
             shutil.rmtree(folder, ignore_errors=True)
@@ -194,6 +197,7 @@ class PretrainAlgorithm(MMEarthAlgorithm):
             ),
             picture=str(picture) if picture.is_file() else "",
             model=result["model"] if installed else "",
+            over=True,
         )
         for name, loss in result["losses"].items():
             before = result["first_losses"].get(name)
@@ -219,7 +223,7 @@ class PretrainAlgorithm(MMEarthAlgorithm):
 
     def _tell(self, words, **more):
         self._said = words
-        told = Told(self._title, words, self._steps, self._log.rows, **more)
+        told = Told(self._run, self._title, words, self._steps, self._log.rows, **more)
         shared.events.pretraining_told.emit(told)
 
     def _spec(self, parameters, context):

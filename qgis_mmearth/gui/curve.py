@@ -12,7 +12,7 @@ from ..link.log import Row
 # Okabe and Ito's colours, which the colour-blind can tell apart too; without black and yellow.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 MARGIN = 8  # pixels around the plot, beside its labels
-SAMPLE = 26  # pixels of a line in the legend
+SAMPLE, GAP = 26, 6  # pixels of a line in the legend, and beside it
 SOLID, DASHED = Qt.PenStyle.SolidLine, Qt.PenStyle.DashLine
 
 
@@ -126,21 +126,32 @@ class CurveWidget(QWidget):
         height = painter.fontMetrics().height()
         row = QRectF(plot.left(), plot.top(), plot.width() - 4, height)
         if self.holds():
-            right = row.right()
-            for words, line in ((self.tr("held back"), DASHED), (self.tr("learned from"), SOLID)):
-                painter.setPen(text)
-                box = QRectF(row.left(), row.top(), right - row.left(), height)
-                painter.drawText(box, Qt.AlignmentFlag.AlignRight, words)
-                end = right - self._width(painter, words) - 6
-                painter.setPen(QPen(text, 2, line))
-                middle = row.center().y()
-                painter.drawLine(QPointF(end - SAMPLE, middle), QPointF(end, middle))
-                right = end - SAMPLE - 14
+            self._draw_key(painter, row, text)
             row.translate(0, height)
         for (name, _), words in zip(self.last(), self.legend()):
+            self._clear(painter, row, self._width(painter, words))
             painter.setPen(self._color(name))
             painter.drawText(row, Qt.AlignmentFlag.AlignRight, words)
             row.translate(0, height)
+
+    def _draw_key(self, painter: QPainter, row: QRectF, text: QColor) -> None:
+        right, middle = row.right(), row.center().y()
+        for words, line in ((self.tr("held back"), DASHED), (self.tr("learned from"), SOLID)):
+            box = QRectF(row.left(), row.top(), right - row.left(), row.height())
+            width = self._width(painter, words) + GAP + SAMPLE
+            self._clear(painter, box, width + GAP)
+            painter.setPen(text)
+            painter.drawText(box, Qt.AlignmentFlag.AlignRight, words)
+            painter.setPen(QPen(text, 2, line))
+            left = right - width
+            painter.drawLine(QPointF(left, middle), QPointF(left + SAMPLE, middle))
+            right = left - 2 * GAP
+
+    def _clear(self, painter: QPainter, row: QRectF, width: float) -> None:
+        """Wipe the right end of a row, so that no line strikes through its words."""
+        ground = self.palette().color(QPalette.ColorRole.Window)
+        ground.setAlpha(200)
+        painter.fillRect(QRectF(row.right() - width, row.top(), width, row.height()), ground)
 
     def _color(self, name: str) -> QColor:
         return QColor(COLORS[list(self._curves).index(name) % len(COLORS)])

@@ -59,15 +59,16 @@ class PretrainAlgorithm(MMEarthAlgorithm):
     )
     HELP = {
         "DATA": "Folder of image tiles with index.json, which lists them; mmearth views makes "
-        "one of overlapping scenes.",
+        "one of overlapping scenes. Or a data set of another kind, which is to be chosen below.",
         "LIKE": "Installed model whose bands and normalisation the encoder takes, so that it fits "
         "the same images. If empty, the bands are those of the images.",
         "SENSOR": "Sensor of the images; it says which bands they may have.",
         "METHOD": "How is learned without labels. mp-mae: a masked autoencoder that predicts one "
         "or several quantities, for encoders named mmearth. mae: one for transformers, named vit "
         "or specvit. moco and dino: what several looks at a place have in common, for any encoder.",
-        "ENCODER": "Name of the encoder. The smallest for Sentinel-2 are mmearth-atto-p8 and "
-        "mmearth-atto-p16, whose patches have 8 and 16 pixels a side.",
+        "ENCODER": "Name of the encoder. For mp-mae mmearth-atto-p8 or mmearth-atto-p16, whose "
+        "patches have 8 and 16 pixels a side; for mae vit-small-p16, and specvit-small for "
+        "hyperspectral images; for moco and dino resnet18 or resnet50, for example.",
         "STEPS": "How often the weights are changed. Some hundred show whether the errors fall; "
         "an encoder worth having takes thousands.",
         "NAME": "Title of the encoder, and made from it its identifier.",

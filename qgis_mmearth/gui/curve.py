@@ -50,20 +50,20 @@ class CurveWidget(QWidget):
                         curve = self._curves.setdefault(name, Curve([], []))
                         getattr(curve, part).append((row.step, loss))
         self._steps = max(1, steps)
-        self.setToolTip("\n".join(self.legend()))
+        self.setToolTip("\n".join(self.legend().values()))
         self.update()
 
     def last(self) -> List[Tuple[str, Curve]]:
         """Return name and points of each curve, the highest end first."""
         return sorted(self._curves.items(), key=lambda item: -_end(item[1]))
 
-    def legend(self) -> List[str]:
+    def legend(self) -> Dict[str, str]:
         """Return a line for each quantity: its last errors, learned from and held back."""
-        lines = []
+        lines = {}
         for name, curve in self.last():
             shown = curve if self.holds() else (curve.learned,)
             ends = (f"{part[-1][1]:.3f}" if part else "–" for part in shown)
-            lines.append(f"{name} {' / '.join(ends)}")
+            lines[name] = f"{name} {' / '.join(ends)}"
         return lines
 
     def holds(self) -> bool:
@@ -128,7 +128,7 @@ class CurveWidget(QWidget):
         if self.holds():
             self._draw_key(painter, row, text)
             row.translate(0, height)
-        for (name, _), words in zip(self.last(), self.legend()):
+        for name, words in self.legend().items():
             self._clear(painter, row, self._width(painter, words))
             painter.setPen(self._color(name))
             painter.drawText(row, Qt.AlignmentFlag.AlignRight, words)

@@ -46,9 +46,10 @@ class BuildPretrainingAlgorithm(SceneAlgorithm):
 
     ABOUT = (
         "Cuts images into tiles and pairs each with what else is known of its ground, on the same "
-        "pixels and of the nearest date: data for pretraining an encoder of your own, in the layout "
-        "of MMEarth. mmearth:pretrain learns from its folder with mmearth-h5 as the kind of the "
-        "data set. Nothing needs to be labelled. A run that was cancelled goes on where it stopped."
+        "pixels and of the nearest date: data for pretraining an encoder of your own, in the "
+        "layout of MMEarth. mmearth:pretrain learns from its folder with mmearth-h5 as the kind of "
+        "the data set. Nothing needs to be labelled. A run that was cancelled goes on where it "
+        "stopped."
     )
     HELP = {
         "INPUT": "Images of one sensor, each with all its bands in one file, or folders of "

@@ -76,7 +76,8 @@ def test_an_encoder_of_ones_own_can_be_built_on(
     rows = [json.loads(line) for line in (output / "pretraining.jsonl").read_text().splitlines()]
     for name, held in rows[-1]["held"].items():
         assert drawn[name].held[-1] == (40, held)
-        assert f"{name} {rows[-1]['losses'][name]:.3f} / {held:.3f}" in dock.curve.legend()
+        words = f"{name} {rows[-1]['losses'][name]:.3f} / {held:.3f}"
+        assert dock.curve.legend()[name] == words
     dock.build.click()
     wait(lambda: plugin.dock.teach.baseCombo.currentData() == "my-archive")
     assert plugin.dock.tabs.currentWidget() is plugin.dock.teachTab
@@ -97,11 +98,11 @@ def test_two_at_once_are_shown_one_by_one(plugin, told):
     tell(-1, "First", "Step 40 of 100", 100, first)
     assert dock.stage.text() == "Starting…" and not dock.curve.last()  # the one just begun
     tell(-2, "Second", "Step 40 of 50", 50, second)
-    assert dock.curve.legend() == ["image 0.400 / 0.500"]
+    assert dock.curve.legend() == {"image": "image 0.400 / 0.500"}
     assert dock.runs.isVisible() and not dock.title.isVisible()
     dock.runs.setCurrentIndex(dock.runs.findText("First"))
     assert dock.stage.text() == "Step 40 of 100"
-    assert dock.curve.legend() == ["image 0.900 / 1.000"]
+    assert dock.curve.legend() == {"image": "image 0.900 / 1.000"}
     tell(-2, "Second", "Done", 50, second, over=True)
     assert dock.stage.text() == "Step 40 of 100"
     tell(-3, "Third", "Starting…", 50, [], begins=True)  # what is over makes room

@@ -75,9 +75,7 @@ class CurveWidget(QWidget):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         text = self.palette().color(QPalette.ColorRole.WindowText)
-        values = [
-            value for curve in self._curves.values() for part in curve for _, value in part
-        ]
+        values = [value for curve in self._curves.values() for part in curve for _, value in part]
         ticks = nice_ticks(min(values, default=0.0), max(values, default=1.0))
         height = painter.fontMetrics().height()
         left = MARGIN + max(self._width(painter, f"{tick:g}") for tick in ticks) + 4

@@ -1,7 +1,7 @@
 """Curves of errors that fall while something is learned."""
 
 import math
-from typing import Dict, List, Tuple
+from typing import Dict, List, NamedTuple, Tuple
 
 from qgis.PyQt.QtCore import QPointF, QRectF, Qt
 from qgis.PyQt.QtGui import QColor, QPainter, QPalette, QPen, QPolygonF
@@ -12,16 +12,27 @@ from ..link.log import Row
 # Okabe and Ito's colours, which the colour-blind can tell apart too; without black and yellow.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 MARGIN = 8  # pixels around the plot, beside its labels
+SAMPLE, GAP = 26, 6  # pixels of a line in the legend, and beside it
+SOLID, DASHED = Qt.PenStyle.SolidLine, Qt.PenStyle.DashLine
+
+
+class Curve(NamedTuple):
+    """Errors of a quantity: pairs of step and error."""
+
+    learned: List[Tuple[int, float]]
+    """On images that are learned from."""
+    held: List[Tuple[int, float]]
+    """On images that are held back."""
 
 
 class CurveWidget(QWidget):
-    """Draws the error of each quantity over the steps."""
+    """Draws the error of each quantity over the steps, dashed on what is held back."""
 
     def __init__(self, parent=None) -> None:
         super().__init__(parent)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumSize(240, 140)
-        self._curves: Dict[str, List[Tuple[int, float]]] = {}
+        self._curves: Dict[str, Curve] = {}
         self._steps = 1
 
     def show_rows(self, rows: List[Row], steps: int) -> None:
@@ -33,23 +44,38 @@ class CurveWidget(QWidget):
         """
         self._curves = {}
         for row in rows:
-            for name, loss in row.losses.items():
-                if math.isfinite(loss):
-                    self._curves.setdefault(name, []).append((row.step, loss))
+            for part, losses in (("learned", row.losses), ("held", row.held)):
+                for name, loss in losses.items():
+                    if math.isfinite(loss):
+                        curve = self._curves.setdefault(name, Curve([], []))
+                        getattr(curve, part).append((row.step, loss))
         self._steps = max(1, steps)
-        self.setToolTip("\n".join(f"{name}: {curve[-1][1]:.4g}" for name, curve in self.last()))
+        self.setToolTip("\n".join(self.legend().values()))
         self.update()
 
-    def last(self) -> List[Tuple[str, List[Tuple[int, float]]]]:
+    def last(self) -> List[Tuple[str, Curve]]:
         """Return name and points of each curve, the highest end first."""
-        return sorted(self._curves.items(), key=lambda item: -item[1][-1][1])
+        return sorted(self._curves.items(), key=lambda item: -_end(item[1]))
+
+    def legend(self) -> Dict[str, str]:
+        """Return a line for each quantity: its last errors, learned from and held back."""
+        lines = {}
+        for name, curve in self.last():
+            shown = curve if self.holds() else (curve.learned,)
+            ends = (f"{part[-1][1]:.3f}" if part else "–" for part in shown)
+            lines[name] = f"{name} {' / '.join(ends)}"
+        return lines
+
+    def holds(self) -> bool:
+        """Tell whether images are held back."""
+        return any(curve.held for curve in self._curves.values())
 
     def paintEvent(self, _event) -> None:  # noqa: N802
         """Draw axes, curves and their names."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         text = self.palette().color(QPalette.ColorRole.WindowText)
-        values = [value for curve in self._curves.values() for _, value in curve]
+        values = [value for curve in self._curves.values() for part in curve for _, value in part]
         ticks = nice_ticks(min(values, default=0.0), max(values, default=1.0))
         height = painter.fontMetrics().height()
         left = MARGIN + max(self._width(painter, f"{tick:g}") for tick in ticks) + 4
@@ -78,24 +104,63 @@ class CurveWidget(QWidget):
         painter.drawText(below, Qt.AlignmentFlag.AlignLeft, "0")
         painter.drawText(below, Qt.AlignmentFlag.AlignHCenter, self.tr("steps"))
         painter.drawText(below, Qt.AlignmentFlag.AlignRight, f"{self._steps:,}")
-        self._draw_curves(painter, place, plot)
+        self._draw_curves(painter, place)
+        self._draw_legend(painter, plot, text)
 
-    def _draw_curves(self, painter: QPainter, place, plot: QRectF) -> None:
+    def _draw_curves(self, painter: QPainter, place) -> None:
+        for name, curve in self.last():
+            color = self._color(name)
+            for part, line in ((curve.learned, SOLID), (curve.held, DASHED)):
+                points = [place(step, value) for step, value in part]
+                painter.setPen(QPen(color, 2, line))
+                if len(points) == 1:
+                    painter.setBrush(color if line == SOLID else Qt.BrushStyle.NoBrush)
+                    painter.setPen(QPen(color, 2))
+                    painter.drawEllipse(points[0], 3, 3)
+                painter.drawPolyline(QPolygonF(points))
+
+    def _draw_legend(self, painter: QPainter, plot: QRectF, text: QColor) -> None:
+        """Name the curves, and say what is dashed if anything is."""
         height = painter.fontMetrics().height()
-        for number, (name, curve) in enumerate(self.last()):
-            color = QColor(COLORS[list(self._curves).index(name) % len(COLORS)])
-            painter.setPen(QPen(color, 2))
-            points = [place(step, value) for step, value in curve]
-            if len(points) == 1:
-                painter.setBrush(color)
-                painter.drawEllipse(points[0], 2, 2)
-            painter.drawPolyline(QPolygonF(points))
-            row = QRectF(plot.left(), plot.top() + number * height, plot.width() - 4, height)
-            painter.drawText(row, Qt.AlignmentFlag.AlignRight, f"{name} {curve[-1][1]:.3f}")
+        row = QRectF(plot.left(), plot.top(), plot.width() - 4, height)
+        if self.holds():
+            self._draw_key(painter, row, text)
+            row.translate(0, height)
+        for name, words in self.legend().items():
+            self._clear(painter, row, self._width(painter, words))
+            painter.setPen(self._color(name))
+            painter.drawText(row, Qt.AlignmentFlag.AlignRight, words)
+            row.translate(0, height)
+
+    def _draw_key(self, painter: QPainter, row: QRectF, text: QColor) -> None:
+        right, middle = row.right(), row.center().y()
+        for words, line in ((self.tr("held back"), DASHED), (self.tr("learned from"), SOLID)):
+            box = QRectF(row.left(), row.top(), right - row.left(), row.height())
+            width = self._width(painter, words) + GAP + SAMPLE
+            self._clear(painter, box, width + GAP)
+            painter.setPen(text)
+            painter.drawText(box, Qt.AlignmentFlag.AlignRight, words)
+            painter.setPen(QPen(text, 2, line))
+            left = right - width
+            painter.drawLine(QPointF(left, middle), QPointF(left + SAMPLE, middle))
+            right = left - 2 * GAP
+
+    def _clear(self, painter: QPainter, row: QRectF, width: float) -> None:
+        """Wipe the right end of a row, so that no line strikes through its words."""
+        ground = self.palette().color(QPalette.ColorRole.Window)
+        ground.setAlpha(200)
+        painter.fillRect(QRectF(row.right() - width, row.top(), width, row.height()), ground)
+
+    def _color(self, name: str) -> QColor:
+        return QColor(COLORS[list(self._curves).index(name) % len(COLORS)])
 
     @staticmethod
     def _width(painter: QPainter, text: str) -> int:
         return painter.fontMetrics().horizontalAdvance(text)
+
+
+def _end(curve: Curve) -> float:
+    return (curve.learned or curve.held)[-1][1]
 
 
 def nice_ticks(low: float, high: float) -> List[float]:

@@ -12,11 +12,15 @@ class Row(NamedTuple):
     """The last of them."""
     losses: Dict[str, float]
     """Mean error of each quantity that is predicted."""
+    held: Dict[str, float] = {}
+    """The same after these steps, on images that are held back; empty if there are none."""
 
 
 class Told(NamedTuple):
     """How far a pretraining is."""
 
+    run: int
+    """Number of the pretraining: several may run at once."""
     title: str
     words: str
     """Where it stands."""
@@ -26,6 +30,8 @@ class Told(NamedTuple):
     """Of its log."""
     begins: bool = False
     """Whether nothing was told of it before."""
+    over: bool = False
+    """Whether nothing will be told of it any more."""
     model: str = ""
     """Identifier of the encoder, once it is installed."""
     picture: str = ""
@@ -58,4 +64,4 @@ class Log:
 
 
 def _row(found: Dict[str, Any]) -> Row:
-    return Row(found["step"], found["losses"])
+    return Row(found["step"], found["losses"], found["held"])

@@ -117,8 +117,9 @@ def test_the_panel_of_a_pretraining_goes_too():
         return iface.mainWindow().findChild(QDockWidget, "MMEarthPretraining")
 
     assert panel() is None
-    events, rows = shared().events, [Row(20, {"image": 0.9}), Row(40, {"image": 0.7})]
-    told = Told("Mine", "Step 40 of 100", 100, rows, begins=True)
+    events, held = shared().events, {"image": 0.8}
+    rows = [Row(20, {"image": 0.9}, held), Row(40, {"image": 0.7}, held)]
+    told = Told(1, "Mine", "Step 40 of 100", 100, rows, begins=True)
     events.pretraining_told.emit(told)
     assert panel().isVisible() and not panel().grab().isNull()
     panel().close()

@@ -26,13 +26,16 @@ class Feedback(QgsProcessingFeedback):
 
     def __init__(self, cancel_at=101):
         super().__init__()
-        self.said = []
+        self.said, self.stages = [], []
         self.cancel_at = cancel_at
         self.progressChanged.connect(self.look)
 
     def look(self, percent):
         if percent >= self.cancel_at:
             self.cancel()
+
+    def setProgressText(self, text):
+        self.stages.append(text)
 
     def pushInfo(self, text):
         self.said.append(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -31,6 +31,10 @@ class PretrainSpec(Request):
     else it learns to tell, elevation for example, the data set has to list; a map among it is a
     label, and the model card then says so.
     """
+
+    # A step under way comes to its end, which takes a while without a graphics card: by force, all
+    # since the last state that was kept would be lost.
+    cancel_seconds: ClassVar[float] = 60.0
 
     kind: Literal["pretrain"] = "pretrain"
     data: str = Field(min_length=1, description="Folder of the data set.")

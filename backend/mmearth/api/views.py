@@ -40,7 +40,9 @@ class ViewsSpec(Request):
         32, ge=1, description="Pixels between positions that are tried; it divides the side."
     )
     least_dates: int = Field(1, ge=1, description="Dates that a place has at least.")
-    nodata: float = Field(0.0, ge=0, lt=1, description="Largest share of a patch without data.")
+    minimum_valid: float = Field(
+        1.0, gt=0, le=1, description="Share of a patch's pixels that must have data."
+    )
     clouds: float = Field(0.1, ge=0, le=1, description="Largest share of a patch under clouds.")
     outputs: ViewsOutputs
 

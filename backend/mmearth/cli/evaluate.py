@@ -48,8 +48,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help=f"with commas between: {', '.join(get_args(EvaluationProtocol))}; default: knn,linear",
     )  # fmt: skip
     evaluate.add_argument(
-        "--shares", default="100", metavar="PERCENT",
-        help="of the training tiles, with commas between, such as 1,10,100; default: 100",
+        "--shares", default="1",
+        help="of the training tiles, with commas between, such as 0.01,0.1,1; default: 1",
     )  # fmt: skip
     for name, words in (
         ("seeds", "how often everything is repeated"),
@@ -104,11 +104,15 @@ def _choice(text: str, *, random: bool) -> EncoderChoice:
 
 def _shares(text: str) -> list[float]:
     try:
-        return [float(part) / 100 for part in text.split(",")]
+        shares = [float(part) for part in text.split(",")]
     except ValueError:
+        shares = []
+    if not all(0 < share <= 1 for share in shares or [0]):
         raise InputError(
-            f"--shares: expected percent with commas between, found {text!r}."
-        ) from None
+            f"--shares: expected numbers above 0, up to 1, with commas between, found {text!r}.",
+            "Write 0.1 for ten percent.",
+        )
+    return shares
 
 
 def _show(result: EvaluateResult) -> None:

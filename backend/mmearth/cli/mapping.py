@@ -163,7 +163,7 @@ def print_plan(plan: Plan) -> None:
             f"{plan.memory_bytes / 2**30:.1f} GB of memory"
         )
     elif plan.tiles:
-        print(f"At most {counted(plan.tiles, 'image')}")
+        print(f"At most {counted(plan.tiles, 'tile')}")
     for row in plan.labels:
         print(f"{row.title:<24} {row.units:>6,} labels {row.pixels:>10,} pixels")
     for cell in plan.cells:

@@ -28,8 +28,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         ("size", int, "side of a patch in pixels"),
         ("step", int, "pixels between positions that are tried; divides the side"),
         ("least-dates", int, "dates that a place has at least"),
-        ("nodata", float, "largest share of a patch without data"),
-        ("clouds", float, "largest share of a patch under clouds"),
+        ("minimum-valid", float, "share of a patch's pixels that must have data"),
+        ("clouds", float, "largest share of a patch's pixels under clouds"),
     ):
         default = DEFAULTS[name.replace("-", "_")].default
         views.add_argument(f"--{name}", type=kind, default=default, help=_help(name, words))

@@ -110,8 +110,7 @@ class _Cluster:
         if find_spec("distributed") is None:
             raise MissingExtraError(
                 "A cluster needs a package that is not installed: distributed.",
-                "Install it beside the backend: pip install 'mmearth[distributed]', or pip install "
-                "distributed; on the workers too.",
+                "Install it beside the backend, on the workers too: pip install distributed.",
             )
         self._dask = importlib.import_module("distributed")
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # its words reach no user

@@ -64,7 +64,8 @@ def run(spec: ViewsSpec, context: JobContext) -> ViewsResult:
     context.check_cancelled()
     target = _target(spec)
     scenes = find_scenes(Path(spec.scenes), spec.images, spec.masks)
-    looks = [(scene, spec.size, spec.step, spec.nodata, spec.clouds) for scene in scenes]
+    missing = 1 - spec.minimum_valid
+    looks = [(scene, spec.size, spec.step, missing, spec.clouds) for scene in scenes]
     places = _each(positions, looks, context, (0.0, LOOKED_SHARE), "Looking at scenes")
     patches = _choose(spec, scenes, places, context)
     if not patches:

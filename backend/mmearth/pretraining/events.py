@@ -22,8 +22,8 @@ def require_tensorboard() -> None:
     if find_spec("tensorboard") is None:
         raise MissingExtraError(
             "Files for TensorBoard need a package that is not installed: tensorboard.",
-            "Run tools/install_backend.py --extra tensorboard, or pip install "
-            "'mmearth[tensorboard]', or leave their folder out.",
+            "Install it beside the backend (pip install tensorboard, or from a clone "
+            "tools/install_backend.py --extra tensorboard), or leave their folder out.",
         )
 
 

@@ -135,10 +135,10 @@ class MMEarthAlgorithm(QgsProcessingAlgorithm):
         def report(job):
             nonlocal said
             feedback.setProgress(job["progress"] * 100)
-            if job["stage"] != said:
-                said = job["stage"]
+            words = self.follow(job)
+            if words != said:
+                said = words
                 feedback.setProgressText(said)
-            self.follow(job)
 
         try:
             job = shared.backend().run_job(spec, report, feedback.isCanceled)
@@ -151,8 +151,9 @@ class MMEarthAlgorithm(QgsProcessingAlgorithm):
             feedback.pushWarning(f"{warning['message']} {warning['advice']}")
         return job["result"]
 
-    def follow(self, job: Dict[str, Any]) -> None:
-        """Hear how far a job is, in Processing's thread."""
+    def follow(self, job: Dict[str, Any]) -> str:
+        """Hear how far a job is, in Processing's thread; return what the log is to say of it."""
+        return job["stage"]
 
     def canExecute(self):  # noqa: N802
         """Tell whether the backend is installed; asking costs a look at a few files."""

@@ -14,8 +14,10 @@ from qgis.core import (
     QgsProcessingParameterString,
 )
 
+from ... import paths
 from ...compat import FLAG_ADVANCED, SOURCE_RASTER
 from ...layers import labels
+from ...link import catalog
 from .base import RastersParameter, SceneAlgorithm, reference
 
 LEVELS = ["L2A", "L1C", "other"]
@@ -44,15 +46,15 @@ class BuildPretrainingAlgorithm(SceneAlgorithm):
 
     ABOUT = (
         "Cuts images into tiles and pairs each with what else is known of its ground, on the same "
-        "pixels and of the nearest date: data for pretraining an encoder of your own (mmearth "
-        "pretrain --dataset mmearth-h5), in the layout of MMEarth. Nothing needs to be labelled. "
-        "A run that was cancelled goes on where it stopped."
+        "pixels and of the nearest date: data for pretraining an encoder of your own, in the "
+        "layout of MMEarth. mmearth:pretrain learns from its folder with mmearth-h5 as the kind of "
+        "the data set. Nothing needs to be labelled. A run that was cancelled goes on where it "
+        "stopped."
     )
     HELP = {
         "INPUT": "Images of one sensor, each with all its bands in one file, or folders of "
         "Sentinel-2 products. A date in the name, such as 2024-06-30 or 20240630, is the image's.",
-        "SENSOR": "Sensor of the images: sentinel-2, sentinel-1, landsat-8-9, hls, enmap, prisma, "
-        "desis or another that the backend knows.",
+        "SENSOR": "Sensor of the images; it says which bands they may have.",
         "LEVEL": "Processing level of the images; what their numbers mean differs.",
         "MEASURED": "Rasters of what is measured: radar, elevation, canopy height. Each layer is a "
         "modality of its name; layers that differ only in a date in the name are one modality.",
@@ -102,7 +104,12 @@ class BuildPretrainingAlgorithm(SceneAlgorithm):
         whole, decimal = number.Type.Integer, number.Type.Double
         several = QgsProcessingParameterMultipleLayers
         self.add(RastersParameter(self.INPUT, tr("Images"), SOURCE_RASTER))
-        self.add(QgsProcessingParameterString(self.SENSOR, tr("Sensor"), "sentinel-2"))
+        self.add(
+            QgsProcessingParameterEnum(
+                self.SENSOR, tr("Sensor"), usesStaticStrings=True, defaultValue="sentinel-2",
+                options=[sensor.id for sensor in catalog.sensors(paths.BACKEND)],
+            )
+        )  # fmt: skip
         self.add(
             QgsProcessingParameterEnum(
                 self.LEVEL, tr("Processing level"), options=LEVELS, usesStaticStrings=True,
@@ -158,7 +165,7 @@ class BuildPretrainingAlgorithm(SceneAlgorithm):
             count = self.parameterAsInt(parameters, self.COUNT, context)
         codes = parse_codes(self.parameterAsString(parameters, self.CODES, context))
         return {
-            "sensor": self.parameterAsString(parameters, self.SENSOR, context),
+            "sensor": self.parameterAsEnumString(parameters, self.SENSOR, context),
             "images": [
                 {
                     "inputs": [reference(source, scratch)],

@@ -1,5 +1,6 @@
 """``mmearth:pretrain``: teach an encoder from images without labels."""
 
+import itertools
 import re
 import shutil
 import unicodedata
@@ -25,6 +26,7 @@ from .base import MMEarthAlgorithm
 METHODS = ["mp-mae", "mae", "moco", "dino"]
 DATASETS = ["tiles", "mmearth-h5", "ssl4eo-s12", "ssl4eo-eu-forest", "spectral-earth"]
 LOG_NAME, PICTURE_NAME = "pretraining.jsonl", "reconstruction.png"
+_runs = itertools.count()  # of this QGIS
 
 
 class PretrainAlgorithm(MMEarthAlgorithm):
@@ -57,23 +59,25 @@ class PretrainAlgorithm(MMEarthAlgorithm):
     )
     HELP = {
         "DATA": "Folder of image tiles with index.json, which lists them; mmearth views makes "
-        "one of overlapping scenes.",
+        "one of overlapping scenes. Or a data set of another kind, which is to be chosen below.",
         "LIKE": "Installed model whose bands and normalisation the encoder takes, so that it fits "
         "the same images. If empty, the bands are those of the images.",
         "SENSOR": "Sensor of the images; it says which bands they may have.",
-        "DATASET": "Kind of the data set: tiles; mmearth-h5, as mmearth:buildpretraining makes it; "
-        "or one of the others, as they are published.",
         "METHOD": "How is learned without labels. mp-mae: a masked autoencoder that predicts one "
         "or several quantities, for encoders named mmearth. mae: one for transformers, named vit "
         "or specvit. moco and dino: what several looks at a place have in common, for any encoder.",
-        "ENCODER": "Name of the encoder. The smallest for Sentinel-2 are mmearth-atto-p8 and "
-        "mmearth-atto-p16, whose patches have 8 and 16 pixels a side.",
+        "ENCODER": "Name of the encoder. For mp-mae mmearth-atto-p8 or mmearth-atto-p16, whose "
+        "patches have 8 and 16 pixels a side; for mae vit-small-p16, and specvit-small for "
+        "hyperspectral images; for moco and dino resnet18 or resnet50, for example.",
+        "STEPS": "How often the weights are changed. Some hundred show whether the errors fall; "
+        "an encoder worth having takes thousands.",
+        "NAME": "Title of the encoder, and made from it its identifier.",
+        "DATASET": "Kind of the data set: tiles; mmearth-h5, as mmearth:buildpretraining makes it; "
+        "or one of the others, as they are published.",
         "BANDS": "Names of the bands to learn from, with commas between. If empty, those of the "
         "model or all of the images.",
         "MODALITIES": "What is predicted beside the image, with commas between. If empty, all that "
         "the data set lists; the sensor's name alone predicts the image only.",
-        "STEPS": "How often the weights are changed. Some hundred show whether the errors fall; "
-        "an encoder worth having takes thousands.",
         "BATCH": "Images that are looked at in each step. More take more memory.",
         "CROP": "Side of the piece of each image that is looked at, in pixels; a multiple of the "
         "encoder's patch, and no larger than the tiles.",
@@ -81,7 +85,6 @@ class PretrainAlgorithm(MMEarthAlgorithm):
         "OPTIONS": "What is the method's own, as NAME=VALUE, with spaces between: mask_ratio=0.9 "
         "hides nine tenths. Left out, it is as published.",
         "SEED": "Decides what is drawn at random.",
-        "NAME": "Title of the encoder, and made from it its identifier.",
         "OUTPUT": "Folder for a copy of the encoder with the log of its training and a picture, to "
         "hand on. It is installed in any case.",
     }
@@ -156,7 +159,7 @@ class PretrainAlgorithm(MMEarthAlgorithm):
             self.add(parameter)
         self.add(
             QgsProcessingParameterFolderDestination(
-                self.OUTPUT, tr("Encoder"), optional=True, createByDefault=False
+                self.OUTPUT, tr("Folder for a copy"), optional=True, createByDefault=False
             )
         )
         self.addOutput(QgsProcessingOutputString(self.MODEL, tr("Identifier of the encoder")))
@@ -164,17 +167,18 @@ class PretrainAlgorithm(MMEarthAlgorithm):
     def processAlgorithm(self, parameters, context, feedback):  # noqa: N802
         """Run the jobs in the backend, in Processing's thread: learn, then install."""
         spec = self._spec(parameters, context)
-        self._log, self._steps = Log(), spec["steps"]
+        self._run, self._log, self._steps = next(_runs), Log(), spec["steps"]
         self._title = spec["title"] or Path(spec["data"]).name
-        self._said = ""
+        self._said = self._logged = ""
         self._tell(self.tr("Starting…"), begins=True)
         try:
             result = self.run_job(spec, feedback)
         except Exception as error:
-            self._tell(str(error))
+            self._tell(str(error), over=True)
             raise
         if result is None:
-            self._tell(self.tr("Stopped. Run it again with the same settings to go on."))
+            words = self.tr("Stopped. Run it again with the same settings to go on.")
+            self._tell(words, over=True)
             return {}
         folder = Path(result["outputs"]["model"])
         self._log.look(folder / LOG_NAME)
@@ -182,7 +186,7 @@ class PretrainAlgorithm(MMEarthAlgorithm):
             installed = self.run_job({"kind": "install", "source": str(folder)}, feedback)
         except QgsProcessingException as error:
             words = self.tr("Learned, but not installed. The encoder lies in {}.")
-            self._tell(words.format(folder))
+            self._tell(words.format(folder), over=True)
             raise QgsProcessingException(f"{error} The encoder lies in {folder}.") from error
         if installed and not parameters.get(self.OUTPUT):
             shutil.rmtree(folder, ignore_errors=True)
@@ -194,18 +198,25 @@ class PretrainAlgorithm(MMEarthAlgorithm):
             ),
             picture=str(picture) if picture.is_file() else "",
             model=result["model"] if installed else "",
+            over=True,
         )
         for name, loss in result["losses"].items():
             before = result["first_losses"].get(name)
-            at_first = "" if before is None else self.tr(", at first {:.3f}").format(before)
-            feedback.pushInfo(self.tr("{}: error {:.3f}").format(name, loss) + at_first)
+            held = result["held_losses"].get(name)
+            words = self.tr("{}: error {:.3f}").format(name, loss)
+            words += "" if before is None else self.tr(", at first {:.3f}").format(before)
+            words += "" if held is None else self.tr("; on images held back {:.3f}").format(held)
+            feedback.pushInfo(words)
         return {self.MODEL: result["model"], self.OUTPUT: str(folder)}
 
     def follow(self, job):
-        """Tell the panel what is new, from Processing's thread."""
+        """Tell the panel what is new, from Processing's thread; the log gets a line a row."""
         grown = bool(job["log"]) and self._log.look(Path(job["log"]))
+        if grown or not (job["log"] and self._log.rows):
+            self._logged = job["stage"]
         if grown or job["stage"] != self._said:
             self._tell(job["stage"])
+        return self._logged
 
     def postProcessAlgorithm(self, context, feedback):  # noqa: N802
         """Tell the panel and the other algorithms, in the main thread."""
@@ -219,7 +230,7 @@ class PretrainAlgorithm(MMEarthAlgorithm):
 
     def _tell(self, words, **more):
         self._said = words
-        told = Told(self._title, words, self._steps, self._log.rows, **more)
+        told = Told(self._run, self._title, words, self._steps, self._log.rows, **more)
         shared.events.pretraining_told.emit(told)
 
     def _spec(self, parameters, context):

@@ -170,7 +170,7 @@ def test_on_the_command_line(tiles, tiny_model, settings, out, monkeypatch, caps
     folder = out / "results"
     words = [
         "evaluate", "--data", str(tiles), "--output", str(folder), "--field", "cover",
-        "--encoder", f"own={tiny_model.folder}", "--random", "tiny", "--shares", "50,100",
+        "--encoder", f"own={tiny_model.folder}", "--random", "tiny", "--shares", "0.5,1",
         "--seeds", "1", "--crop", "16", "--steps", "6",
     ]  # fmt: skip
     assert main([*words, "--plan"]) == 0
@@ -182,5 +182,6 @@ def test_on_the_command_line(tiles, tiny_model, settings, out, monkeypatch, caps
     assert (folder / "report.html").is_file()
     assert main([*words[:-1], "0"]) == 1
     assert "--steps:" in capsys.readouterr().err
-    assert main([*words, "--shares", "lots"]) == 1
-    assert "percent with commas" in capsys.readouterr().err
+    for wrong in ("lots", "1,10,100", "0"):
+        assert main([*words, "--shares", wrong]) == 1
+        assert "--shares: expected numbers above 0, up to 1" in capsys.readouterr().err

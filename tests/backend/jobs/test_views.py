@@ -165,6 +165,17 @@ def test_the_scene_classification_of_the_scenes_is_found(
     assert min(ground.left for ground in bounds(folder)) >= LEFT + 700
 
 
+def test_gaps_as_large_as_is_allowed(scenes, one_process, out) -> None:
+    """One patch of the scene lies half in its corner of 40 x 40 pixels without data."""
+    lonely = {"images": "frame_2022*.tif", "size": 80, "step": 80}
+    with pytest.raises(EmptyAreaError):
+        run_job(spec(scenes, out / "whole", **lonely, minimum_valid=0.76), JobContext(one_process))
+    run_job(spec(scenes, out / "gaps", **lonely, minimum_valid=0.75), JobContext(one_process))
+    (row,) = index(out / "gaps")
+    with rasterio.open(out / "gaps" / row["file"]) as patch:
+        assert (patch.read(1) == 0).sum() == 40 * 40
+
+
 def test_other_pixels_make_patches_of_their_own(scenes, make_raster, one_process, out) -> None:
     values = np.maximum(scene_values(64, 64), 1)
     make_raster("scenes/half_20230501.tif", values, bands=S2, nodata=0, scale=1e-4,
@@ -250,7 +261,7 @@ def test_command(scenes, one_process, out, monkeypatch, capsys) -> None:
     monkeypatch.setenv("MMEARTH_THREADS", "1")
     asked = ["views", str(scenes), "--output", str(out / "patches"), "--size", "32", "--step", "8"]
     assert main([*asked, "--plan"]) == 0
-    assert "At most 27 images" in capsys.readouterr().out
+    assert "At most 27 tiles" in capsys.readouterr().out
     assert main([*asked, "--least-dates", "2"]) == 0
     printed = capsys.readouterr().out
     assert "3 dates:" in printed and "1 date:" not in printed

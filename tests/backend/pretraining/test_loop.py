@@ -194,5 +194,5 @@ def test_two_processes_have_one_queue(shared) -> None:
 def test_without_tensorboard_it_is_said_what_to_install(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     data = Toy()
-    with pytest.raises(MissingExtraError, match=r"not installed: tensorboard.*mmearth\[tensorb"):
+    with pytest.raises(MissingExtraError, match="pip install tensorboard"):
         fit(build(NAME, data), data, recipe(NAME), tmp_path, Watch(), events=tmp_path / "events")

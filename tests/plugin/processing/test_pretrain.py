@@ -14,7 +14,7 @@ from runs import Feedback, algorithm
 
 from qgis_mmearth import settings, shared
 from qgis_mmearth.gui.curve import nice_ticks
-from qgis_mmearth.link.log import Log
+from qgis_mmearth.link.log import Log, Row, Told
 
 
 @pytest.fixture
@@ -26,11 +26,11 @@ def home(kept_home):
 
 @pytest.fixture
 def tiles(tmp_path):
-    """Four corners of the sample scene, and their list."""
+    """Four corners of the sample scene to learn from, one that is held back, and their list."""
     folder, rows = tmp_path / "tiles", []
     folder.mkdir()
-    for number in range(4):
-        rows.append({"file": f"t{number}.tif", "level": "L2A"})
+    for number, part in enumerate(["train"] * 4 + ["val"]):
+        rows.append({"file": f"t{number}.tif", "level": "L2A", "split": part})
         window = [100 + 60 * number, 100, 48, 48]
         gdal.Translate(str(folder / rows[-1]["file"]), str(SCENE), srcWin=window)
     (folder / "index.json").write_text(json.dumps(rows))
@@ -59,7 +59,9 @@ def test_an_encoder_of_ones_own_can_be_built_on(
     result = processing.run("mmearth:pretrain", parameters, feedback=feedback)
     assert result["MODEL"] == "my-archive" and result["OUTPUT"] == str(output)
     assert (home / "models" / "my-archive" / "model.json").is_file()
-    assert any("error" in words and "at first" in words for words in feedback.said)
+    assert any("at first" in words and "held back" in words for words in feedback.said)
+    steps = [words for words in feedback.stages if "error" in words]
+    assert 0 < len(steps) <= 2  # a line a row, not a line a step
     QApplication.processEvents()
     assert told[0].begins and not any(one.begins for one in told[1:])
     steps = [len(one.rows) for one in told]
@@ -70,10 +72,47 @@ def test_an_encoder_of_ones_own_can_be_built_on(
     assert "my-archive" in tuning.parameterDefinition("MODEL").options()
     dock = plugin.pretraining
     assert dock is not None and dock.build.isVisibleTo(dock) and dock.title.text() == "My archive"
-    assert [name for name, _ in dock.curve.last()]
+    drawn = dict(dock.curve.last())
+    rows = [json.loads(line) for line in (output / "pretraining.jsonl").read_text().splitlines()]
+    for name, held in rows[-1]["held"].items():
+        assert drawn[name].held[-1] == (40, held)
+        words = f"{name} {rows[-1]['losses'][name]:.3f} / {held:.3f}"
+        assert dock.curve.legend()[name] == words
     dock.build.click()
     wait(lambda: plugin.dock.teach.baseCombo.currentData() == "my-archive")
     assert plugin.dock.tabs.currentWidget() is plugin.dock.teachTab
+
+
+def test_two_at_once_are_shown_one_by_one(plugin, told):
+    def row(step, loss):
+        return Row(step, {"image": loss}, {"image": loss + 0.1})
+
+    def tell(*of, **more):
+        shared.events.pretraining_told.emit(Told(*of, **more))
+
+    first, second = [row(20, 0.9)], [row(20, 0.5), row(40, 0.4)]
+    tell(-1, "First", "Step 20 of 100", 100, first, begins=True)
+    dock = plugin.pretraining
+    assert dock.title.isVisible() and not dock.runs.isVisible()
+    tell(-2, "Second", "Starting…", 50, [], begins=True)
+    tell(-1, "First", "Step 40 of 100", 100, first)
+    assert dock.stage.text() == "Starting…" and not dock.curve.last()  # the one just begun
+    tell(-2, "Second", "Step 40 of 50", 50, second)
+    assert dock.curve.legend() == {"image": "image 0.400 / 0.500"}
+    assert dock.runs.isVisible() and not dock.title.isVisible()
+    dock.runs.setCurrentIndex(dock.runs.findText("First"))
+    assert dock.stage.text() == "Step 40 of 100"
+    assert dock.curve.legend() == {"image": "image 0.900 / 1.000"}
+    tell(-2, "Second", "Done", 50, second, over=True)
+    assert dock.stage.text() == "Step 40 of 100"
+    tell(-3, "Third", "Starting…", 50, [], begins=True)  # what is over makes room
+    titles = [dock.runs.itemText(number) for number in range(dock.runs.count())]
+    assert titles == ["First", "Third"]
+    for run in (-1, -3):
+        tell(run, "", "Done", 50, [], over=True)
+    tell(-4, "Fourth", "Starting…", 50, [], begins=True)
+    assert dock.title.text() == "Fourth" and dock.title.isVisible()
+    tell(-4, "Fourth", "Done", 50, [], over=True)
 
 
 def test_a_cancelled_run_goes_on(tiles, home, told):
@@ -102,9 +141,11 @@ def test_errors_of_the_backend_are_said(home, tmp_path, told):
 def test_a_log_is_read_as_it_grows(tmp_path):
     log, path = Log(), tmp_path / "log.jsonl"
     assert not log.look(path)
-    row = json.dumps({"step": 20, "losses": {"image": 0.5}, "loss": 0.5}) + "\n"
+    told = {"step": 20, "losses": {"image": 0.5}, "loss": 0.5, "held": {"image": 0.6}}
+    row = json.dumps(told) + "\n"
     path.write_text(row + row[:10])
     assert log.look(path) and [one.step for one in log.rows] == [20]
+    assert log.rows[0].held == {"image": 0.6}
     assert not log.look(path)
     path.write_text(row + row.replace("20", "40"))
     assert log.look(path) and [one.step for one in log.rows] == [20, 40]

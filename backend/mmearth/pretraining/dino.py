@@ -32,7 +32,7 @@ from mmearth.pretraining.teacher import (
     pooled_width,
     slow_copy,
 )
-from mmearth.pretraining.views import Look
+from mmearth.pretraining.looks import Look
 
 LARGE, SMALL = "large look", "small look"  # in a batch, with their numbers
 LOOKS = 2  # large ones; these alone are shown to the teacher
@@ -59,7 +59,7 @@ class DINOOptions(Options):
             on ResNets and with SpectralEarth.
         least_crop: share of the image's area that is cut out at least; small looks show 0.05 to
             this much.
-        brightness: see ``mmearth.pretraining.views.Look``; 0 with SpectralEarth.
+        brightness: see ``mmearth.pretraining.looks.Look``; 0 with SpectralEarth.
     """
 
     meanings: int = Field(4096, ge=2)

@@ -29,7 +29,7 @@ from mmearth.pretraining.teacher import (
     pooled_width,
     slow_copy,
 )
-from mmearth.pretraining.views import Look
+from mmearth.pretraining.looks import Look
 
 QUERY, KEY = "query", "key"  # looks in a batch
 
@@ -43,7 +43,7 @@ class MoCoOptions(Options):
         momentum: of the slow copy.
         width: numbers that looks are compared by.
         least_crop: share of the image's area that is cut out at least.
-        brightness: see ``mmearth.pretraining.views.Look``; 0 with SpectralEarth.
+        brightness: see ``mmearth.pretraining.looks.Look``; 0 with SpectralEarth.
     """
 
     temperature: float = Field(0.2, gt=0)

@@ -56,6 +56,7 @@ from mmearth.settings import Settings
 SEEDS, STEPS, TUNING = 5, 300, 100
 ENCODER = "mmearth-atto-p16"
 CROP, BATCH = 64, 32
+LEARNING_RATE = 1e-3  # of so few steps; the published one is for a thousand times as many images
 SHARE = 0.1  # of the labels that is fine-tuned on
 OTHER_PIXELS = ("czech",)  # sources whose pixels are not 10 m
 UNSEEN = ("B01", "B09")
@@ -209,6 +210,7 @@ def _pretrained(
             steps=steps,
             batch=BATCH,
             crop=CROP,
+            learning_rate=LEARNING_RATE,
             seed=seed,
             outputs=PretrainOutputs(model=str(folder)),
         )

@@ -127,7 +127,7 @@ def build(name, data, weights=0, **fields):
 
 
 def recipe(name, **fields) -> Recipe:
-    rate = {"dino": 1e-3, "moco": 1e-3}.get(name, 5e-3)
+    rate = {"dino": 1e-3, "moco": 2e-2}.get(name, 5e-3)
     usual = {"steps": STEPS, "batch": 8, "learning_rate": rate, "every": 4, "held": 8}
     return Recipe(**{**usual, **fields})
 

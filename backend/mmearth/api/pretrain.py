@@ -70,14 +70,14 @@ class PretrainSpec(Request):
         ge=1,
         description="Parts that a step's images are computed in, to save memory; the number of "
         "images is a multiple of it. What is learned is the same to rounding, but of networks that "
-        "normalise by their batch (batch norm).",
+        "normalise by their batch (batch norm), which is a part in one process.",
     )
     crop: int = Field(80, ge=8, description="Side of a crop in pixels; a multiple of the patch.")
-    learning_rate: float = Field(
-        1e-3,
+    learning_rate: float | None = Field(
+        None,
         gt=0,
-        description="Its highest value. MMEarth's is 1.5e-4 for every 256 images of a step, of "
-        "4096 at once.",
+        description="Its highest value; by default the published one of the method, which grows "
+        "with the images of a step.",
     )
     options: dict[str, Any] = Field(
         default_factory=dict,

@@ -55,8 +55,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     pretrain.add_argument(
         "--learning-rate",
         type=float,
-        default=DEFAULTS["learning_rate"].default,
-        help=_help("learning_rate", "its highest value"),
+        help="its highest value; default: what is published for the method and so many images of a "
+        "step, for runs of many thousands of them",
     )
     pretrain.add_argument(
         "--option",

@@ -173,12 +173,12 @@ def _prepare(spec: PretrainSpec, data: Dataset, settings: Settings) -> tuple[Pre
     torch.manual_seed(spec.seed)
     device = choose_device(settings)
     encoder = build_encoder(spec.encoder, in_channels=len(data.bands))
-    pretext = build_method(encoder, data.modalities, spec)
+    pretext = build_method(encoder, data.modalities, spec, len(data))
     pretext.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     recipe = Recipe(
         steps=spec.steps,
         batch=spec.batch,
-        learning_rate=spec.learning_rate,
+        learning_rate=spec.learning_rate or pretext.optimisation.highest(spec.batch),
         accumulate=spec.accumulate,
         mixed=faster_in_bfloat16(device),
         seed=spec.seed,

@@ -22,17 +22,17 @@ from mmearth.api import PretrainSpec
 from mmearth.models.encoders.vit import ViTEncoder
 from mmearth.pretraining.dataset import Dataset
 from mmearth.pretraining.group import ALONE, Group
-from mmearth.pretraining.method import Options, Pretext, Step, only_image, read_options
+from mmearth.pretraining.looks import Look
+from mmearth.pretraining.method import Options, Step
 from mmearth.pretraining.modality import Batch, Modality
+from mmearth.pretraining.optimisation import Optimisation
 from mmearth.pretraining.teacher import (
-    check_images,
-    follow,
+    Comparison,
     momentum_at,
     pooled,
     pooled_width,
-    slow_copy,
+    read_request,
 )
-from mmearth.pretraining.views import Look
 
 LARGE, SMALL = "large look", "small look"  # in a batch, with their numbers
 LOOKS = 2  # large ones; these alone are shown to the teacher
@@ -42,6 +42,10 @@ FROZEN = 0.01  # share of the run in which the last layer stays as it is: DINO's
 SMALL_SIDE = 96 / 224  # of small looks, against that of large ones
 STRIDE = 8  # of which their side is a multiple, where the encoder asks for none
 STD = 0.02
+# The published code clips each weight's gradient by itself.
+OPTIMISATION = Optimisation(
+    rate=5e-4, momentum=(0.9, 0.999), weight_decay=(0.04, 0.4), warm_up=0.1, clip=3.0
+)
 
 
 class DINOOptions(Options):
@@ -53,20 +57,21 @@ class DINOOptions(Options):
         hidden: channels of the head.
         bottleneck: channels before its last layer.
         momentum: of the teacher at first; it rises to 1.
-        temperature: of the teacher, after a rise from 0.04.
+        temperature: of the teacher, after a rise from 0.04; less than the student's 0.1, or all
+            images come to mean the same.
         centre_momentum: of the mean that is taken off what the teacher says.
         small_crops: small looks at each place (multi-crop), 8 in the paper; none as with SSL4EO-S12
             on ResNets and with SpectralEarth.
         least_crop: share of the image's area that is cut out at least; small looks show 0.05 to
             this much.
-        brightness: see ``mmearth.pretraining.views.Look``; 0 with SpectralEarth.
+        brightness: see ``mmearth.pretraining.looks.Look``; 0 with SpectralEarth.
     """
 
     meanings: int = Field(4096, ge=2)
     hidden: int = Field(2048, ge=2)
     bottleneck: int = Field(256, ge=2)
     momentum: float = Field(0.996, ge=0, lt=1)
-    temperature: float = Field(0.07, gt=0)
+    temperature: float = Field(0.07, gt=0, lt=STUDENT_TEMPERATURE)
     centre_momentum: float = Field(0.9, ge=0, lt=1)
     small_crops: int = Field(0, ge=0)
     least_crop: float = Field(0.4, gt=0.05, le=1)
@@ -98,7 +103,7 @@ class Head(nn.Module):
         return linear(normalize(self.layers(features)), normalize(last)).float()
 
 
-class DINO(Pretext):
+class DINO(Comparison):
     """Encoder with a head, and a slow copy of both that teaches them.
 
     Args:
@@ -108,45 +113,31 @@ class DINO(Pretext):
         options: see there.
     """
 
+    optimisation = OPTIMISATION
+    head: Head
     centre: torch.Tensor
 
     def __init__(
         self, encoder: nn.Module, image: Modality, crop: int, options: DINOOptions
     ) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.modalities = (image,)
+        head = Head(pooled_width(encoder), options.hidden, options.bottleneck, options.meanings)
+        super().__init__(encoder, head, image)
         self.tasks = ("agreement",)
         self._options = options
         self._large = Look(crop, (options.least_crop, 1.0), options.brightness)
         small = (0.05, options.least_crop)
         self._small = Look(small_side(encoder, crop), small, options.brightness)
-        self.head = Head(
-            pooled_width(encoder), options.hidden, options.bottleneck, options.meanings
-        )
-        self.teacher, self.teacher_head = slow_copy(encoder), slow_copy(self.head)
         self.register_buffer("centre", torch.zeros(options.meanings))
-        self._said: list[torch.Tensor] = []  # by the teacher, in the step under way
-        self._done, self._steps = 0, 1
-
-    def train(self, mode: bool = True) -> DINO:
-        """Switch between training and use; the teacher never trains."""
-        super().train(mode)
-        self.teacher.eval()
-        self.teacher_head.eval()
-        return self
 
     def draw(self, data: Dataset, count: int, random: np.random.Generator) -> Batch:
         """Draw looks at each place, of different dates where it was seen on several."""
         chance = torch.Generator().manual_seed(int(random.integers(2**62)))
         views = data.draw_views(count, random, LOOKS)
-
-        def looks(look: Look, view: torch.Tensor) -> torch.Tensor:
-            return torch.cat([look(image, data, chance) for image in view.split(1)])
-
-        large = {f"{LARGE} {n}": looks(self._large, view) for n, view in enumerate(views)}
+        large = {
+            f"{LARGE} {n}": self._large.each(view, data, chance) for n, view in enumerate(views)
+        }
         small = {
-            f"{SMALL} {n}": looks(self._small, views[n % LOOKS])
+            f"{SMALL} {n}": self._small.each(views[n % LOOKS], data, chance)
             for n in range(self._options.small_crops)
         }
         return {**large, **small}
@@ -158,8 +149,8 @@ class DINO(Pretext):
         with torch.no_grad():
             said = self.teacher_head(pooled(self.teacher, large))
             wanted = ((said - self.centre) / self._temperature()).softmax(dim=1).chunk(LOOKS)
-        features = pooled(self.encoder, large)
-        seen = [features] if not small else [features, pooled(self.encoder, torch.cat(small))]
+        sizes = [large] if not small else [large, torch.cat(small)]
+        seen = [pooled(self.encoder, images) for images in sizes]
         frozen = self.training and self._done < FROZEN * self._steps
         likely = (self.head(torch.cat(seen), frozen=frozen) / STUDENT_TEMPERATURE).log_softmax(1)
         looks = likely.chunk(LOOKS + len(small))
@@ -174,13 +165,19 @@ class DINO(Pretext):
         total = torch.stack(pairs).mean(dim=0).sum() / of
         if self.training:
             self._said.append(said)
-        first = features.detach().float().chunk(LOOKS)[0]
-        return Step(total, total.detach()[None], counts, first)
+        return Step(total, total.detach()[None], counts, looks[0].detach().exp())
 
-    def begin(self, done: int, steps: int) -> None:
-        """Note how far the run is; forget what was said in a step that came to nothing."""
-        self._done, self._steps = done, steps
-        self._said.clear()
+    def spread(self, features: torch.Tensor) -> float:
+        """Return how much is learned of an image's looks from what it is said to mean, in nats.
+
+        The encoder may tell all images apart and yet the method collapse, in two ways: all mean
+        one thing for certain, or each means everything alike. In both this is 0.
+
+        Args:
+            features: (B, meanings) float32, how likely each meaning is.
+        """
+        mean = features.mean(dim=0)
+        return float(_entropy(mean) - _entropy(features).mean())
 
     @torch.no_grad()
     def advance(self, group: Group = ALONE) -> None:
@@ -188,8 +185,7 @@ class DINO(Pretext):
         options = self._options
         rest = 0.5 * (1 + math.cos(math.pi * self._done / self._steps))
         momentum = 1 - (1 - momentum_at(self._done, options.momentum)) * rest
-        follow(self.teacher, self.encoder, momentum)
-        follow(self.teacher_head, self.head, momentum)
+        self.follow(momentum)
         said = torch.cat(self._said)
         mean = group.add(said.mean(dim=0)) / group.size
         self.centre.lerp_(mean, 1 - options.centre_momentum)
@@ -224,18 +220,14 @@ def small_side(encoder: nn.Module, crop: int) -> int:
     return max(step, round(SMALL_SIDE * crop / step) * step)
 
 
-def build(encoder: nn.Module, modalities: Sequence[Modality], spec: PretrainSpec) -> DINO:
-    """Build the method.
+def _entropy(likely: torch.Tensor) -> torch.Tensor:
+    """Return the entropy of each row of shares, in nats."""
+    return torch.special.entr(likely).sum(dim=-1)
 
-    Args:
-        encoder: of ``build_encoder``.
-        modalities: the image first; the others are left aside.
-        spec: the request.
 
-    Raises:
-        InputError: if the encoder cannot read crops of this size, other modalities are asked for,
-            or an option is wrong.
-    """
-    options = read_options(DINOOptions, spec)
-    check_images(encoder, spec, spec.crop)
-    return DINO(encoder, only_image(modalities, spec), spec.crop, options)
+def build(
+    encoder: nn.Module, modalities: Sequence[Modality], spec: PretrainSpec, places: int | None
+) -> DINO:
+    """Build the method; see ``read_request``. How many places there are is no matter."""
+    image, options = read_request(DINOOptions, encoder, modalities, spec)
+    return DINO(encoder, image, spec.crop, options)

@@ -1,9 +1,10 @@
-"""Images of a step, drawn in a thread while the step before it is computed."""
+"""Images of a step, drawn in threads while the step before it is computed."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from mmearth.pretraining.group import ALONE, Group
 from mmearth.pretraining.method import Pretext
 from mmearth.pretraining.modality import Batch
 
+THREADS = 8  # at most: what Python does by itself, one of them does at a time
 HELD = 2**32 - 1  # in place of the number of an image, among the seeds of those held back
 
 
@@ -27,7 +29,7 @@ class Drawing:
         seed: of all chance.
         group: processes that share the images out.
         device: to put them on.
-        thread: that they are drawn in.
+        pool: that they are drawn in.
     """
 
     def __init__(
@@ -40,10 +42,10 @@ class Drawing:
         seed: int,
         group: Group = ALONE,
         device: torch.device,
-        thread: Executor,
+        pool: Executor,
     ) -> None:
         self._pretext, self._data = pretext, data
-        self._seed, self._device, self._thread = seed, device, thread
+        self._seed, self._device, self._pool = seed, device, pool
         own = batch // group.size
         self._numbers = range(group.rank * own, (group.rank + 1) * own)
         self._size = own // parts
@@ -57,19 +59,26 @@ class Drawing:
             last: whether none comes after it.
         """
         ahead = self._ahead.pop(number, None)
-        parts = ahead.result() if ahead else self._draw(number)
+        parts = (ahead or self._begun(number)).result()
         if not last:
-            self._ahead = {number + 1: self._thread.submit(self._draw, number + 1)}
+            self._ahead = {number + 1: self._begun(number + 1)}
         return [
             {name: value.to(self._device, non_blocking=True) for name, value in part.items()}
             for part in parts
         ]
 
-    def _draw(self, step: int) -> list[Batch]:
-        images = [
-            self._pretext.draw(self._data, 1, np.random.default_rng([self._seed, step, number]))
-            for number in self._numbers
-        ]
+    def _begun(self, step: int) -> Future[list[Batch]]:
+        """Begin to draw the images of a step, each by itself."""
+        images = [self._pool.submit(self._image, step, number) for number in self._numbers]
+        # Its turn comes after theirs: it waits for no image that waits for a thread.
+        return self._pool.submit(self._parts, images)
+
+    def _image(self, step: int, number: int) -> Batch:
+        random = np.random.default_rng([self._seed, step, number])
+        return self._pretext.draw(self._data, 1, random)
+
+    def _parts(self, drawn: Sequence[Future[Batch]]) -> list[Batch]:
+        images = [one.result() for one in drawn]
         parts = [
             joined(images[begin : begin + self._size])
             for begin in range(0, len(images), self._size)
@@ -77,6 +86,12 @@ class Drawing:
         if self._device.type == "cuda":  # from pinned memory nobody waits for the copy
             parts = [{name: value.pin_memory() for name, value in part.items()} for part in parts]
         return parts
+
+
+def threads() -> ThreadPoolExecutor:
+    """Return threads to draw in, no more than there are processors for each process of a group."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by torchrun
+    return ThreadPoolExecutor(min(THREADS, max(1, (os.cpu_count() or 1) // processes)))
 
 
 def held_back(pretext: Pretext, data: Dataset, *, images: int, part: int, seed: int) -> list[Batch]:

@@ -65,6 +65,11 @@ class Group:
 ALONE = Group()
 
 
+def processes() -> int:
+    """Return how many processes were joined to compute one run."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
 @contextmanager
 def joined() -> Iterator[Group]:
     """Give the group that this process was started in, by torchrun or alone."""

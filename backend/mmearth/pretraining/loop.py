@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,16 @@ from mmearth.errors import JobCancelled, OutputError, TrainingError, listed
 from mmearth.files import explained
 from mmearth.models.network import memory_explained
 from mmearth.pretraining.dataset import Dataset
-from mmearth.pretraining.drawing import Drawing, held_back
+from mmearth.pretraining.drawing import Drawing, held_back, threads
 from mmearth.pretraining.events import Events
 from mmearth.pretraining.group import ALONE, Group
-from mmearth.pretraining.method import Pretext, Step, spread
-from mmearth.pretraining.record import Outcome, Recipe, Row, Stretch, learning_rate, line
+from mmearth.pretraining.method import Pretext, Step
+from mmearth.pretraining.record import Outcome, Recipe, Row, Stretch, line
 from mmearth.training import checkpoint
-from mmearth.training.adapters import parameter_groups
 from mmearth.training.task import Watch
 
 LOG_NAME = "pretraining.jsonl"
-COLLAPSED = 1e-3  # spread of features below which all images look alike to the encoder
+COLLAPSED = 1e-3  # spread below which all images look alike
 COLLAPSED_ROWS = 3  # of the log, one after another
 
 
@@ -60,7 +59,7 @@ def fit(
         group: processes that share the work; only the first writes.
 
     Raises:
-        TrainingError: if the loss is no number any more, or the encoder tells images apart no more.
+        TrainingError: if the loss is no number any more, or images are told apart no more.
         JobCancelled: if ``watch`` says so; the same run can then go on later.
         OutOfMemoryError: if the device's memory does not suffice.
         OutputError: if the log cannot be written.
@@ -68,9 +67,9 @@ def fit(
     """
     device = next(pretext.parameters()).device
     with (
-        ThreadPoolExecutor(1) as thread,
+        threads() as pool,
         memory_explained(device),
-        contextlib.closing(_Run(pretext, data, recipe, folder, group, thread)) as run,
+        contextlib.closing(_Run(pretext, data, recipe, folder, group, pool)) as run,
     ):
         run.restore()
         run.prepare(held, events)
@@ -102,7 +101,7 @@ class _Run:
         recipe: Recipe,
         folder: Path,
         group: Group,
-        thread: ThreadPoolExecutor,
+        pool: Executor,
     ) -> None:
         self.rows: list[Row] = []
         self.warnings: list[Problem] = []
@@ -112,10 +111,8 @@ class _Run:
         self._folder, self._log = folder, folder / LOG_NAME
         self._stretch = self._begun()
         self._trained = [part for part in pretext.parameters() if part.requires_grad]
-        self._optimizer = torch.optim.AdamW(
-            parameter_groups(pretext, {}, recipe.learning_rate, recipe.weight_decay),
-            betas=recipe.betas,
-        )
+        self._optimisation = pretext.optimisation
+        self._optimizer = self._optimisation.build(pretext, recipe.learning_rate)
         self._drawing = Drawing(
             pretext,
             data,
@@ -124,7 +121,7 @@ class _Run:
             seed=recipe.seed,
             group=group,
             device=self._device,
-            thread=thread,
+            pool=pool,
         )
         self._network: nn.Module = pretext
         self._held: list[Any] = []
@@ -170,14 +167,12 @@ class _Run:
             TrainingError: see ``fit``.
         """
         recipe = self._recipe
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self.done, recipe)
+        self._optimisation.prepare(self._optimizer, recipe.learning_rate, self.done, recipe.steps)
         self._pretext.begin(self.done, recipe.steps)
         self._optimizer.zero_grad(set_to_none=True)
         steps = self._computed(self._drawing.step(self.done, last=self.done + 1 == recipe.steps))
-        norm = nn.utils.get_total_norm(
-            [part.grad for part in self._trained if part.grad is not None]
-        )
+        moved = [part for part in self._trained if part.grad is not None]
+        norm = nn.utils.get_total_norm([part.grad for part in moved if part.grad is not None])
         total = torch.stack([step.total for step in steps]).sum()
         if not torch.stack([norm, total]).isfinite().all().item():
             raise TrainingError(
@@ -186,6 +181,8 @@ class _Run:
                 "Try again with a lower learning rate, and check that the images have no extreme "
                 "values.",
             )
+        if self._optimisation.clip is not None:
+            nn.utils.clip_grads_with_norm_(moved, self._optimisation.clip, norm)
         self._optimizer.step()
         self._pretext.advance(self._group)
         self.done += 1
@@ -328,7 +325,7 @@ class _Run:
             loss=total / stretch.steps,
             losses={name: value / known for name, value, known in found if known},
             held=self._held_losses(),
-            spread=spread(self._group.gather(features)),
+            spread=self._pretext.spread(self._group.gather(features)),
             gradient=float(stretch.gradient) / stretch.steps,
             learning_rate=self._optimizer.param_groups[0]["lr"],
         )
@@ -341,7 +338,7 @@ class _Run:
         last = self.rows[-COLLAPSED_ROWS:]
         if len(last) == COLLAPSED_ROWS and all(one.spread < COLLAPSED for one in last):
             raise TrainingError(
-                f"The training collapsed by step {self.done:,}: to the encoder, all images look "
+                f"The training collapsed by step {self.done:,}: to the network, all images look "
                 "alike.",
                 "Try again with a lower learning rate, more images in a batch or more varied ones.",
             )

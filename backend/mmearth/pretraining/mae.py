@@ -22,6 +22,7 @@ from mmearth.pretraining.autoencoder import MaskedAutoencoder, check_sides
 from mmearth.pretraining.losses import PlainSum
 from mmearth.pretraining.method import Options, only_image, read_options
 from mmearth.pretraining.modality import Modality
+from mmearth.pretraining.optimisation import Optimisation
 
 from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed  # isort: skip  after mmearth.models.smp
 from timm.models.vision_transformer import Block  # isort: skip
@@ -58,6 +59,7 @@ class MAE(MaskedAutoencoder):
         depth: its blocks.
     """
 
+    optimisation = Optimisation(warm_up=40 / 800)
     encoder: ViTEncoder
 
     def __init__(
@@ -116,13 +118,16 @@ def _initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def build(encoder: nn.Module, modalities: Sequence[Modality], spec: PretrainSpec) -> MAE:
+def build(
+    encoder: nn.Module, modalities: Sequence[Modality], spec: PretrainSpec, places: int | None
+) -> MAE:
     """Build the method.
 
     Args:
         encoder: of ``build_encoder``.
         modalities: the image first; the others are left aside.
         spec: the request.
+        places: that it learns from; they are no matter.
 
     Raises:
         ModelError: if the encoder is no transformer.

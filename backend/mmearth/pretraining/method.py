@@ -1,7 +1,7 @@
 """What the training loop asks of a pretext method.
 
-A method is one module with ``Options``, ``build(encoder, modalities, spec) -> Pretext`` and a line
-in ``mmearth.pretraining.registry.METHODS``.
+A method is one module with ``Options``, ``build(encoder, modalities, spec, places) -> Pretext`` and
+a line in ``mmearth.pretraining.registry.METHODS``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from mmearth.errors import InputError, listed
 from mmearth.pretraining.dataset import Dataset
 from mmearth.pretraining.group import ALONE, Group
 from mmearth.pretraining.modality import Batch, Modality
+from mmearth.pretraining.optimisation import Optimisation
 
 
 class Options(BaseModel):
@@ -59,7 +60,8 @@ class Step:
         total: what is minimised; a scalar. Those of all parts of a step add up.
         losses: (tasks,) float32 without gradients; those of all parts add up.
         counts: (tasks,) int64, what was known of each in this part.
-        features: (B, width) float32, what the encoder says of each image; without gradients.
+        features: (B, width) float32, what is said of each image, for ``Pretext.spread``; without
+            gradients.
     """
 
     total: torch.Tensor
@@ -77,11 +79,13 @@ class Pretext(nn.Module):
         encoder: under this very name, which its weights have in a model folder.
         modalities: what it learns to tell; the image first.
         tasks: names of its losses.
+        optimisation: how its weights are moved.
     """
 
     encoder: nn.Module
     modalities: tuple[Modality, ...]
     tasks: tuple[str, ...]
+    optimisation: Optimisation
 
     def draw(self, data: Dataset, count: int, random: np.random.Generator) -> Batch:
         """Draw images, and whatever else is left to chance; in a thread of its own.
@@ -106,6 +110,21 @@ class Pretext(nn.Module):
         """Return how much is known of each task. (tasks,) int64; by default the images."""
         first = next(iter(batch.values()))
         return torch.tensor([len(first)] * len(self.tasks), device=first.device)
+
+    def spread(self, features: torch.Tensor) -> float:
+        """Return how much images differ to the network, next to nothing if it has collapsed.
+
+        Args:
+            features: (B, width) float32, of ``Step``.
+
+        Returns:
+            Standard deviation over the batch as a share of the features' size, as one number; of
+            a method that collapses otherwise, what that is told by: below
+            ``mmearth.pretraining.loop.COLLAPSED`` it has.
+        """
+        size = features.square().mean().sqrt()
+        deviation = features.var(dim=0, unbiased=False).mean().sqrt()
+        return float(deviation / size.clamp_min(1e-12))
 
     def begin(self, done: int, steps: int) -> None:
         """Take note of how far a run is, before each of its steps.
@@ -155,17 +174,3 @@ def only_image(modalities: Sequence[Modality], spec: PretrainSpec) -> Modality:
             "Leave the modalities out, or choose the method mp-mae.",
         )
     return image
-
-
-def spread(features: torch.Tensor) -> float:
-    """Return how much images differ to the encoder, next to nothing if it has collapsed.
-
-    Args:
-        features: (B, width) float32.
-
-    Returns:
-        Standard deviation over the batch as a share of the features' size, as one number.
-    """
-    size = features.square().mean().sqrt()
-    deviation = features.var(dim=0, unbiased=False).mean().sqrt()
-    return float(deviation / size.clamp_min(1e-12))

@@ -110,7 +110,7 @@ def _provenance(
         "steps": recipe.steps,
         "batch": recipe.batch,
         "learning rate": recipe.learning_rate,
-        "weight decay": recipe.weight_decay,
+        **pretext.optimisation.facts(),
         "seed": recipe.seed,
         "losses": _values(rows[-1].losses),
         **({"losses held back": _values(rows[-1].held)} if rows[-1].held else {}),

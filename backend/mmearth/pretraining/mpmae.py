@@ -25,6 +25,7 @@ from mmearth.pretraining.losses import PlainSum, Weighting
 from mmearth.pretraining.masking import MaskedConvNeXtV2
 from mmearth.pretraining.method import Options, read_options
 from mmearth.pretraining.modality import Modality
+from mmearth.pretraining.optimisation import Optimisation
 
 from timm.layers.norm import LayerNorm2d  # isort: skip  after mmearth.models.smp
 
@@ -58,6 +59,8 @@ class MPMAE(MaskedAutoencoder):
         depth: its blocks.
         weighted: weigh tasks by their uncertainty.
     """
+
+    optimisation = Optimisation()
 
     def __init__(
         self,
@@ -127,13 +130,16 @@ def _initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def build(encoder: nn.Module, modalities: Sequence[Modality], spec: PretrainSpec) -> MPMAE:
+def build(
+    encoder: nn.Module, modalities: Sequence[Modality], spec: PretrainSpec, places: int | None
+) -> MPMAE:
     """Build the method.
 
     Args:
         encoder: of ``build_encoder``.
         modalities: the image first.
         spec: the request.
+        places: that it learns from; they are no matter.
 
     Raises:
         ModelError: if the encoder is no ConvNeXt V2.

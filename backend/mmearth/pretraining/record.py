@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, field
 
 import torch
@@ -13,18 +12,15 @@ from mmearth.api import Problem
 
 @dataclass(frozen=True)
 class Recipe:
-    """Numbers of a run; those that have a default are MMEarth's.
+    """Numbers of a run, beside those that a method's ``optimisation`` holds.
 
     Attributes:
         steps: of the optimiser.
         batch: images of a step.
-        learning_rate: its highest value; it rises over the share ``warm_up`` of all steps and
-            falls as a cosine.
+        learning_rate: its highest value.
         accumulate: parts that a step is computed in, one after another; ``batch`` is shared among
             them, and among the processes. The weights are the same to rounding, but where a network
-            normalises by its batch, which is then a part (batch norm).
-        weight_decay, betas: of AdamW.
-        warm_up: see ``learning_rate``.
+            normalises by its batch, which is then a part in one process (batch norm).
         mixed: compute layers in bfloat16.
         seed: of crops, masks and weights.
         every: steps of a row of the log.
@@ -36,9 +32,6 @@ class Recipe:
     batch: int
     learning_rate: float
     accumulate: int = 1
-    weight_decay: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.95)
-    warm_up: float = 0.2
     mixed: bool = False
     seed: int = 0
     every: int = 20
@@ -56,8 +49,9 @@ class Row:
         losses: mean of each task, of the steps in which something was known of it.
         held: of each task after these steps, on images that are not learned from and masks that
             stay the same; empty if there are none.
-        spread: of the last step's features, see ``mmearth.pretraining.method.spread``.
-        gradient: mean norm.
+        spread: how much the images of the last step differ to the network, in the method's own
+            words: see ``spread`` of ``mmearth.pretraining.method.Pretext`` and of DINO.
+        gradient: mean norm, before it is clipped.
         learning_rate: of the last step.
     """
 
@@ -104,15 +98,6 @@ class Stretch:
         return Stretch(
             self.steps, self.sums.to(device), self.known.to(device), self.gradient.to(device)
         )
-
-
-def learning_rate(step: int, recipe: Recipe) -> float:
-    """Return the learning rate of a step, counted from 0: a linear rise, then half a cosine."""
-    rise = recipe.warm_up * recipe.steps
-    if step + 1 < rise:
-        return recipe.learning_rate * (step + 1) / rise
-    share = (step - rise) / max(1.0, recipe.steps - rise)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, share))))
 
 
 def line(row: Row) -> str:

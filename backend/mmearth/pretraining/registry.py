@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mmearth.pretraining.method import Pretext
     from mmearth.pretraining.modality import Modality
 
-# name -> module with build(encoder, modalities, spec) -> Pretext, and its Options
+# name -> module with build(encoder, modalities, spec, places) -> Pretext, and its Options
 METHODS = {
     "dino": "mmearth.pretraining.dino",
     "mae": "mmearth.pretraining.mae",
@@ -37,8 +37,19 @@ DATASETS = {
 }
 
 
-def build_method(encoder: nn.Module, modalities: Sequence[Modality], spec: PretrainSpec) -> Pretext:
+def build_method(
+    encoder: nn.Module,
+    modalities: Sequence[Modality],
+    spec: PretrainSpec,
+    places: int | None = None,
+) -> Pretext:
     """Build a pretext method on an encoder.
+
+    Args:
+        encoder: of ``build_encoder``.
+        modalities: the image first.
+        spec: the request.
+        places: that it learns from; None if they are not known yet.
 
     Raises:
         InputError: if there is none of that name, or it has no such options.
@@ -53,7 +64,7 @@ def build_method(encoder: nn.Module, modalities: Sequence[Modality], spec: Pretr
             f"The encoder {spec.encoder} has nothing to learn.", "Choose another encoder."
         )
     build: Callable[..., Pretext] = import_module(METHODS[spec.method]).build
-    return build(encoder, modalities, spec)
+    return build(encoder, modalities, spec, places)
 
 
 def check_dataset(spec: PretrainSpec, like: ModelCard | None) -> tuple[str, ...]:

@@ -81,7 +81,8 @@ class PretrainAlgorithm(MMEarthAlgorithm):
         "BATCH": "Images that are looked at in each step. More take more memory.",
         "CROP": "Side of the piece of each image that is looked at, in pixels; a multiple of the "
         "encoder's patch, and no larger than the tiles.",
-        "LEARNING_RATE": "How far the weights go in a step at most. Lower it if the errors rise.",
+        "LEARNING_RATE": "How far the weights go in a step at most; if empty, what is published "
+        "for the method. Lower it if the errors rise; raise it, to 0.001, for a short run.",
         "OPTIONS": "What is the method's own, as NAME=VALUE, with spaces between: mask_ratio=0.9 "
         "hides nine tenths. Left out, it is as published.",
         "SEED": "Decides what is drawn at random.",
@@ -150,7 +151,7 @@ class PretrainAlgorithm(MMEarthAlgorithm):
             number(self.BATCH, tr("Images of a step"), whole, defaultValue=32, minValue=2),
             number(self.CROP, tr("Side of a crop (pixels)"), whole, defaultValue=80, minValue=8),
             number(
-                self.LEARNING_RATE, tr("Learning rate"), decimal, defaultValue=1e-3, minValue=1e-8
+                self.LEARNING_RATE, tr("Learning rate"), decimal, optional=True, minValue=1e-8
             ),
             text(self.OPTIONS, tr("Options of the method"), optional=True),
             number(self.SEED, tr("Seed"), whole, defaultValue=0, minValue=0),
@@ -261,7 +262,8 @@ class PretrainAlgorithm(MMEarthAlgorithm):
             "steps": whole(self.STEPS),
             "batch": whole(self.BATCH),
             "crop": whole(self.CROP),
-            "learning_rate": self.parameterAsDouble(parameters, self.LEARNING_RATE, context),
+            "learning_rate": self.parameterAsDouble(parameters, self.LEARNING_RATE, context)
+            or None,  # empty: the method's own
             "options": dict(_option(part) for part in text(self.OPTIONS).split()),
             "seed": whole(self.SEED),
             "id": identifier,

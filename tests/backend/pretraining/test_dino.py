@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
-from pretexts import FIELDS, Toy, build
+from pretexts import FIELDS, SIDE, Toy, build, recipe
 
+from mmearth.errors import InputError, TrainingError
+from mmearth.models.registry import build_encoder
+from mmearth.pretraining.dino import DINO, DINOOptions
+from mmearth.pretraining.group import ALONE
+from mmearth.pretraining.loop import COLLAPSED, fit
+from mmearth.pretraining.method import Pretext
 from mmearth.pretraining.teacher import pooled
+from mmearth.training.task import Watch
 
 OPTIONS = FIELDS["dino"]["options"]
 
@@ -36,6 +45,71 @@ def test_the_loss_by_hand_with_small_looks() -> None:
                     seen = pretext.head(pooled(pretext.encoder, other))[n] / 0.1
                     expected.append(-(wanted * seen.log_softmax(0)).sum())
     torch.testing.assert_close(pretext(batch).total, torch.stack(expected).mean())
+
+
+class Soft(DINO):
+    """The teacher is never sure of anything."""
+
+    def _temperature(self) -> float:
+        return 1.0
+
+
+class Uncentred(DINO):
+    """What the teacher says most is not taken off what it says."""
+
+    def advance(self, group=ALONE) -> None:
+        super().advance(group)
+        self.centre.zero_()
+
+
+def taught(kind, folder):
+    """Teach the toy; the network, and the rows of the log."""
+    data = Toy()
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    encoder = build_encoder("vit-toy-p8", in_channels=3)
+    pretext = kind(encoder, data.modalities[0], SIDE, DINOOptions(**OPTIONS))
+    numbers = recipe("dino", steps=40, every=8)
+    try:
+        return pretext, fit(pretext, data, numbers, folder, Watch()).rows
+    except TrainingError as error:
+        return pretext, error
+
+
+@pytest.mark.parametrize(("kind", "meant"), [(Soft, 32), (Uncentred, 1)])
+def test_its_own_collapses_are_noticed(kind, meant, tmp_path) -> None:
+    pretext, error = taught(kind, tmp_path)
+    assert isinstance(error, TrainingError)
+    assert "collapsed by step" in str(error) and "look alike" in str(error)
+    batch = drawn(pretext, 16)
+    with torch.no_grad():
+        likely = pretext(batch).features
+        features = pooled(pretext.encoder, next(iter(batch.values())))
+    # Every image means everything alike, or all mean one thing; to the encoder they still differ.
+    assert torch.special.entr(likely).sum(dim=1).exp().mean() == pytest.approx(meant, rel=0.02)
+    assert Pretext.spread(pretext, features) > 10 * COLLAPSED
+
+
+def test_a_healthy_run_goes_on(tmp_path) -> None:
+    _, rows = taught(DINO, tmp_path)
+    assert [row.step for row in rows] == [8, 16, 24, 32, 40]
+    assert min(row.spread for row in rows) > 10 * COLLAPSED
+
+
+def test_spread_is_what_is_learned_of_a_look_from_what_it_means() -> None:
+    pretext = build("dino", Toy())
+    for likely, expected in (
+        (torch.eye(4), math.log(4)),
+        (torch.full((4, 4), 0.25), 0.0),
+        (torch.tensor([[1.0, 0, 0, 0]] * 4), 0.0),
+        (torch.tensor([[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]]), math.log(2)),
+    ):
+        assert pretext.spread(likely) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_teacher_no_surer_than_the_student_is_refused() -> None:
+    with pytest.raises(InputError, match=r"option temperature .* less than 0.1, found 0.1"):
+        build("dino", Toy(), options={**OPTIONS, "temperature": 0.1})
 
 
 def test_the_last_layer_waits() -> None:

@@ -13,7 +13,6 @@ from pretexts import STEPS, Stop, Toy, apart, build, recipe, same
 
 from mmearth.errors import JobCancelled, MissingExtraError, OutputError
 from mmearth.pretraining.loop import LOG_NAME, fit
-from mmearth.pretraining.record import Recipe, learning_rate
 from mmearth.training import checkpoint
 from mmearth.training.task import Watch
 
@@ -34,16 +33,6 @@ def resumed(folder, name=NAME, **fields):
     pretext = build(name, data)
     outcome = fit(pretext, data, recipe(name, **fields), folder, watch)
     return seen[0], outcome, pretext
-
-
-def test_the_learning_rate_rises_and_falls() -> None:
-    numbers = Recipe(steps=100, batch=1, learning_rate=2.0, warm_up=0.2)
-    rates = [learning_rate(step, numbers) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0)
-    assert max(rates) == rates[20] == 2.0
-    assert rates[60] == pytest.approx(1.0) and rates[-1] < 0.01
-    sudden = Recipe(steps=100, batch=1, learning_rate=2.0, warm_up=0.0)
-    assert learning_rate(0, sudden) == 2.0
 
 
 def test_a_damaged_state_is_said(tmp_path) -> None:
@@ -123,12 +112,16 @@ SCRIPT = """
 import sys; from pathlib import Path
 sys.path[:0] = sys.argv[2:]
 from pretexts import *
-from mmearth.errors import JobCancelled
+from mmearth.errors import InputError, JobCancelled
 from mmearth.pretraining.group import joined
 from mmearth.pretraining.loop import fit
 folder = Path(sys.argv[1])
 with joined() as group:
     assert group.size == 2
+    try:
+        build("moco", Toy(), batch=4, accumulate=2)  # one image of a part in each process
+    except InputError as error:
+        (folder / f"refused.{group.rank}").write_text(str(error))
     for name in ("mp-mae", "moco"):
         whole, fields = name == "mp-mae", {"accumulate": 2} if name == "mp-mae" else {}
         data, pretext = Toy(), build(name, Toy(), weights=group.rank)
@@ -181,6 +174,11 @@ def test_two_processes_learn_what_one_would(shared, tmp_path) -> None:
     # The first alone wrote the log, of which the cancelled run is a part.
     logged = (shared / "mp-mae" / LOG_NAME).read_text().splitlines()
     assert [json.loads(line)["step"] for line in logged] == [row.step for row in rows]
+
+
+def test_processes_need_several_images_each_to_normalise_by(shared) -> None:
+    for rank in range(2):
+        assert "parts of one image are none" in (shared / f"refused.{rank}").read_text()
 
 
 def test_two_processes_have_one_queue(shared) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from pretexts import Toy, build
+from pretexts import Toy, build, spec
 from torch.nn.functional import normalize
 
 from mmearth.errors import InputError
+from mmearth.models.registry import build_encoder
 from mmearth.pretraining.moco import KEY, QUERY
+from mmearth.pretraining.registry import build_method
 from mmearth.pretraining.teacher import follow, momentum_at, pooled, slow_copy
 
 
@@ -20,11 +22,11 @@ def drawn(pretext, count=4):
 def test_the_loss_by_hand() -> None:
     pretext = build("moco", Toy(), encoder="vit-toy-p8").eval()
     with torch.no_grad():
-        for part in pretext.slow_encoder.parameters():
+        for part in pretext.teacher.parameters():
             part.mul_(1.1)  # another network than the one that is trained
     batch = drawn(pretext)
     query = normalize(pretext.head(pooled(pretext.encoder, batch[QUERY])))
-    key = normalize(pretext.slow_head(pooled(pretext.slow_encoder, batch[KEY])))
+    key = normalize(pretext.teacher_head(pooled(pretext.teacher, batch[KEY])))
     expected = []
     for one, right in zip(query, key, strict=True):
         scores = torch.stack([one @ other for other in (right, *pretext.queue)]) / 0.2
@@ -45,17 +47,34 @@ def test_the_queue_forgets_the_oldest() -> None:
     torch.testing.assert_close(pretext.queue.norm(dim=1), torch.ones(10))
     state = pretext.queue.clone()
     pretext.eval()(drawn(pretext))  # what is only compared leaves nothing behind
-    assert torch.equal(pretext.queue, state) and not pretext._new
+    assert torch.equal(pretext.queue, state) and not pretext._said
+
+
+def test_the_queue_is_no_longer_than_half_of_the_places() -> None:
+    """Of an archive of 500 places, each would else be among its own negatives 33 times."""
+    data = Toy()
+    request = spec("moco", encoder="vit-toy-p8", options={"queue": 64})
+    found = {}
+    for places in (None, 1000, 100, 1):
+        encoder = build_encoder(request.encoder, in_channels=3)
+        pretext = build_method(encoder, data.modalities, request, places)
+        found[places] = len(pretext.queue), pretext.facts()["queue"]
+    assert found == {
+        None: (64, 64),
+        1000: (64, 64),
+        100: (50, "50, half of the places"),
+        1: (1, "1, half of the places"),
+    }
 
 
 def test_no_gradient_reaches_the_slow_copy_which_follows() -> None:
     pretext = build("moco", Toy())
     pretext.begin(500, 1000)
     pretext(drawn(pretext, 8)).total.backward()
-    assert all(part.grad is None for part in pretext.slow_encoder.parameters())
-    statistics = pretext.slow_encoder.state_dict()
+    assert all(part.grad is None for part in pretext.teacher.parameters())
+    statistics = pretext.teacher.state_dict()
     pretext.advance()
-    moved = pretext.slow_encoder.state_dict()
+    moved = pretext.teacher.state_dict()
     fast = pretext.encoder.state_dict()
     (name,) = [key for key in statistics if key.endswith("running_mean")][:1]
     assert fast[name].abs().sum() > 0  # batch norm has seen the batch

@@ -8,7 +8,7 @@ from pretexts import Toy
 
 from mmearth.models.network import Normaliser
 from mmearth.models.parts import Normalisation
-from mmearth.pretraining.views import Look
+from mmearth.pretraining.looks import Look
 
 
 def random(seed=0) -> torch.Generator:

@@ -62,6 +62,10 @@ class Look:
         turned = torch.rot90(crop, int(chance[6] * 4), (-2, -1))
         return turned.flip(-1) if chance[7] < 0.5 else turned
 
+    def each(self, images: torch.Tensor, data: Dataset, random: torch.Generator) -> torch.Tensor:
+        """Change each of several images by itself. (B, C, H, W) to (B, C, size, size) float32."""
+        return torch.cat([self(image, data, random) for image in images.split(1)])
+
 
 def _brightened(image: torch.Tensor, factor: float, data: Dataset) -> torch.Tensor:
     """Multiply what a sensor measures, of an image that is standardised already."""

@@ -76,8 +76,8 @@ class PretrainSpec(Request):
     learning_rate: float | None = Field(
         None,
         gt=0,
-        description="Its highest value; by default the published one of the method, which grows "
-        "with the images of a step.",
+        description="Its highest value; by default the published one of the method, less for fewer "
+        "images of a step.",
     )
     options: dict[str, Any] = Field(
         default_factory=dict,

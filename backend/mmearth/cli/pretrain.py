@@ -55,8 +55,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     pretrain.add_argument(
         "--learning-rate",
         type=float,
-        help="its highest value; default: what is published for the method and so many images of a "
-        "step, for runs of many thousands of them",
+        help="its highest value; default: what is published for the method, less for fewer images "
+        "of a step",
     )
     pretrain.add_argument(
         "--option",

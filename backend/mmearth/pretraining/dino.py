@@ -44,7 +44,7 @@ STRIDE = 8  # of which their side is a multiple, where the encoder asks for none
 STD = 0.02
 # The published code clips each weight's gradient by itself.
 OPTIMISATION = Optimisation(
-    rate=5e-4, momentum=(0.9, 0.999), weight_decay=(0.04, 0.4), warm_up=0.1, clip=3.0
+    rate=2e-3, images=1024, momentum=(0.9, 0.999), weight_decay=(0.04, 0.4), warm_up=0.1, clip=3.0
 )
 
 

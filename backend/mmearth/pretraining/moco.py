@@ -35,10 +35,10 @@ QUERY, KEY = "query", "key"  # looks in a batch
 # Of ResNets; what has layer norm hardly learns by SGD, and is taught as by MoCo v3 (Chen et al.
 # 2021, arXiv:2104.02057).
 OPTIMISATION = Optimisation(
-    name="SGD", rate=0.03, momentum=(0.9,), weight_decay=(1e-4, 1e-4), warm_up=0.0
+    name="SGD", rate=0.03, images=256, momentum=(0.9,), weight_decay=(1e-4, 1e-4), warm_up=0.0
 )
 OF_LAYER_NORM = Optimisation(
-    rate=1.5e-4, momentum=(0.9, 0.999), weight_decay=(0.1, 0.1), warm_up=40 / 300
+    momentum=(0.9, 0.999), weight_decay=(0.1, 0.1), warm_up=40 / 300
 )
 
 

@@ -11,16 +11,14 @@ from torch import nn
 
 from mmearth.training.adapters import parameter_groups
 
-IMAGES = 256  # of a step, for which learning rates are published
-
-
 @dataclass(frozen=True)
 class Optimisation:
     """An optimiser and its numbers; what has a default is MMEarth's.
 
     Attributes:
         name: AdamW or SGD.
-        rate: highest learning rate for every 256 images of a step.
+        rate: highest learning rate that is published.
+        images: of a step, for which it is published.
         momentum: both betas of AdamW, or the one number of SGD.
         weight_decay: at first and in the end, with half a cosine between them; scales and shifts
             do not decay.
@@ -30,15 +28,22 @@ class Optimisation:
     """
 
     name: Literal["AdamW", "SGD"] = "AdamW"
-    rate: float = 1.5e-4
+    rate: float = 2.4e-3
+    images: int = 4096
     momentum: tuple[float, ...] = (0.9, 0.95)
     weight_decay: tuple[float, float] = (0.05, 0.05)
     warm_up: float = 0.2
     clip: float | None = None
 
     def highest(self, images: int) -> float:
-        """Return the highest learning rate for so many images of a step."""
-        return float(f"{self.rate * images / IMAGES:.6g}")
+        """Return the highest learning rate for so many images of a step.
+
+        SGD's grows in proportion (Goyal et al. 2017, arXiv:1706.02677), AdamW's with the root
+        (Malladi et al. 2022, arXiv:2205.10287): in proportion, as the papers do it from one large
+        number to another, runs of a few thousand small steps would hardly learn.
+        """
+        more = images / self.images
+        return float(f"{self.rate * (more if self.name == 'SGD' else math.sqrt(more)):.6g}")
 
     def build(self, network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
         """Return an optimiser of a network's weights.

@@ -82,7 +82,7 @@ class PretrainAlgorithm(MMEarthAlgorithm):
         "CROP": "Side of the piece of each image that is looked at, in pixels; a multiple of the "
         "encoder's patch, and no larger than the tiles.",
         "LEARNING_RATE": "How far the weights go in a step at most; if empty, what is published "
-        "for the method. Lower it if the errors rise; raise it, to 0.001, for a short run.",
+        "for the method. Lower it if the errors rise.",
         "OPTIONS": "What is the method's own, as NAME=VALUE, with spaces between: mask_ratio=0.9 "
         "hides nine tenths. Left out, it is as published.",
         "SEED": "Decides what is drawn at random.",

@@ -23,19 +23,21 @@ def test_the_learning_rate_rises_and_falls() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "encoder", "kind", "rate"),
+    ("name", "encoder", "kind", "images", "rate", "of_64"),
     [
-        ("mp-mae", "mmearth-toy-p8", torch.optim.AdamW, 1.5e-4),
-        ("mae", "vit-toy-p8", torch.optim.AdamW, 1.5e-4),
-        ("dino", "vit-toy-p8", torch.optim.AdamW, 5e-4),
-        ("moco", "tu-test_resnet", torch.optim.SGD, 0.03),
-        ("moco", "vit-toy-p8", torch.optim.AdamW, 1.5e-4),
+        ("mp-mae", "mmearth-toy-p8", torch.optim.AdamW, 4096, 2.4e-3, 3e-4),
+        ("mae", "vit-toy-p8", torch.optim.AdamW, 4096, 2.4e-3, 3e-4),
+        ("dino", "vit-toy-p8", torch.optim.AdamW, 1024, 2e-3, 5e-4),
+        ("moco", "tu-test_resnet", torch.optim.SGD, 256, 0.03, 7.5e-3),
+        ("moco", "vit-toy-p8", torch.optim.AdamW, 4096, 2.4e-3, 3e-4),
     ],
 )
-def test_published_rates_grow_with_the_images_of_a_step(name, encoder, kind, rate) -> None:
+def test_published_rates_are_less_for_fewer_images(
+    name, encoder, kind, images, rate, of_64
+) -> None:
     pretext = build(name, Toy(), encoder=encoder)
     own = pretext.optimisation
-    assert own.highest(256) == rate and own.highest(64) == pytest.approx(rate / 4)
+    assert own.highest(images) == rate and own.highest(64) == pytest.approx(of_64)
     assert type(own.build(pretext, 1.0)) is kind
 
 

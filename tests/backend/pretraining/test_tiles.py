@@ -442,7 +442,7 @@ def test_held_back_tiles_of_the_same_ground_are_said(folder, make_raster) -> Non
     data = open_dataset(request, None)
     assert open_held(request, None, data)
     (warning,) = data.warnings
-    assert warning.message.startswith("1 tile of 1 of the part 'val' show ground that is learned")
+    assert warning.message.startswith("1 tile of 1 that are held back show ground that is learned")
 
 
 def test_large_images_are_measured_in_parts_and_read_crop_by_crop(folder, make_raster) -> None:

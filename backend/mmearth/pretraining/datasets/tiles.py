@@ -16,7 +16,6 @@ are modalities too, as sine and cosine (MMEarth); of a tile without, they are no
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from mmearth.api import PretrainSpec, Problem
-from mmearth.errors import InputError, counted, listed
+from mmearth.api import PretrainSpec
+from mmearth.errors import InputError, listed
 from mmearth.models.card import ModelCard
 from mmearth.models.parts import Normalisation
 from mmearth.pretraining.datasets.listing import (
@@ -40,6 +39,13 @@ from mmearth.pretraining.datasets.listing import (
 )
 from mmearth.pretraining.datasets.running import Running
 from mmearth.pretraining.datasets.tile import Numbers, Tile, band_names, check_bands, look_at
+from mmearth.pretraining.datasets.together import (
+    by_place,
+    large_enough,
+    pixel_size,
+    said_of_ground,
+    said_of_numbers,
+)
 from mmearth.pretraining.datasets.windows import (
     Arrays,
     WindowedDataset,
@@ -49,11 +55,9 @@ from mmearth.pretraining.datasets.windows import (
     sampled,
 )
 from mmearth.pretraining.modality import UNKNOWN, Modality
-from mmearth.raster.ground import footprint, overlaps
 from mmearth.sensors import Sensor, load_sensor
 
 PLACES = ("latitude", "longitude")
-SIMILAR = 1.1  # of two sizes of pixels
 Statistics = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
@@ -86,12 +90,12 @@ class Tiles(WindowedDataset):
         more = [beside(path, raster) for path in paths for raster in declared.values()]
         lists = (folder / INDEX, folder / DECLARED)
         self.files = tuple(path for path in (*lists, *paths, *more) if path.exists())
-        tiles, small = _large_enough(_look_at(paths, self.bands, declared, sensor), spec.crop)
+        tiles, small = large_enough(_look_at(paths, self.bands, declared, sensor), spec.crop)
         self.tiles = tiles
         places = {folder / row.file: row.place for row in listing.entries}
-        self._places = _by_place([places[tile.path] for tile in tiles], tiles)
-        self.resolution_m, unplaced = _pixel_size(tiles, sensor)
-        self.warnings = [*small, *unplaced, *_said_of_tiles(tiles)]
+        self._places = by_place([places[tile.path] for tile in tiles], tiles)
+        self.resolution_m, unplaced = pixel_size(tiles, sensor)
+        self.warnings = [*small, *unplaced, *said_of_numbers(tiles)]
         self.normalisation: Normalisation = (
             known.normalisation if (known := learned or like) else self._measured(str(folder))
         )
@@ -224,7 +228,7 @@ def open_dataset(spec: PretrainSpec, like: ModelCard | None, learned: Tiles | No
     """
     opened = Tiles(spec, like, learned)
     if learned:
-        learned.warnings += _said_of_ground(learned, opened)
+        learned.warnings += said_of_ground(learned.tiles, opened.tiles)
     return opened
 
 
@@ -248,35 +252,6 @@ def _look_at(
     known: dict[Numbers, Numbers] = {}
     tiles = (look_at(path, bands, declared, sensor) for path in paths)
     return [replace(tile, numbers=known.setdefault(tile.numbers, tile.numbers)) for tile in tiles]
-
-
-def _by_place(places: Sequence[str | None], tiles: Sequence[Tile]) -> list[list[int]]:
-    """Return the numbers of the tiles of each place, in order of their first tile.
-
-    Raises:
-        InputError: if tiles of one place do not show the very same pixels.
-    """
-    groups: dict[str | int, list[int]] = {}
-    for number, said in enumerate(places):
-        groups.setdefault(number if said is None else said, []).append(number)
-    for place, numbers in groups.items():
-        shapes = sorted({tiles[number].shape for number in numbers})
-        if len(shapes) > 1:
-            sizes = listed(f"{width} x {height}" for height, width in shapes)
-            raise InputError(
-                f"The tiles of the place {place!r} have {sizes} pixels.",
-                "Give them the same pixels, or places of their own.",
-            )
-        first = tiles[numbers[0]]
-        for number in numbers[1:]:
-            one, other = tiles[number].grid, first.grid
-            if (one and other and one.offset_of(other)) != (one and other and (0, 0)):
-                raise InputError(
-                    f"{first.path.name} and {tiles[number].path.name} are tiles of the place "
-                    f"{place!r}, but do not lie on the same pixels of the map.",
-                    "Warp them onto the same pixels, or give them places of their own.",
-                )
-    return list(groups.values())
 
 
 def _looked_at(
@@ -311,94 +286,3 @@ def _looked_at(
     check_bands(first, bands, found)
     chosen = choose_bands(list(bands), like, found, sensor, str(first))
     return chosen, listing, declared
-
-
-def _large_enough(tiles: Sequence[Tile], crop: int) -> tuple[list[Tile], list[Problem]]:
-    """Return the tiles that a crop fits into, and a warning of how many others there are.
-
-    Raises:
-        InputError: if it fits into none.
-    """
-    kept = [tile for tile in tiles if min(tile.shape) >= crop]
-    smallest = min(min(tile.shape) for tile in tiles)
-    text = f"{len(tiles) - len(kept):,} of {len(tiles):,} tiles are smaller than crops of {crop}"
-    advice = f"The smallest is {smallest} pixels wide or high: choose crops no larger than that."
-    if not kept:
-        raise InputError(f"{text} pixels.", advice)
-    if len(kept) == len(tiles):
-        return kept, []
-    left_out = Problem(code="tiles", message=f"{text} pixels and left out.", advice=advice)
-    return kept, [left_out]
-
-
-def _said_of_tiles(tiles: Sequence[Tile]) -> list[Problem]:
-    """Return each kind of warning once, with the number of tiles that it is about."""
-    said: dict[str, list[Problem]] = {}
-    for tile in tiles:
-        for problem in tile.warnings:
-            said.setdefault(problem.code, []).append(problem)
-    return [
-        found[0].model_copy(
-            update={
-                "message": f"{counted(len(found), 'tile')} of {len(tiles):,}: {found[0].message}"
-            }
-        )
-        for found in said.values()
-    ]
-
-
-def _pixel_size(tiles: Sequence[Tile], sensor: Sensor) -> tuple[float, list[Problem]]:
-    """Return the size of a pixel, if it is about the same in all tiles, and a warning.
-
-    Of tiles without a place on the map it is taken to be that of the others, or else of the
-    sensor's finest band.
-
-    Raises:
-        InputError: if it is not the same.
-    """
-    sizes = sorted(tile.pixel_m for tile in tiles if tile.grid)
-    if sizes and sizes[-1] > SIMILAR * sizes[0]:
-        counts = Counter(float(f"{size:.2g}") for size in sizes)
-        found = listed(f"{size:g} m ({counted(n, 'tile')})" for size, n in counts.most_common())
-        one = next(tile for tile in tiles if tile.pixel_m > SIMILAR * sizes[0])
-        other = next(tile for tile in tiles if tile.pixel_m == sizes[0])
-        raise InputError(
-            f"Pixels of the tiles are {sizes[0]:.3g} to {sizes[-1]:.3g} m large, about {found}: "
-            f"{other.path.name} and {one.path.name} for example.",
-            "List tiles of one size only in the index.json of a folder of their own; its paths "
-            "may lead to files elsewhere. Or bring all to one size.",
-        )
-    size = float(np.median(sizes)) if sizes else min(b.gsd_m for b in sensor.bands if b.gsd_m)
-    unplaced = len(tiles) - len(sizes)
-    if not unplaced:
-        return float(f"{size:.3g}"), []
-    return float(f"{size:.3g}"), [
-        Problem(
-            code="no_place",
-            message=f"{counted(unplaced, 'tile')} of {len(tiles):,} have no place on the map: "
-            f"where they lie is not learned, and their pixels are taken to be {size:.3g} m large.",
-            advice="Leave them out if that is wrong.",
-        )
-    ]
-
-
-def _said_of_ground(learned: Tiles, held: Tiles) -> list[Problem]:
-    """Warn if tiles that are held back show ground that is learned from."""
-    files = {tile.path.resolve() for tile in learned.tiles}
-    shared = {tile.path for tile in held.tiles if tile.path.resolve() in files}
-    ours, theirs = (
-        [footprint(tile.grid) if tile.grid else None for tile in one.tiles]
-        for one in (learned, held)
-    )
-    shared |= {held.tiles[number].path for _, number in overlaps(ours, theirs)}
-    if not shared:
-        return []
-    return [
-        Problem(
-            code="shared_ground",
-            message=f"{counted(len(shared), 'tile')} of {len(held.tiles):,} of the part "
-            f"{held.split!r} show ground that is learned from: what is told of the part says "
-            "little of new ground.",
-            advice="Move tiles of the same ground to one part in index.json.",
-        )
-    ]

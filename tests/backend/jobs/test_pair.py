@@ -333,9 +333,9 @@ def test_parts_of_two_systems_share_no_ground(make_raster, settings, out) -> Non
     """The same ground in two zones, as at the rim of each: their lattices overlap anyhow."""
     random = np.random.default_rng(0)
     images = []
-    for zone, left in ((32, 600_000.0), (33, 160_000.0)):
-        values = random.integers(1000, 3000, (12, 160, 160)).astype(np.uint16)
-        path = make_raster(f"zone{zone}.tif", values, bands=S2, origin=(left, TOP),
+    for zone, origin in ((32, (LEFT, TOP)), (33, (158_960.0, 5_409_500.0))):
+        values = random.integers(100, 3000, (12, 160, 160)).astype(np.uint16)
+        path = make_raster(f"zone{zone}.tif", values, bands=S2, origin=origin,
                            crs=CRS.from_epsg(32600 + zone))  # fmt: skip
         images.append(image_of(path))
     asked = {"images": images, "size": 16, "block_km": 0.5, "validation": 0.2,
@@ -365,7 +365,7 @@ def test_chips_of_an_archive_are_not_lost(make_raster, settings, out) -> None:
     random = np.random.default_rng(0)
     images = []
     for chip in range(6):
-        values = random.integers(1000, 3000, (12, 64, 64)).astype(np.uint16)
+        values = random.integers(100, 3000, (12, 64, 64)).astype(np.uint16)
         origin = (LEFT + 10 * (100 * chip + random.integers(30)), TOP + 10 * random.integers(30))
         images.append(image_of(make_raster(f"chip{chip}.tif", values, bands=S2, origin=origin)))
     asked = {"images": images, "size": 32, "validation": 0,
@@ -374,7 +374,7 @@ def test_chips_of_an_archive_are_not_lost(make_raster, settings, out) -> None:
     assert result.tiles == 6 * 4 and not result.warnings
     # Of chips that overlap, the second holds no whole tile of the lattice that both share.
     for chip in range(2):
-        values = random.integers(1000, 3000, (12, 64, 64)).astype(np.uint16)
+        values = random.integers(100, 3000, (12, 64, 64)).astype(np.uint16)
         origin = (LEFT + 200 * chip, TOP)
         images.append(image_of(make_raster(f"more{chip}.tif", values, bands=S2, origin=origin)))
     asked = {**asked, "images": images[-2:], "size": 64}

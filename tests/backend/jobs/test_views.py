@@ -214,7 +214,9 @@ def test_scenes_that_show_no_patch_are_told(scenes, make_raster, one_process, ou
     assert any("1 of 4 scenes show no whole patch" in one.message for one in result.warnings)
 
 
-def test_a_full_disk_is_told(scenes, one_process, small_disk) -> None:
+def test_a_full_disk_is_told(scenes, make_raster, one_process, small_disk) -> None:
+    make_raster("scenes/wide_20230501.tif", np.ones((12, 200, 200), np.uint16), bands=S2, nodata=0,
+                scale=1e-4)  # fmt: skip
     with pytest.raises(DiskFullError, match="free"):
         run_job(spec(scenes, small_disk / "patches"), JobContext(one_process))
     assert not (small_disk / "patches").exists()

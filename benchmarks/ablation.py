@@ -9,8 +9,13 @@ tiles. All rows of a seed see the same crops in the same order, changed alike, f
 seeds and ``MMEARTH_ABLATION_STEPS`` how many steps. Each row and seed becomes a line of
 ``build/ablation.jsonl``, or of the file that ``MMEARTH_ABLATION_LINES`` names; what has a line
 there of the same tiles, normalisation and encoder is not trained again. Rows that begin pretrained
-need ``MMEARTH_PRETRAINED``, the folder of an encoder that ``mmearth pretrain --like landcover-s2``
-made. One to three minutes a row and seed on a core of its own.
+need ``MMEARTH_PRETRAINED``, the folder of an encoder, made so on tiles of one size of pixels:
+
+    python -m benchmarks.layout DATA/s2 build/s2
+    mmearth pretrain --data build/s2 --like landcover-s2 --encoder mmearth-atto-p16 --crop 64 \\
+        --output build/encoder
+
+One to three minutes a row and seed on a core of its own.
 """
 
 from __future__ import annotations

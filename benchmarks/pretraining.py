@@ -11,8 +11,7 @@ Beside the image, MP-MAE learns to tell what lies beside the tiles in truth: whe
 are, and the two bands that the encoder is not shown, B01 (aerosols) and B09 (water vapour). The
 teacher's classes, by which the encoders are evaluated, are no modality here.
 
-Tiles are left out that are smaller than a crop, have no place on the map, or pixels of another
-size than 10 m; of those to learn from, also those that show ground of a tile to test on.
+Which tiles are learned from and tested on is told in ``benchmarks.layout``.
 
 ``MMEARTH_PRETRAINING_SEEDS`` says how many seeds, ``MMEARTH_PRETRAINING_STEPS`` how many steps of
 pretraining, ``MMEARTH_PRETRAINING_TUNING`` how many of linear probes and fine-tuning,
@@ -33,11 +32,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 import torch
 
 from benchmarks import ROOT
 from benchmarks.common import MODEL, row
+from benchmarks.layout import CROP, TEACHER, lay_out
 from mmearth.api import (
     EncoderChoice,
     EvaluateOutputs,
@@ -46,21 +45,17 @@ from mmearth.api import (
     PretrainSpec,
     TileLabels,
 )
-from mmearth.evaluation.tiles import shared_ground
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.registry import run_job
-from mmearth.models.card import CARD_NAME, read_card
-from mmearth.pretraining.datasets.listing import DECLARED, INDEX
+from mmearth.models.card import CARD_NAME
+from mmearth.pretraining.datasets.listing import INDEX
 from mmearth.settings import Settings
 
 SEEDS, STEPS, TUNING = 5, 300, 100
 ENCODER = "mmearth-atto-p16"
-CROP, BATCH = 64, 32
-LEARNING_RATE = 1e-3  # of so few steps; the published one is for a thousand times as many images
+BATCH = 32
+LEARNING_RATE = 1e-3  # of so few steps
 SHARE = 0.1  # of the labels that is fine-tuned on
-OTHER_PIXELS = ("czech",)  # sources whose pixels are not 10 m
-UNSEEN = ("B01", "B09")
-TEACHER, ATMOSPHERE = ".teacher.tif", ".atmosphere.tif"
 OPTICAL, SEVERAL, RANDOM = "optical MAE", "MP-MAE", "random"
 # What is to be told, by arm; None is not taught at all.
 ARMS: dict[str, list[str] | None] = {
@@ -114,7 +109,7 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
     data = Path(os.environ.get("MMEARTH_DATA", "")) / "s2"
     if not (data / INDEX).is_file():
         return [row("not measured, --data names no folder with s2/index.json", np.nan)]
-    tiles, budget = _tiles(data, scratch / "tiles"), Budget.given()
+    tiles, budget = lay_out(data, scratch / "tiles"), Budget.given()
     index = (tiles / INDEX).read_bytes()
     begun = hashlib.sha256(index + json.dumps(asdict(budget)).encode()).hexdigest()[:16]
     seeds = range(int(os.environ.get("MMEARTH_PRETRAINING_SEEDS", SEEDS)))
@@ -216,47 +211,3 @@ def _pretrained(
         )
         run_job(spec, JobContext(settings))
     return folder
-
-
-def _tiles(data: Path, folder: Path) -> Path:
-    """Lay out the tiles that all arms learn from and are tested on, and what lies beside them."""
-    folder.mkdir(parents=True)
-    rows = [
-        facts
-        for facts in json.loads((data / INDEX).read_bytes())
-        if facts["crs"]
-        and facts["source"] not in OTHER_PIXELS
-        and min(facts["height"], facts["width"]) >= CROP
-    ]
-    parts = {
-        part: [data / facts["file"] for facts in rows if facts["split"] == part]
-        for part in ("train", "val")
-    }
-    shared = {path for path, _ in shared_ground(parts["train"], parts["val"])}
-    bands = read_card(ROOT / "resources" / "models" / MODEL).bands
-    kept = []
-    for facts in rows:
-        path = data / facts["file"]
-        if path in shared:
-            continue
-        name = facts["file"].replace("/", "_").removesuffix(".tif")
-        (folder / f"{name}.tif").symlink_to(path)
-        (folder / f"{name}{TEACHER}").symlink_to(path.with_name(path.stem + TEACHER))
-        _write_unseen(path, folder / f"{name}{ATMOSPHERE}", set(bands))
-        more = {key: facts[key] for key in ("split", "group", "level")}
-        kept.append({"file": f"{name}.tif", **more})
-    declared = {"atmosphere": {"suffix": ATMOSPHERE, "kind": "continuous", "nodata": 0}}
-    (folder / INDEX).write_text(json.dumps(kept))
-    (folder / DECLARED).write_text(json.dumps(declared))
-    return folder
-
-
-def _write_unseen(path: Path, target: Path, seen: set[str]) -> None:
-    """Write the bands of a tile that the encoder is not shown, as another modality."""
-    if seen & set(UNSEEN):
-        raise ValueError(f"{MODEL} is shown {sorted(seen & set(UNSEEN))}.")
-    with rasterio.open(path) as source:
-        places = [source.descriptions.index(band) + 1 for band in UNSEEN]
-        profile = {**source.profile, "count": len(UNSEEN)}
-        with rasterio.open(target, "w", **profile) as file:
-            file.write(source.read(places))

@@ -13,7 +13,7 @@ import shapely
 from shapely import affinity
 
 from benchmarks.common import row
-from mmearth.pretraining.patches import Patch, components, find_patches, positions
+from mmearth.pretraining.temporal.patches import Patch, components, find_patches, positions
 
 SIZE, STEP = 128, 32  # pixels
 SIDE, TURN = 1100, 13.0  # of a frame like EnMAP's: pixels, degrees

@@ -29,6 +29,10 @@ class PairRaster(Request):
     )
 
 
+def _is_code(value: float) -> bool:
+    return bool(-(2**31) <= value < 2**31) and value == int(value)
+
+
 class PairModality(Request):
     """What else is known of the ground: radar, elevation, canopy height, land cover, anything."""
 
@@ -39,7 +43,7 @@ class PairModality(Request):
     rasters: list[PairRaster] = Field(
         min_length=1,
         description="Each with the same bands. Of several dates the one that is nearest to the "
-        "image is taken; of one date, those that come first.",
+        "image and covers the tile is taken; of one date, those that come first.",
     )
     nodata: float | None = Field(
         None, description="Value without data, if the files do not say it."
@@ -54,6 +58,11 @@ class PairModality(Request):
             raise ValueError("codes belong to the kind categorical, and to no other")
         if len(set(self.codes)) < len(self.codes):
             raise ValueError("a code is listed twice")
+        odd = [code for code in self.codes if not _is_code(code)]
+        if odd:
+            raise ValueError(f"{odd[0]} is no code of a class: they have 32 bits")
+        if self.codes and self.nodata is not None and not _is_code(self.nodata):
+            raise ValueError(f"{self.nodata:g} is no whole number of 32 bits, as codes are")
         if self.nodata in self.codes:
             raise ValueError(f"{self.nodata:g} cannot be a class and stand for no data")
         return self

@@ -98,7 +98,7 @@ class PretrainResult(Schema):
     kind: Literal["pretrain"] = "pretrain"
     outputs: PretrainOutputs
     model: str = Field(description="Identifier of the encoder.")
-    tiles: int = Field(description="Images learned from.")
+    tiles: int = Field(description="Places learned from; an image that is of none is one.")
     steps: int
     losses: dict[str, float] = Field(description="Of each modality, over the last steps.")
     first_losses: dict[str, float] = Field(description="The same over the first steps.")

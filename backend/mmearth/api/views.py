@@ -23,7 +23,8 @@ class ViewsSpec(Request):
     """Cut a folder of overlapping scenes into patches of as many dates as there are.
 
     No pixel is resampled, and no ground cut twice. Scenes of another coordinate reference system
-    or other pixels make patches of their own.
+    or other pixels make patches of their own. By blocks of ground, patches belong to the parts
+    'train' and 'val'; those to learn from that show ground of 'val' on other pixels to 'shared'.
     """
 
     kind: Literal["views"] = "views"
@@ -44,6 +45,10 @@ class ViewsSpec(Request):
         1.0, gt=0, le=1, description="Share of a patch's pixels that must have data."
     )
     clouds: float = Field(0.1, ge=0, le=1, description="Largest share of a patch under clouds.")
+    block_km: float = Field(
+        10.0, gt=0, description="Side of the blocks of ground that belong to one part as a whole."
+    )
+    validation: float = Field(0.1, ge=0, lt=0.5, description="Share of patches of the part 'val'.")
     outputs: ViewsOutputs
 
 
@@ -54,5 +59,6 @@ class ViewsResult(Schema):
     outputs: ViewsOutputs
     scenes: int = Field(description="Scenes that were looked at.")
     places: dict[int, int] = Field(description="Number of dates -> places that have so many.")
+    parts: dict[str, int] = Field(description="Patches of each part, a date each.")
     warnings: list[Problem] = Field(default_factory=list)
     seconds: float

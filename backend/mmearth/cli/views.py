@@ -30,9 +30,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         ("least-dates", int, "dates that a place has at least"),
         ("minimum-valid", float, "share of a patch's pixels that must have data"),
         ("clouds", float, "largest share of a patch's pixels under clouds"),
+        ("validation", float, "share of the patches of the part 'val'"),
     ):
         default = DEFAULTS[name.replace("-", "_")].default
         views.add_argument(f"--{name}", type=kind, default=default, help=_help(name, words))
+    views.add_argument(
+        "--block", dest="block_km", type=float, metavar="KM", default=DEFAULTS["block_km"].default,
+        help=_help("block_km", "side of blocks of ground that are in one part as a whole"),
+    )  # fmt: skip
     views.set_defaults(run=_views)
 
 
@@ -53,6 +58,8 @@ def _views(options: argparse.Namespace) -> int:
 
 def _show(result: ViewsResult) -> None:
     places = sum(result.places.values())
+    parts = ", ".join(f"{count:,} {part}" for part, count in result.parts.items() if count)
     print(f"{counted(places, 'place')} in {counted(result.scenes, 'scene')}")
     for dates, count in result.places.items():
         print(f"{counted(dates, 'date')}: {counted(count, 'place')}")
+    print(f"Patches: {parts}")

@@ -74,7 +74,7 @@ def cells_of(spec: EvaluateSpec, candidates: Sequence[Candidate]) -> list[Cell]:
 
 
 class Evaluation:
-    """Computes cells; images are read once for all encoders of the same bands.
+    """Computes cells; images are read once for all encoders of the same sensor and bands.
 
     Args:
         spec: the request.
@@ -92,7 +92,7 @@ class Evaluation:
     ) -> None:
         self.warnings: list[Problem] = []
         self._spec, self._tiles, self._device, self._cancelled = spec, tiles, device, cancelled
-        self._bands: tuple[str, ...] = ()
+        self._shown: tuple[str, tuple[str, ...]] | None = None
         self._parts: tuple[Part, Part] | None = None
         self._known: tuple[object, Features, Features] | None = None
 
@@ -144,12 +144,13 @@ class Evaluation:
 
     def _read(self, candidate: Candidate) -> tuple[Part, Part]:
         card = candidate.card
-        if self._parts is None or self._bands != card.bands:
+        shown = (card.sensor, card.bands)  # names of bands may be those of several sensors
+        if self._parts is None or self._shown != shown:
             train, test, warnings = read_parts(
                 self._tiles, card.bands, card.sensor, self._spec.crop
             )
             self.warnings += [one for one in warnings if one not in self.warnings]
-            self._parts, self._bands = (train, test), card.bands
+            self._parts, self._shown = (train, test), shown
             self._known = None
         return self._parts
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +10,20 @@ from typing import Any, Literal
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 
 from mmearth.api import EvaluateSpec, Problem, TileLabels
 from mmearth.errors import InputError, RasterReadError, counted, listed
 from mmearth.pretraining.datasets.listing import INDEX, Raster, beside, read_listing
-from mmearth.pretraining.datasets.tile import band_names, read_tile
+from mmearth.pretraining.datasets.tile import band_names, look_at
+from mmearth.pretraining.datasets.windows import KNOWN
 from mmearth.pretraining.modality import UNKNOWN
-from mmearth.raster.grid import Grid, bounds_in
+from mmearth.raster.grid import Grid
+from mmearth.raster.ground import footprint, overlaps
 from mmearth.raster.source import open_raster
 from mmearth.sensors import load_sensor
 
 LABELS = "labels"
 MOST_CROPS = 16  # of a tile: a few large scenes would be all that counts
-OVERLAP = 0.01  # of the smaller of two tiles; less is the rounding of their rims
-KNOWN = 0.5  # share of a crop that holds data, at least
-GEOGRAPHIC = CRS.from_epsg(4326)
 
 Kind = Literal["single", "multi", "pixel"]
 
@@ -188,36 +185,18 @@ def share_of(part: Part, share: float, classes: int, kind: Kind, seed: int) -> P
 def shared_ground(train: Sequence[Path], test: Sequence[Path]) -> list[tuple[Path, Path]]:
     """Return which tiles to learn from and to test on overlap, as pairs.
 
-    Tiles without a place on the map overlap none. Rectangles of longitude and latitude around them
-    are compared.
+    Tiles without a place on the map overlap none.
 
     Raises:
         RasterReadError: if a file cannot be opened.
     """
-    known = [(path, box) for path in train if (box := _ground(path)) is not None]
-    tree = shapely.STRtree([box for _, box in known])
-    pairs = []
-    for path in test:
-        box = _ground(path)
-        if box is None:
-            continue
-        for place in tree.query(box):
-            other, ground = known[place]
-            smaller = min(box.area, ground.area)
-            if shapely.area(shapely.intersection(box, ground)) > OVERLAP * smaller:
-                pairs.append((other, path))
-    return pairs
+    ours, theirs = ([_ground(path) for path in part] for part in (train, test))
+    return [(train[one], test[other]) for one, other in overlaps(ours, theirs)]
 
 
 def _rows(folder: Path, part: str) -> tuple[tuple[Path, dict[str, Any]], ...]:
     """Return paths and facts of the tiles of a part; errors as of ``read_listing``."""
-    wanted = {row.file for row in read_listing(folder, part).entries}
-    facts = json.loads((folder / INDEX).read_bytes())
-    return tuple(
-        (folder / row["file"], row)
-        for row in facts
-        if row["file"] in wanted and row.get("split") == part
-    )
+    return tuple((folder / row.file, row.facts()) for row in read_listing(folder, part).entries)
 
 
 def _check_apart(
@@ -242,13 +221,12 @@ def _check_apart(
         )
 
 
-def _ground(path: Path) -> shapely.Polygon | None:
-    """Return the rectangle of longitude and latitude around a tile; None of one without a place."""
+def _ground(path: Path) -> shapely.Geometry | None:
+    """Return the outline of a tile on the ground; None of one without a place."""
     with open_raster(str(path)) as dataset:
         if not dataset.crs or dataset.transform.is_identity:
             return None
-        grid = Grid.of_dataset(dataset, dataset.crs)
-    return shapely.box(*bounds_in(GEOGRAPHIC, grid.bounds, grid.crs))
+        return footprint(Grid.of_dataset(dataset, dataset.crs))
 
 
 def _said(rows: Sequence[tuple[Path, dict[str, Any]]], field: str) -> tuple[Kind, tuple[str, ...]]:
@@ -327,19 +305,20 @@ def _read(
 ) -> list[tuple[NDArray[np.float32], NDArray[Any]]]:
     """Return the images of a tile and their labels; none if it is too small or empty."""
     declared = {LABELS: tiles.raster} if tiles.raster else {}
-    tile = read_tile(path, bands, declared, load_sensor(sensor))
+    tile = look_at(path, bands, declared, load_sensor(sensor))
     height, width = tile.shape
     if min(height, width) < crop:
         return []
+    whole = tile.image()
     if tiles.raster is None:
         top, left = (height - crop) // 2, (width - crop) // 2
-        image = tile.image[:, top : top + crop, left : left + crop]
+        image = whole[:, top : top + crop, left : left + crop]
         return [(image, _label(tiles, facts[tiles.field]))] if _full(image) else []
-    labels = tile.rasters[LABELS].astype(np.int64)  # kept smaller there, as losses do not take it
+    labels = tile.raster(LABELS)
     found = []
     for top, left in _places(height, width, crop):
         place = np.s_[..., top : top + crop, left : left + crop]
-        image = tile.image[place]
+        image = whole[place]
         known = np.where(np.isfinite(image).all(axis=0), labels[place], UNKNOWN)
         if _full(image) and (known != UNKNOWN).any():
             found.append((image, known))

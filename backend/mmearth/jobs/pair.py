@@ -12,8 +12,10 @@ from mmearth.files import check_space, explained
 from mmearth.jobs import mapping
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.work import Work
+from mmearth.pretraining.datasets.blocks import said_of_parts
 from mmearth.pretraining.datasets.mmearth_layout import METADATA, PLACE
 from mmearth.pretraining.pairing.archive import Archive
+from mmearth.pretraining.pairing.images import Images, prepare_images
 from mmearth.pretraining.pairing.partners import Partner, prepare_partner
 from mmearth.pretraining.pairing.places import (
     Place,
@@ -22,7 +24,6 @@ from mmearth.pretraining.pairing.places import (
     classes_of,
     draw_places,
 )
-from mmearth.pretraining.pairing.scenes import Scenes, prepare_scenes
 from mmearth.pretraining.pairing.strips import Cutter, Strip, layout_of, make_strips, tile_bytes
 from mmearth.raster import write
 from mmearth.sensors import load_sensor
@@ -34,7 +35,7 @@ OWN = {METADATA, PLACE, "lat", "lon", "month"}  # datasets that mean something e
 
 @dataclass(frozen=True)
 class _Prepared:
-    scenes: Scenes
+    images: Images
     partners: list[Partner]
     places: dict[Place, list[int]]
     bytes_each: int
@@ -55,9 +56,9 @@ def plan(spec: PairSpec, _settings: Settings) -> Plan:
     except MMEarthError as error:
         result.errors.append(Problem.of(error))
         return result
-    result.grid = ready.scenes.images[0].grid.info()
+    result.grid = ready.images.ready[0].grid.info()
     result.tiles = ready.most_tiles(spec)
-    result.warnings = ready.scenes.warnings
+    result.warnings = ready.images.warnings
     return result
 
 
@@ -78,7 +79,7 @@ def run(spec: PairSpec, context: JobContext) -> PairResult:
     mapping.keep_inputs(targets, files)
     sensor = load_sensor(spec.sensor)
     chosen = _draw(spec, ready)
-    in_memory = 2 * 4 * len(ready.scenes.bands) * spec.size**2  # as it is read, and as it is cut
+    in_memory = 2 * 4 * len(ready.images.bands) * spec.size**2  # as it is read, and as it is cut
     strips = make_strips(ready.places, chosen, in_memory)
     needed = ready.bytes_each * sum(len(strip.places) for strip in strips)
     write.check_writable(list(targets.values()) if folder.is_dir() else [folder], needed)
@@ -86,7 +87,7 @@ def run(spec: PairSpec, context: JobContext) -> PairResult:
     name = mapping.digest(__version__, facts, mapping.stamps(files))
     with Work(context.settings.work_folder / f"pair-{name}", targets) as work:
         check_space(work.folder, needed)
-        cutter = Cutter(spec, ready.scenes, ready.partners, sensor)
+        cutter = Cutter(spec, ready.images, ready.partners, sensor)
         begin, fresh = context.elapsed(), 0
         for number, strip in enumerate(strips):
             context.check_cancelled()
@@ -97,7 +98,7 @@ def run(spec: PairSpec, context: JobContext) -> PairResult:
             seconds = (context.elapsed() - begin) / fresh * left if fresh else None
             text = f"Cutting tiles: strip {number + 1:,} of {len(strips):,}"
             context.report(CUT_SHARE * (number + 1) / len(strips), text, seconds)
-        archive = Archive(spec, ready.scenes, ready.partners, sensor, strips, work.folder)
+        archive = Archive(spec, ready.images, ready.partners, sensor, strips, work.folder)
 
         def watch(share: float) -> None:
             context.check_cancelled()
@@ -119,7 +120,7 @@ def run(spec: PairSpec, context: JobContext) -> PairResult:
         places=len(archive.places),
         parts={part: len(held) for part, held in archive.splits.items()},
         known=archive.known,
-        warnings=[*ready.scenes.warnings, *_said(spec, archive, strips)],
+        warnings=[*ready.images.warnings, *_said(spec, archive, strips)],
         seconds=context.elapsed(),
     )
 
@@ -158,7 +159,7 @@ def _prepare(spec: PairSpec) -> _Prepared:
         MMEarthError: the first thing that stands in its way.
     """
     sensor = load_sensor(spec.sensor)
-    scenes = prepare_scenes(spec)
+    images = prepare_images(spec)
     names = [modality.name for modality in spec.modalities]
     taken = [name for name in names if name in {*OWN, layout_of(sensor, ()).name}]
     twice = [name for name in names if names.count(name) > 1]
@@ -168,10 +169,22 @@ def _prepare(spec: PairSpec) -> _Prepared:
             "Choose another name.",
         )
     partners = [prepare_partner(modality) for modality in spec.modalities]
-    places = all_places(scenes, spec.size)
-    ready = _Prepared(scenes, partners, places, tile_bytes(spec, scenes, partners, sensor))
+    places = all_places(images, spec.size)
+    held = {number for covering in places.values() for number in covering}
+    lacking, count = len(images.ready) - len(held), len(images.ready)
+    if lacking:
+        images.warnings.append(
+            Problem(
+                code="no_tile",
+                message=f"{lacking:,} of {counted(count, 'image')} "
+                f"hold no whole tile of {spec.size} pixels of the lattice that they share with "
+                "images of the same ground, and are left out.",
+                advice="Choose smaller tiles.",
+            )
+        )
+    ready = _Prepared(images, partners, places, tile_bytes(spec, images, partners, sensor))
     for partner in partners:
-        if not any(partner.touches(image.grid) for image in scenes.images):
+        if not any(partner.touches(image.grid) for image in images.ready):
             raise EmptyAreaError(
                 f"No raster of {partner.name} overlaps an image.",
                 "Choose rasters of the same ground, or leave that modality out.",
@@ -180,7 +193,7 @@ def _prepare(spec: PairSpec) -> _Prepared:
 
 
 def _datasets(spec: PairSpec, ready: _Prepared) -> set[str]:
-    images = ready.scenes.images
+    images = ready.images.ready
     read = {band.source.dataset for image in images for band in image.bands}
     read |= {mask.dataset for image in images for mask in image.masks}
     read |= {raster.path for modality in spec.modalities for raster in modality.rasters}
@@ -195,10 +208,10 @@ def _draw(spec: PairSpec, ready: _Prepared) -> list[Place]:
     """
     places = list(ready.places)
     if spec.strata:
-        classes = classes_of(spec.strata, ready.scenes, places, spec.size)
+        classes = classes_of(spec.strata, ready.images, places, spec.size)
         drawn = draw_places(places, classes, spec.count, spec.seed)
     else:
-        blocks = [block_of(ready.scenes, place, spec) for place in places]
+        blocks = [block_of(ready.images, place, spec) for place in places]
         drawn = draw_places(places, blocks, spec.count, spec.seed)
     if not drawn:
         raise EmptyAreaError(
@@ -239,18 +252,4 @@ def _said(spec: PairSpec, archive: Archive, strips: list[Strip]) -> list[Problem
                 advice="Check the rasters and the value that stands for no data.",
             )
         )
-    lacking = [
-        part
-        for part, share in (("val", spec.validation), ("test", spec.test))
-        if share and not archive.splits[part]
-    ]
-    if lacking:
-        found.append(
-            Problem(
-                code="parts",
-                message=f"No tile is in the part {listed(lacking)}: there are too few blocks of "
-                f"{spec.block_km:g} km.",
-                advice="Choose smaller blocks.",
-            )
-        )
-    return found
+    return found + said_of_parts(archive.splits, archive.shares, spec.block_km)

@@ -8,7 +8,10 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
+
+from mmearth.errors import WorkerDiedError
 
 LOOK_SECONDS = 0.2  # between two looks at whether to stop
 Result = TypeVar("Result")
@@ -33,6 +36,7 @@ def each(
 
     Raises:
         Exception: the first that a call raises.
+        WorkerDiedError: if a process ended unexpectedly.
     """
     if min(processes, len(arguments)) <= 1:
         for number, one in enumerate(arguments):
@@ -51,6 +55,12 @@ def each(
                 done, waiting = wait(waiting, LOOK_SECONDS, FIRST_COMPLETED)
                 for call in done:
                     yield calls[call], call.result()
+        except BrokenProcessPool as error:
+            raise WorkerDiedError(
+                "A process that computed a part of the job ended unexpectedly, for lack of memory "
+                "perhaps.",
+                "Close other programs or allow for fewer threads, and start the job again.",
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,17 +16,26 @@ from numpy.typing import NDArray
 from mmearth import __version__
 from mmearth.api import Plan, Problem, ViewsResult, ViewsSpec
 from mmearth.errors import EmptyAreaError, InputError, MMEarthError, OutputError, counted
-from mmearth.files import explained, staged
+from mmearth.files import check_space, explained, staged
 from mmearth.jobs import mapping
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.parallel import each
 from mmearth.jobs.work import taken
-from mmearth.pretraining.patches import Patch, components, find_patches, squares
-from mmearth.pretraining.scenes import Scene, find_scenes, place_name, positions, write_patches
+from mmearth.pretraining.datasets.blocks import block_at, said_of_parts, split_ground
+from mmearth.pretraining.datasets.listing import HELD, INDEX, LEARNED, Entry, write_listing
+from mmearth.pretraining.temporal.patches import Patch, components, find_patches, squares
+from mmearth.pretraining.temporal.scenes import (
+    Scene,
+    find_scenes,
+    patch_grid,
+    place_name,
+    positions,
+    write_patches,
+)
+from mmearth.raster.ground import footprint
 from mmearth.raster.write import check_writable
 from mmearth.settings import Settings
 
-INDEX = "index.json"
 REQUEST = "request.txt"  # of an unfinished folder: what it is made of
 LOOKED_SHARE, CHOSEN_SHARE = 0.4, 0.45  # of the progress bar
 Result = TypeVar("Result")
@@ -74,14 +82,21 @@ def run(spec: ViewsSpec, context: JobContext) -> ViewsResult:
             f"pixels on {counted(spec.least_dates, 'date')}.",
             "Choose smaller patches, fewer dates, or allow for more clouds or gaps.",
         )
+    shares = {LEARNED: 1 - spec.validation, HELD: spec.validation}
+    parts = _parts(spec, scenes, patches, shares)
     with taken(target, context.settings):
-        _write(spec, target, scenes, patches, context)
+        _write(spec, target, scenes, patches, parts, context)
     dates = Counter(len(patch.scenes) for patch in patches)
     return ViewsResult(
         outputs=spec.outputs,
         scenes=len(scenes),
         places=dict(sorted(dates.items())),
-        warnings=_warnings(scenes),
+        parts={name: sum(len(patches[n].scenes) for n in held) for name, held in parts.items()},
+        warnings=[
+            *_warnings(scenes),
+            *_without_patch(spec, places),
+            *said_of_parts(parts, shares, spec.block_km),
+        ],
         seconds=context.elapsed(),
     )
 
@@ -112,32 +127,51 @@ def _outline(places: NDArray[np.int64], size: int) -> shapely.Geometry:
     return shapely.convex_hull(shapely.multipolygons(squares(places, size)))
 
 
+def _parts(
+    spec: ViewsSpec,
+    scenes: Sequence[Scene],
+    patches: Sequence[Patch],
+    shares: Mapping[str, float],
+) -> dict[str, list[int]]:
+    """Divide patches into parts by the blocks of ground that their middles lie in."""
+    grids = [
+        patch_grid(scenes[patch.scenes[0]], patch.col, patch.row, spec.size) for patch in patches
+    ]
+    grounds = [footprint(grid) for grid in grids]
+    middles = [ground.centroid for ground in grounds]
+    blocks = [block_at(middle.x, middle.y, spec.block_km) for middle in middles]
+    return split_ground(blocks, grounds, shares)
+
+
 def _write(
     spec: ViewsSpec,
     target: Path,
     scenes: Sequence[Scene],
     patches: Sequence[Patch],
+    parts: Mapping[str, Sequence[int]],
     context: JobContext,
 ) -> None:
+    part_of = {number: name for name, held in parts.items() for number in held}
     folder = target.with_name(f"{target.name}.unfinished")
     files: dict[int, list[tuple[int, int, Path]]] = {}
     rows = []
-    for patch in patches:
+    for which, patch in enumerate(patches):
         for number in patch.scenes:
             scene = scenes[number]
             place = place_name(scene, patch.col, patch.row)
             file = f"{place}/{scene.name}.tif"
-            rows.append(
-                {"file": file, "place": place, "date": scene.date, "scene": str(scene.path)}
-            )
+            facts = {"place": place, "date": scene.date, "scene": str(scene.path)}
+            rows.append(Entry(file=file, split=part_of[which], **facts))
             files.setdefault(number, []).append((patch.col, patch.row, folder / file))
     _begin(folder, _fingerprint(spec, scenes))
+    missing = {n: [file for *_, file in own if not file.exists()] for n, own in files.items()}
+    needed = sum(len(own) * scenes[n].bytes_of(spec.size) for n, own in missing.items())
+    check_space(folder, needed)
     calls = [(scenes[number], spec.size, own) for number, own in files.items()]
     _each(write_patches, calls, context, (CHOSEN_SHARE, 1.0), "Writing patches of scenes")
     with explained(target):
         with staged(folder / INDEX) as temporary:
-            lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-            temporary.write_text(f"[{lines}]\n", "utf-8")
+            write_listing(temporary, rows)
         (folder / REQUEST).unlink()
         os.replace(folder, target)
 
@@ -217,6 +251,20 @@ def _target(spec: ViewsSpec) -> Path:
         )
     check_writable([target], 0)
     return target
+
+
+def _without_patch(spec: ViewsSpec, places: Sequence[NDArray[np.int64]]) -> list[Problem]:
+    lacking = sum(not len(found) for found in places)
+    if not lacking:
+        return []
+    return [
+        Problem(
+            code="no_patch",
+            message=f"{lacking:,} of {counted(len(places), 'scene')} show no whole patch of "
+            f"{spec.size} pixels that has data and is free of clouds, as far as is asked for.",
+            advice="Choose smaller patches or steps, or allow for more clouds or gaps.",
+        )
+    ]
 
 
 def _warnings(scenes: Sequence[Scene]) -> list[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +26,7 @@ class Dataset(Protocol):
         resolution_m: pixel size on the ground.
         attribution: of the images, where it is known.
         split: part of the data set that was read; "all" of all of it.
+        parts: of the data set that hold anything; none if it is not divided.
         warnings: about what was read.
         files: all that are read, lists of tiles and modalities too, by which changes are noticed.
     """
@@ -37,12 +39,15 @@ class Dataset(Protocol):
     resolution_m: float
     attribution: str
     split: str
+    parts: tuple[str, ...]
     warnings: list[Problem]
     files: tuple[Path, ...]
 
+    @abstractmethod
     def __len__(self) -> int:
-        """Return the number of tiles."""
+        """Return the number of places."""
 
+    @abstractmethod
     def draw(self, count: int, generator: np.random.Generator) -> Batch:
         """Draw crops at random; the same state of ``generator`` gives the same crops.
 
@@ -50,6 +55,7 @@ class Dataset(Protocol):
             See ``mmearth.pretraining.modality``; crops of all pixel modalities show one place.
         """
 
+    @abstractmethod
     def draw_views(
         self, count: int, generator: np.random.Generator, views: int
     ) -> list[torch.Tensor]:

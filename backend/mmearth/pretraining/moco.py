@@ -37,9 +37,7 @@ QUERY, KEY = "query", "key"  # looks in a batch
 OPTIMISATION = Optimisation(
     name="SGD", rate=0.03, images=256, momentum=(0.9,), weight_decay=(1e-4, 1e-4), warm_up=0.0
 )
-OF_LAYER_NORM = Optimisation(
-    momentum=(0.9, 0.999), weight_decay=(0.1, 0.1), warm_up=40 / 300
-)
+OF_LAYER_NORM = Optimisation(momentum=(0.9, 0.999), weight_decay=(0.1, 0.1), warm_up=40 / 300)
 
 
 class MoCoOptions(Options):

@@ -11,6 +11,7 @@ from torch import nn
 
 from mmearth.training.adapters import parameter_groups
 
+
 @dataclass(frozen=True)
 class Optimisation:
     """An optimiser and its numbers; what has a default is MMEarth's.

@@ -7,8 +7,9 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from mmearth.api import PretrainSpec
+from mmearth.api import PretrainSpec, Problem
 from mmearth.errors import InputError, ModelError
+from mmearth.pretraining.datasets.listing import HELD, LEARNED
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,8 +27,9 @@ METHODS = {
     "mp-mae": "mmearth.pretraining.mpmae",
 }
 
-# name -> module with open_dataset(spec, like) -> Dataset, which reads it, and check(spec, like) ->
-# names of its bands, which does not; perhaps with open_held(spec, like, data) too, see there
+# name -> module with open_dataset(spec, like, learned) -> Dataset, which reads it, and check(spec,
+# like) -> names of its bands, which does not. Where another part of it is ``learned``, all is
+# standardised by that part's statistics.
 DATASETS = {
     "mmearth-h5": "mmearth.pretraining.datasets.mmearth_h5",
     "spectral-earth": "mmearth.pretraining.datasets.spectral_earth",
@@ -87,8 +89,7 @@ def open_dataset(spec: PretrainSpec, like: ModelCard | None) -> Dataset:
     Raises:
         InputError: if it cannot be read, or does not hold what is asked for.
     """
-    opened: Dataset = _dataset(spec.dataset).open_dataset(spec, like)
-    return opened
+    return _opened(spec, like, None)
 
 
 def open_held(spec: PretrainSpec, like: ModelCard | None, data: Dataset) -> Dataset | None:
@@ -100,9 +101,19 @@ def open_held(spec: PretrainSpec, like: ModelCard | None, data: Dataset) -> Data
         data: what is learned from. All is standardised by its statistics; a warning is added to
             its own if what is held back cannot be used.
     """
-    opened = getattr(_dataset(spec.dataset), "open_held", None)
-    held: Dataset | None = opened(spec, like, data) if opened else None
-    return held
+    if data.split != LEARNED or HELD not in data.parts:
+        return None
+    try:
+        return _opened(spec.model_copy(update={"split": HELD}), like, data)
+    except InputError as error:
+        message = f"The part {HELD!r} cannot be compared on: {error.message}"
+        data.warnings.append(Problem(code="held", message=message, advice=error.advice))
+        return None
+
+
+def _opened(spec: PretrainSpec, like: ModelCard | None, learned: Dataset | None) -> Dataset:
+    opened: Dataset = _dataset(spec.dataset).open_dataset(spec, like, learned)
+    return opened
 
 
 def _dataset(name: str) -> ModuleType:

@@ -72,7 +72,7 @@ class Grid:
         """Return the ellipsoidal area of the pixel around a position, in square metres."""
         corners = [(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)]
         xs, ys = zip(*(self.transform @ (col + dx, row + dy) for dx, dy in corners), strict=True)
-        lon, lat = _to_geographic(self.crs.to_wkt()).transform(xs, ys)
+        lon, lat = to_geographic(self.crs.to_wkt()).transform(xs, ys)
         area, _ = _ELLIPSOID.polygon_area_perimeter(lon, lat)
         return abs(area)
 
@@ -160,7 +160,12 @@ _ELLIPSOID = Geod(ellps="WGS84")
 
 
 @lru_cache(maxsize=16)
-def _to_geographic(wkt: str) -> Transformer:
+def to_geographic(wkt: str) -> Transformer:
+    """Return what turns x and y of a system, given as WKT, into longitude and latitude.
+
+    Raises:
+        InputError: if the system has no place on Earth.
+    """
     try:
         return Transformer.from_crs(wkt, "EPSG:4326", always_xy=True)
     except ProjError as error:

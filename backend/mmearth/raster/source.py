@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -103,18 +103,20 @@ def open_raster(name: str) -> Iterator[DatasetReader]:
         yield dataset
 
 
-def read_mask(dataset: DatasetReader, band: int, **options: Any) -> NDArray[np.bool_]:
+def read_mask(
+    dataset: DatasetReader, band: int | Sequence[int], **options: Any
+) -> NDArray[np.bool_]:
     """Read where a band is valid by its no-data value or mask, and by an alpha band.
 
     GDAL's own mask heeds only one of these, and no alpha of floating-point numbers.
 
     Args:
         dataset: an open dataset.
-        band: from 1.
+        band: from 1; or several.
         options: window, out_shape and resampling, as for reading.
 
     Returns:
-        (h, w) bool.
+        (h, w) bool; of several bands (C, h, w).
 
     Raises:
         RasterioError: if the file is damaged.
@@ -132,30 +134,34 @@ def _alpha(dataset: DatasetReader) -> int | None:
     return next((index for index, role in roles if role == ColorInterp.alpha), None)
 
 
-def list_bands(inputs: list[RasterInput]) -> list[BandSource]:
+def list_bands(inputs: list[RasterInput], *, anywhere: bool = False) -> list[BandSource]:
     """Describe every spectral band of every input.
+
+    Args:
+        inputs: to look at.
+        anywhere: take those without a place on the map too; the system of their grid is empty.
 
     Raises:
         InputError: if there is no input.
         RasterReadError: if an input cannot be opened.
-        MissingCrsError: if an input has no place on the map.
+        MissingCrsError: if an input has no place on the map, and needs one.
     """
     if not inputs:
         raise InputError("No raster is chosen.", "Tick at least one raster layer.")
-    return [band for number, item in enumerate(inputs) for band in _bands_of(number, item)]
+    return [
+        band for number, item in enumerate(inputs) for band in _bands_of(number, item, anywhere)
+    ]
 
 
-def _bands_of(number: int, item: RasterInput) -> list[BandSource]:
+def _bands_of(number: int, item: RasterInput, anywhere: bool) -> list[BandSource]:
     product = safe.find_product(item.path)
     if product and safe.is_container(item.path):
         bands: list[BandSource] = []
         for image in product.images():
             with open_raster(str(image.path)) as dataset:
-                spectrum = read_spectra(dataset)[0]
+                place, spectrum = len(bands) + 1, read_spectra(dataset)[0]
                 bands.append(
-                    _describe(
-                        number, len(bands) + 1, dataset, 1, spectrum, item, product, image.band
-                    )
+                    _describe(number, place, dataset, 1, spectrum, item, product, image.band)
                 )
         return _numbered(bands)
     with open_raster(item.path) as dataset:
@@ -171,7 +177,8 @@ def _bands_of(number: int, item: RasterInput) -> list[BandSource]:
         ]
         spectra = read_spectra(dataset)
         described = [
-            _describe(number, i, dataset, i, spectra[i - 1], item, product, None) for i in spectral
+            _describe(number, i, dataset, i, spectra[i - 1], item, product, None, anywhere)
+            for i in spectral
         ]
         return _numbered(described)
 
@@ -192,6 +199,7 @@ def _describe(
     item: RasterInput,
     product: safe.SafeProduct | None,
     product_band: str | None,
+    anywhere: bool = False,
 ) -> BandSource:
     description = dataset.descriptions[band - 1] or ""
     stem = Path(dataset.name).stem
@@ -223,7 +231,7 @@ def _describe(
         wavelength_nm=spectrum.wavelength_nm,
         width_nm=spectrum.width_nm,
         dtype=dataset.dtypes[band - 1],
-        grid=Grid.of_dataset(dataset, stated_crs(dataset, _name(item))),
+        grid=_grid(dataset, _name(item), anywhere),
         nodata=nodata,
         masked=_alpha(dataset) is not None
         or MaskFlags.per_dataset in dataset.mask_flag_enums[band - 1],
@@ -240,6 +248,12 @@ def _stated_values(dataset: DatasetReader, band: int) -> tuple[float | None, flo
     stated = scale not in (0.0, 1.0) or offset != 0.0
     nodata = dataset.nodatavals[band - 1]
     return (scale if stated else None), (offset if stated else 0.0), nodata
+
+
+def _grid(dataset: DatasetReader, title: str, anywhere: bool) -> Grid:
+    if anywhere and (not dataset.crs or dataset.transform.is_identity):
+        return Grid(CRS(), dataset.transform, dataset.width, dataset.height)
+    return Grid.of_dataset(dataset, stated_crs(dataset, title))
 
 
 def stated_crs(dataset: DatasetReader, title: str) -> CRS:

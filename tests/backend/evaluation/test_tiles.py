@@ -6,12 +6,16 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 from scenes import MODEL_BANDS, S2
 
 from mmearth.api import EncoderChoice, EvaluateOutputs, EvaluateSpec, TileLabels
-from mmearth.errors import InputError
+from mmearth.errors import InputError, RadiometryError
+from mmearth.evaluation.cells import Cell, Evaluation
+from mmearth.evaluation.encoders import Candidate
 from mmearth.evaluation.tiles import find_tiles, read_parts, share_of
+from mmearth.models.parts import Normalisation
 from mmearth.pretraining.modality import UNKNOWN
 
 
@@ -123,3 +127,19 @@ def test_a_share_holds_every_class_and_hangs_on_the_seed(make_tiles) -> None:
     assert drawn[0].tiles.tolist() == drawn[1].tiles.tolist() != drawn[2].tiles.tolist()
     assert len(share_of(train, 0.5, 3, tiles.kind, 0)) == pytest.approx(len(train) / 2, abs=2)
     assert share_of(train, 1.0, 3, tiles.kind, 0) is train
+
+
+def test_images_are_read_as_each_sensor_measures(make_tiles, tiny_model) -> None:
+    """Names of bands may be those of several sensors, whose numbers mean something else."""
+    asked = spec(make_tiles(), crop=16)
+    evaluation = Evaluation(asked, find_tiles(asked), torch.device("cpu"))
+    changes = {"bands": ("B02", "B03", "B04"),
+               "normalisation": Normalisation(mean=(0.1,) * 3, std=(0.1,) * 3)}  # fmt: skip
+    for sensor in ("sentinel-2", "landsat-8-9"):
+        card = tiny_model.model_copy(update={**changes, "sensor": sensor})
+        candidate, cell = Candidate(sensor, card, random=True), Cell(sensor, "knn", 1.0, 0)
+        if sensor == "sentinel-2":
+            assert evaluation.compute(candidate, cell).images == 9
+        else:  # whose numbers would all be below 0
+            with pytest.raises(RadiometryError, match="no reflectance"):
+                evaluation.compute(candidate, cell)

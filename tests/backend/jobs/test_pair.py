@@ -11,9 +11,11 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from pyproj import Transformer
 from rasterio.crs import CRS
 from scenes import ROOT, S2, UTM
+from shapely import Polygon
 
 from mmearth import api
 from mmearth.cli import main
@@ -321,6 +323,98 @@ def test_images_of_two_systems_do_not_share_a_place(rasters, make_raster, settin
     assert (result.tiles, result.places) == (28, 28)
     info = json.loads((out / "mine" / "mine_tile_info.json").read_text()).values()
     assert {row["CRS"] for row in info} == {"EPSG:32632", "EPSG:32633"}
+
+
+def image_of(path, date=None) -> dict[str, object]:
+    return {"inputs": [{"path": str(path)}], "date": date, "level": "L2A"}
+
+
+def test_parts_of_two_systems_share_no_ground(make_raster, settings, out) -> None:
+    """The same ground in two zones, as at the rim of each: their lattices overlap anyhow."""
+    random = np.random.default_rng(0)
+    images = []
+    for zone, origin in ((32, (LEFT, TOP)), (33, (158_960.0, 5_409_500.0))):
+        values = random.integers(100, 3000, (12, 160, 160)).astype(np.uint16)
+        path = make_raster(f"zone{zone}.tif", values, bands=S2, origin=origin,
+                           crs=CRS.from_epsg(32600 + zone))  # fmt: skip
+        images.append(image_of(path))
+    asked = {"images": images, "size": 16, "block_km": 0.5, "validation": 0.2,
+             "outputs": {"folder": str(out / "mine")}}  # fmt: skip
+    result = run_job(api.PairSpec.model_validate(asked), JobContext(settings))
+    splits = json.loads((out / "mine" / "mine_splits.json").read_text())
+    rows = list(json.loads((out / "mine" / "mine_tile_info.json").read_text()).values())
+    sharing = 0
+    parts = {part: [ground_of(rows[tile]) for tile in held] for part, held in splits.items()}
+    for val in parts["val"]:
+        assert not any(val.intersection(one).area > 0.02 * val.area for one in parts["train"])
+        sharing += any(val.intersection(one).area > 0.02 * val.area for one in parts["shared"])
+    assert sharing > 3 and len(parts["train"]) > len(parts["val"])
+    assert sum(result.parts.values()) == result.tiles
+    assert "are in the part 'shared'" in result.warnings[-1].message
+
+
+def ground_of(row) -> Polygon:
+    """Return the ground of a tile, as pyproj and shapely see it, on one map."""
+    left, bottom, right, top = row["bounds"]
+    onto = Transformer.from_crs(row["CRS"], 32632, always_xy=True)
+    corners = ((left, bottom), (right, bottom), (right, top), (left, top))
+    return Polygon([onto.transform(*corner) for corner in corners])
+
+
+def test_chips_of_an_archive_are_not_lost(make_raster, settings, out) -> None:
+    random = np.random.default_rng(0)
+    images = []
+    for chip in range(6):
+        values = random.integers(100, 3000, (12, 64, 64)).astype(np.uint16)
+        origin = (LEFT + 10 * (100 * chip + random.integers(30)), TOP + 10 * random.integers(30))
+        images.append(image_of(make_raster(f"chip{chip}.tif", values, bands=S2, origin=origin)))
+    asked = {"images": images, "size": 32, "validation": 0,
+             "outputs": {"folder": str(out / "mine")}}  # fmt: skip
+    result = run_job(api.PairSpec.model_validate(asked), JobContext(settings))
+    assert result.tiles == 6 * 4 and not result.warnings
+    # Of chips that overlap, the second holds no whole tile of the lattice that both share.
+    for chip in range(2):
+        values = random.integers(100, 3000, (12, 64, 64)).astype(np.uint16)
+        origin = (LEFT + 200 * chip, TOP)
+        images.append(image_of(make_raster(f"more{chip}.tif", values, bands=S2, origin=origin)))
+    asked = {**asked, "images": images[-2:], "size": 64}
+    (warning,) = run_job(api.PairSpec.model_validate(asked), JobContext(settings)).warnings
+    assert warning.message.startswith("1 of 2 images hold no whole tile of 64 pixels")
+
+
+def test_the_nearest_date_that_covers_a_tile(make_raster, settings, out) -> None:
+    values = np.random.default_rng(0).integers(1000, 3000, (12, 64, 32)).astype(np.uint16)
+    image = image_of(make_raster("s2.tif", values, bands=S2), "2023-06-10")
+    near = np.full((64, 32), np.nan, np.float32)
+    near[0, 0], near[32:] = 1, 1  # one pixel of the first tile, all of the second
+    rasters = []
+    for day, height in (("11", near), ("13", np.full((64, 32), 3, np.float32))):
+        path = make_raster(f"{day}.tif", height)
+        rasters.append({"path": str(path), "date": f"2023-06-{day}"})
+    asked = {"images": [image], "size": 32, "validation": 0,
+             "modalities": [{"name": "height", "kind": "continuous", "rasters": rasters}],
+             "outputs": {"folder": str(out / "mine")}}  # fmt: skip
+    assert run_job(api.PairSpec.model_validate(asked), JobContext(settings)).known["height"] == 1
+    rows = json.loads((out / "mine" / "mine_tile_info.json").read_text()).values()
+    assert [row["dates"]["height"] for row in rows] == ["2023-06-13", "2023-06-11"]
+    asked["modalities"][0]["rasters"] = rasters[:1]  # none covers it: the fullest there is
+    result = run_job(api.PairSpec.model_validate(asked), JobContext(settings))
+    assert 0.5 < result.known["height"] < 0.51
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"nodata": 0}, "0 cannot be a class and stand for no data"),
+        ({"nodata": 1.5e10}, "no whole number of 32 bits"),
+        ({"nodata": 0.5}, "no whole number of 32 bits"),
+        ({"codes": [1, 2**40]}, "1099511627776 is no code"),
+    ],
+)
+def test_codes_that_cannot_be(fields, words) -> None:
+    usual = {"name": "cover", "kind": "categorical", "codes": [0, 1], "rasters": [{"path": "x"}]}
+    with pytest.raises(ValidationError, match=words):
+        api.PairModality.model_validate({**usual, **fields})
 
 
 def test_command(rasters, settings, out, capsys, monkeypatch) -> None:

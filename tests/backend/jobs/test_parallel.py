@@ -12,7 +12,7 @@ import psutil
 import pytest
 from scenes import ROOT
 
-from mmearth.errors import JobCancelled
+from mmearth.errors import JobCancelled, WorkerDiedError
 from mmearth.jobs.parallel import each
 
 
@@ -26,6 +26,11 @@ def test_results_and_errors_reach_the_caller(processes) -> None:
     assert found == {0: 2.0, 1: 3.0, 2: 4.0}
     with pytest.raises(ValueError, match=r"math domain|nonnegative"):
         list(each(math.sqrt, [(4.0,), (-1.0,)], processes, never))
+
+
+def test_a_process_that_is_killed_is_told() -> None:
+    with pytest.raises(WorkerDiedError, match="ended unexpectedly"):
+        list(each(os._exit, [(1,), (1,)], 2, never))
 
 
 def test_cancelling_ends_the_processes() -> None:

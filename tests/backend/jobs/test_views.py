@@ -15,10 +15,17 @@ from scenes import S2, scene_values
 
 from mmearth import api
 from mmearth.cli import main
-from mmearth.errors import EmptyAreaError, InputError, JobCancelled, OutputError, RasterReadError
+from mmearth.errors import (
+    DiskFullError,
+    EmptyAreaError,
+    InputError,
+    JobCancelled,
+    OutputError,
+    RasterReadError,
+)
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.registry import plan_job, run_job
-from mmearth.pretraining.scenes import find_scenes, positions
+from mmearth.pretraining.temporal.scenes import find_scenes, positions
 
 SIZE = 32
 LEFT, TOP = 600_000, 5_400_000
@@ -45,7 +52,7 @@ def scenes(make_raster, tmp_path):
 
 
 def spec(scenes, folder, **fields) -> api.ViewsSpec:
-    usual = {"size": SIZE, "step": 8}
+    usual = {"size": SIZE, "step": 8, "validation": 0}
     outputs = api.ViewsOutputs(folder=str(folder))
     return api.ViewsSpec(scenes=str(scenes), outputs=outputs, **{**usual, **fields})
 
@@ -118,7 +125,7 @@ def test_an_encoder_can_learn_from_them(scenes, one_process, out) -> None:
         crop=16,
         outputs=api.PretrainOutputs(model=str(out / "encoder")),
     )
-    assert run_job(learn, JobContext(one_process)).tiles == len(index(folder))
+    assert run_job(learn, JobContext(one_process)).tiles == len(places(folder))
 
 
 def test_a_date_counts_once(scenes, make_raster, one_process, out) -> None:
@@ -185,6 +192,45 @@ def test_other_pixels_make_patches_of_their_own(scenes, make_raster, one_process
     half = [row for row in index(out / "patches") if "half" in row["scene"]]
     assert half
     assert all(len(places(out / "patches")[row["place"]]) == 1 for row in half)
+
+
+def test_parts_are_blocks_that_share_no_ground(scenes, make_raster, one_process, out) -> None:
+    values = np.maximum(scene_values(100, 120, seed=5), 1)
+    make_raster("scenes/half_20230501.tif", values, bands=S2, nodata=0, scale=1e-4,
+                origin=(LEFT + 5, TOP))  # fmt: skip
+    asked = {"validation": 0.3, "block_km": 0.4}
+    result = run_job(spec(scenes, out / "patches", **asked), JobContext(one_process))
+    parts = {row["place"]: row["split"] for row in index(out / "patches")}
+    grounds = dict(zip(places(out / "patches"), bounds(out / "patches"), strict=True))
+    assert set(result.parts) == {"train", "val", "shared"}
+    assert sum(result.parts.values()) == len(index(out / "patches"))
+    assert min(Counter(parts.values()).values()) > 0
+    assert "are in the part 'shared'" in result.warnings[-1].message
+    for one, other in itertools.product(grounds, repeat=2):
+        if (parts[one], parts[other]) == ("train", "val"):
+            assert rasterio.coords.disjoint_bounds(grounds[one], grounds[other]) or not (
+                rasterio.windows.intersect(
+                    *(
+                        rasterio.windows.from_bounds(*grounds[name], from_origin(LEFT, TOP, 10, 10))
+                        for name in (one, other)
+                    )
+                )
+            )
+
+
+def test_scenes_that_show_no_patch_are_told(scenes, make_raster, one_process, out) -> None:
+    make_raster("scenes/small_20230501.tif", np.ones((12, 20, 20), np.uint16), bands=S2, nodata=0,
+                scale=1e-4)  # fmt: skip
+    result = run_job(spec(scenes, out / "patches"), JobContext(one_process))
+    assert any("1 of 4 scenes show no whole patch" in one.message for one in result.warnings)
+
+
+def test_a_full_disk_is_told(scenes, make_raster, one_process, small_disk) -> None:
+    make_raster("scenes/wide_20230501.tif", np.ones((12, 200, 200), np.uint16), bands=S2, nodata=0,
+                scale=1e-4)  # fmt: skip
+    with pytest.raises(DiskFullError, match="free"):
+        run_job(spec(scenes, small_disk / "patches"), JobContext(one_process))
+    assert not (small_disk / "patches").exists()
 
 
 def test_a_cancelled_run_goes_on(scenes, one_process, out) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -286,7 +287,9 @@ def test_pixels_of_one_size(folder, make_raster) -> None:
         write(make_raster, folder, values(number), number, pixel=20.0)
     assert open_dataset(spec(folder), None).resolution_m == pytest.approx(20, rel=0.01)
     write(make_raster, folder, values(1), 1, pixel=10.0)
-    with pytest.raises(InputError, match=r"are 10 to 20 m large"):
+    with pytest.raises(
+        InputError, match=r"are 10 to 20 m large, about 20 m \(2 tiles\), 10 m \(1 tile\)"
+    ):
         open_dataset(spec(folder), None)
 
 
@@ -312,7 +315,7 @@ def test_what_never_changes_cannot_be_learned(folder, make_raster) -> None:
     declare(folder)
     for number in (1, 2):
         make_raster(f"t{number}.dem.tif", np.full(SIDES[number], 500.3, np.float32))
-    with pytest.raises(InputError, match=r"All data of elevation are 500\.3"):
+    with pytest.raises(InputError, match=r"one value only of elevation \(500\.3\)"):
         open_dataset(spec(folder), None)
 
 
@@ -388,6 +391,71 @@ def test_dates_of_a_place_have_the_same_pixels(folder) -> None:
     (folder / "index.json").write_text(json.dumps(entries))
     with pytest.raises(InputError, match=r"place 'forest' have 80 x 48, 64 x 64 pixels"):
         open_dataset(spec(folder), None)
+
+
+def test_dates_of_a_place_lie_on_the_same_pixels(folder, make_raster) -> None:
+    entries = [{"file": f"d{date}.tif", "place": "forest"} for date in range(2)]
+    (folder / "index.json").write_text(json.dumps(entries))
+    for date in range(2):
+        make_raster(f"d{date}.tif", values(), bands=S2, origin=(6e5 + 10 * date, 5.4e6))
+    with pytest.raises(InputError, match=r"d0.tif and d1.tif .* 'forest', but do not lie"):
+        open_dataset(spec(folder), None)
+    make_raster("d1.tif", values(), bands=S2)
+    data = open_dataset(spec(folder), None)
+    assert len(data) == 1  # place, that is: one of many dates comes no more often
+
+
+def test_views_show_data_on_all_dates(folder, make_raster) -> None:
+    """A second date that holds data in a third of its columns."""
+    later = values()
+    later[:, :, 22:] = 0
+    make_raster("d0.tif", values(), bands=S2)
+    make_raster("d1.tif", later, bands=S2)
+    entries = [{"file": f"d{date}.tif", "place": "forest"} for date in range(2)]
+    (folder / "index.json").write_text(json.dumps(entries))
+    data = open_dataset(spec(folder), None)
+    views = data.draw_views(100, np.random.default_rng(0), 2)
+    known = torch.stack([1 - view.isnan().float().mean(dim=(1, 2, 3)) for view in views])
+    assert (known.min(dim=0).values >= 0.5).float().mean() > 0.7
+    assert known.min() > 0  # the fullest of what was tried; a tenth would be empty as it comes
+
+
+def test_tiles_without_a_place_on_the_map(folder, make_raster) -> None:
+    make_raster("t0.tif", values(), bands=S2, crs=None)
+    data = open_dataset(spec(folder), None)
+    (warning,) = data.warnings
+    assert warning.message.startswith("1 tile of 3 have no place on the map")
+    batch = draw(data)
+    lost = batch["latitude"].isnan()
+    assert (lost.any(dim=1) == lost.all(dim=1)).all() and 0 < lost.float().mean() < 1
+    assert batch["latitude"][~lost].abs().max() < 10
+    (folder / "index.json").write_text('[{"file": "t0.tif"}]')
+    alone = open_dataset(spec(folder), None)
+    assert alone.resolution_m == 10 and [one.name for one in alone.modalities] == ["sentinel-2"]
+
+
+def test_held_back_tiles_of_the_same_ground_are_said(folder, make_raster) -> None:
+    request = spec(folder, split=None)
+    data = open_dataset(request, None)
+    assert open_held(request, None, data) and not data.warnings
+    make_raster("t1.tif", values(1), bands=S2, origin=(6e5 + 300, 5.4e6))  # half of it on t0
+    data = open_dataset(request, None)
+    assert open_held(request, None, data)
+    (warning,) = data.warnings
+    assert warning.message.startswith("1 tile of 1 that are held back show ground that is learned")
+
+
+def test_large_images_are_measured_in_parts_and_read_crop_by_crop(folder, make_raster) -> None:
+    image = np.full((12, 1200, 600), 3000, np.uint16)
+    image[:, :600] = 1000
+    make_raster("large.tif", image, bands=S2)
+    (folder / "index.json").write_text('[{"file": "large.tif"}]')
+    data = open_dataset(spec(folder), None)
+    assert data.normalisation.mean[0] == pytest.approx(0.2, abs=0.02)
+    tracemalloc.start()
+    draw(data, 4)
+    assert tracemalloc.get_traced_memory()[1] < image.nbytes / 8
+    tracemalloc.stop()
 
 
 def test_held_back_tiles_are_measured_by_what_is_learned_from(folder) -> None:

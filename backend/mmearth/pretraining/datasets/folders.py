@@ -12,9 +12,25 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from mmearth.errors import RasterReadError
+from mmearth.errors import InputError, RasterReadError
 from mmearth.raster.source import open_raster
 from mmearth.sensors import Sensor
+
+
+def subfolders(folder: Path, what: str) -> list[Path]:
+    """Return the folders in a folder, by name.
+
+    Args:
+        folder: to look in.
+        what: they are, for the user.
+
+    Raises:
+        InputError: if there are none.
+    """
+    found = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    if not found:
+        raise InputError(f"{folder} holds no {what}.", "Unpack the archive again.")
+    return found
 
 
 def read_bands(

@@ -5,7 +5,8 @@ See ``mmearth.pretraining.datasets.tiles`` for the two files.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import json
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,14 +21,27 @@ LEARNED, HELD, ALL = "train", "val", "all"
 
 
 class Entry(BaseModel):
-    """A tile; what else is said of it does not matter here."""
+    """A tile; what else is said of it is kept.
 
-    model_config = ConfigDict(frozen=True)
+    Attributes:
+        file: path of the image from the folder of the list.
+        split: part that it belongs to.
+        level: processing level.
+        place: tiles of the same show it on several dates, pixel by pixel.
+        group: tiles of the same are not to be in two parts.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     file: str = Field(min_length=1)
     split: str | None = None
     level: str | None = None
     place: str | None = None
+    group: str | int | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Return all that is said of the tile."""
+        return self.model_dump(exclude_unset=True)
 
 
 class Raster(BaseModel):
@@ -109,6 +123,12 @@ def read_listing(folder: Path, split: str | None) -> Listing:
             else "Choose an empty one for all tiles: they are not divided into parts.",
         )
     return Listing(chosen, split or ALL, tuple(parts))
+
+
+def write_listing(path: Path, entries: Iterable[Entry]) -> None:
+    """Write a list of tiles, one a line."""
+    lines = ",\n".join(json.dumps(row.facts(), ensure_ascii=False) for row in entries)
+    path.write_text(f"[{lines}]\n", "utf-8")
 
 
 def read_declared(folder: Path, listing: Listing, taken: Collection[str]) -> dict[str, Raster]:

@@ -19,6 +19,8 @@ from mmearth.api import PretrainSpec, Problem
 from mmearth.errors import InputError, listed
 from mmearth.models.card import ModelCard
 from mmearth.models.parts import Normalisation
+from mmearth.pretraining.dataset import Dataset
+from mmearth.pretraining.datasets.listing import ALL, LEARNED
 from mmearth.pretraining.datasets.mmearth_layout import (
     METADATA,
     PLACE,
@@ -31,9 +33,6 @@ from mmearth.pretraining.datasets.mmearth_layout import (
     read_json,
 )
 from mmearth.pretraining.datasets.windows import (
-    ALL,
-    HELD,
-    LEARNED,
     Arrays,
     WindowedDataset,
     apply_normalisation,
@@ -64,7 +63,7 @@ class MMEarthTiles(WindowedDataset):
         self.sensor, self.bands = sensor.id, opened.bands
         self._store, self._name = opened.store, opened.name
         self._tiles, self._starts = opened.places(opened.tiles(spec.split))
-        self.split = opened.split(spec.split)
+        self.split, self.parts = opened.split(spec.split), opened.parts
         dataset = self._store.file[self._name]
         self._size = (int(dataset.shape[2]), int(dataset.shape[3]))
         self._scale = float(dataset.attrs.get("scale", sensor.scale))
@@ -183,8 +182,10 @@ def check(spec: PretrainSpec, like: ModelCard | None) -> tuple[str, ...]:
     return opened.bands
 
 
-def open_dataset(spec: PretrainSpec, like: ModelCard | None) -> MMEarthTiles:
-    """Open a data set.
+def open_dataset(
+    spec: PretrainSpec, like: ModelCard | None, learned: Dataset | None = None
+) -> MMEarthTiles:
+    """Open a data set; all its parts are standardised by the statistics of its file.
 
     Raises:
         InputError: if it does not hold what is asked for, or a file of it is missing.
@@ -192,15 +193,6 @@ def open_dataset(spec: PretrainSpec, like: ModelCard | None) -> MMEarthTiles:
         ModelError: if the normalisation of ``like`` is within its network.
     """
     return MMEarthTiles(spec, like)
-
-
-def open_held(
-    spec: PretrainSpec, like: ModelCard | None, data: MMEarthTiles
-) -> MMEarthTiles | None:
-    """Open the tiles for validation, if those for training are learned from and there are some."""
-    if data.split != LEARNED or not _Opened(spec, like).has(HELD):
-        return None
-    return MMEarthTiles(spec.model_copy(update={"split": HELD}), like)
 
 
 class _Opened:
@@ -265,10 +257,9 @@ class _Opened:
             return np.arange(count)
         tiles = np.unique(np.asarray(self._splits.get(name, []), np.int64))
         if not len(tiles):
-            full = [repr(part) for part, held in self._splits.items() if held]
             raise InputError(
                 f"No tile of {self.store.path} belongs to the part {name!r}.",
-                f"Choose {listed(full)}, or an empty one for all tiles.",
+                f"Choose {listed(map(repr, self.parts))}, or an empty one for all tiles.",
             )
         if tiles[0] < 0 or tiles[-1] >= count:
             raise InputError(
@@ -278,9 +269,10 @@ class _Opened:
             )
         return tiles
 
-    def has(self, part: str) -> bool:
-        """Tell whether a part holds any tile."""
-        return bool(self._splits.get(part))
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts that hold any tile."""
+        return tuple(part for part, held in self._splits.items() if held)
 
     def places(self, tiles: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return tiles, place by place, and where each place begins among them, and the end."""
@@ -294,7 +286,7 @@ class _Opened:
     def split(self, split: str | None) -> str:
         """Return the name of a part."""
         if split is None:
-            return LEARNED if self.has(LEARNED) else ALL
+            return LEARNED if LEARNED in self.parts else ALL
         return split or ALL
 
     def normalisations(self, bands: tuple[str, ...], scale: float) -> dict[str, Normalisation]:

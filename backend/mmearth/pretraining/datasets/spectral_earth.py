@@ -17,7 +17,8 @@ from mmearth.api import PretrainSpec
 from mmearth.errors import InputError
 from mmearth.models.card import ModelCard
 from mmearth.models.store.published import find_published
-from mmearth.pretraining.datasets.folders import read_bands
+from mmearth.pretraining.dataset import Dataset
+from mmearth.pretraining.datasets.folders import read_bands, subfolders
 from mmearth.pretraining.datasets.windows import (
     WindowedDataset,
     check_crop,
@@ -46,9 +47,7 @@ class SpectralEarth(WindowedDataset):
         held = _held()
         self._channels = [held.index(band) + 1 for band in self.bands]
         self._count = len(held)
-        self._patches = sorted(entry.name for entry in self._folder.iterdir() if entry.is_dir())
-        if not self._patches:
-            raise InputError(f"{self._folder} holds no patches.", "Unpack the archives there.")
+        self._patches = subfolders(self._folder, "patches")
         self.resolution_m, self.warnings = RESOLUTION_M, []
         self.attribution = spec.attribution or ATTRIBUTION
         # Of so many files, only their list can be watched for changes.
@@ -74,7 +73,7 @@ class SpectralEarth(WindowedDataset):
         Raises:
             InputError: if there is none.
         """
-        folder = self._folder / self._patches[place]
+        folder = self._patches[place]
         found = sorted(folder.glob("*.tif"))
         if not found:
             raise InputError(f"{folder} holds no images.", "Unpack the archive again.")
@@ -111,8 +110,10 @@ def check(spec: PretrainSpec, like: ModelCard | None) -> tuple[str, ...]:
     return choose_bands(spec.bands, like, _held(), load_sensor(SENSOR), NAME)
 
 
-def open_dataset(spec: PretrainSpec, like: ModelCard | None) -> SpectralEarth:
-    """Open a data set, and measure mean and spread of its bands.
+def open_dataset(
+    spec: PretrainSpec, like: ModelCard | None, learned: Dataset | None = None
+) -> SpectralEarth:
+    """Open a data set, which has no parts, and measure mean and spread of its bands.
 
     Raises:
         InputError: if it does not hold what is asked for.

@@ -24,13 +24,12 @@ from rasterio.windows import Window
 from mmearth.api import PretrainSpec, Problem
 from mmearth.errors import InputError, counted, listed
 from mmearth.models.card import ModelCard
+from mmearth.pretraining.dataset import Dataset
 from mmearth.pretraining.datasets.blocks import SHARES, split_blocks
 from mmearth.pretraining.datasets.folders import read_bands, read_codes
+from mmearth.pretraining.datasets.listing import ALL, LEARNED
 from mmearth.pretraining.datasets.mmearth_layout import classes
 from mmearth.pretraining.datasets.windows import (
-    ALL,
-    HELD,
-    LEARNED,
     Arrays,
     WindowedDataset,
     check_modalities,
@@ -91,14 +90,22 @@ class EUForest(WindowedDataset):
     """
 
     def __init__(
-        self, spec: PretrainSpec, like: ModelCard | None, learned: EUForest | None = None
+        self, spec: PretrainSpec, like: ModelCard | None, learned: Dataset | None = None
     ) -> None:
         super().__init__(spec.crop)
         self.bands = check(spec, like)
         self._folder = Path(spec.data)
         self.sensor, self.levels = SENSOR, (LEVEL,)
         self.split = {None: LEARNED, "": ALL}.get(spec.split, spec.split) or ALL
-        rows = _part(_read(self._folder / META), self.split)
+        parts = _parts(_read(self._folder / META))
+        self.parts = tuple(part for part in SHARES if parts[part])
+        rows = parts[self.split]
+        if not rows:
+            raise InputError(
+                f"No place of {self._folder} belongs to the part {self.split!r}: there are too few "
+                "blocks of a degree.",
+                "Choose an empty one for all images.",
+            )
         self._places, self.warnings = _usable(rows, self._folder, spec.crop)
         self._channels = [BANDS.index(band) + 1 for band in self.bands]
         self.resolution_m = RESOLUTION_M
@@ -158,7 +165,9 @@ def check(spec: PretrainSpec, like: ModelCard | None) -> tuple[str, ...]:
     return choose_bands(spec.bands, like, BANDS, load_sensor(SENSOR), NAME)
 
 
-def open_dataset(spec: PretrainSpec, like: ModelCard | None) -> EUForest:
+def open_dataset(
+    spec: PretrainSpec, like: ModelCard | None, learned: Dataset | None = None
+) -> EUForest:
     """Open a data set, and measure mean and spread of its bands.
 
     Raises:
@@ -166,22 +175,7 @@ def open_dataset(spec: PretrainSpec, like: ModelCard | None) -> EUForest:
         RasterReadError: if a file is damaged.
         ModelError: if the normalisation of ``like`` is within its network.
     """
-    return EUForest(spec, like)
-
-
-def open_held(spec: PretrainSpec, like: ModelCard | None, data: EUForest) -> EUForest | None:
-    """Open the places for validation, if those for training are learned from.
-
-    If there are none that can be compared on, that is added to the warnings of ``data``.
-    """
-    if data.split != LEARNED:
-        return None
-    try:
-        return EUForest(spec.model_copy(update={"split": HELD}), like, data)
-    except InputError as error:
-        message = f"The images for validation cannot be compared on: {error.message}"
-        data.warnings.append(Problem(code="held", message=message, advice=error.advice))
-        return None
+    return EUForest(spec, like, learned)
 
 
 def _read(path: Path) -> list[Place]:
@@ -199,10 +193,10 @@ def _read(path: Path) -> list[Place]:
     return places
 
 
-def _part(rows: list[Place], split: str) -> list[Place]:
-    if split == ALL:
-        return rows
-    return [rows[number] for number in split_blocks([row.block for row in rows])[split]]
+def _parts(rows: list[Place]) -> dict[str, list[Place]]:
+    """Return the places of each part, and all of them."""
+    parts = split_blocks([row.block for row in rows])
+    return {ALL: rows, **{name: [rows[number] for number in held] for name, held in parts.items()}}
 
 
 def _usable(rows: list[Place], folder: Path, crop: int) -> tuple[list[Place], list[Problem]]:

@@ -23,7 +23,8 @@ from rasterio.windows import Window
 from mmearth.api import PretrainSpec
 from mmearth.errors import InputError, listed
 from mmearth.models.card import ModelCard
-from mmearth.pretraining.datasets.folders import read_bands
+from mmearth.pretraining.dataset import Dataset
+from mmearth.pretraining.datasets.folders import read_bands, subfolders
 from mmearth.pretraining.datasets.windows import (
     Arrays,
     WindowedDataset,
@@ -66,9 +67,7 @@ class SSL4EOS12(WindowedDataset):
         self.levels = (level,) if level else ()
         self.bands = _bands(spec, like, self._product)
         self._files = [_file(band) for band in self.bands]
-        self._places = sorted(entry.name for entry in self._folder.iterdir() if entry.is_dir())
-        if not self._places:
-            raise InputError(f"{self._folder} holds no places.", "Unpack the archive there.")
+        self._places = subfolders(self._folder, "places")
         self.resolution_m, self.split, self.warnings = RESOLUTION_M, "all", []
         self.attribution = spec.attribution or ATTRIBUTION
         # Of so many files, only their lists can be watched for changes.
@@ -92,16 +91,8 @@ class SSL4EOS12(WindowedDataset):
         return len(self._scenes(place))
 
     def _scenes(self, place: int) -> list[Path]:
-        """Return the folders of the scenes of a place.
-
-        Raises:
-            InputError: if there is none.
-        """
-        folder = self._folder / self._places[place]
-        scenes = sorted(entry for entry in folder.iterdir() if entry.is_dir())
-        if not scenes:
-            raise InputError(f"{folder} holds no scenes.", "Unpack the archive again.")
-        return scenes
+        """Return the folders of the scenes of a place; errors as of ``subfolders``."""
+        return subfolders(self._places[place], "scenes")
 
     def _image(self, place: int, date: int, window: Window) -> NDArray[np.float32]:
         scene = self._scenes(place)[date]
@@ -111,10 +102,10 @@ class SSL4EOS12(WindowedDataset):
         if len(self.modalities) == 1:
             return {}
         shape = (len(BANDS["s1"]), int(window.height), int(window.width))
-        folder = self._radar / self._places[place]
-        scenes = sorted(entry for entry in folder.glob("*") if entry.is_dir())
-        if not scenes:
+        folder = self._radar / self._places[place].name
+        if not folder.is_dir() or not any(folder.iterdir()):
             return {RADAR: np.full(shape, np.nan, np.float32)}
+        scenes = subfolders(folder, "scenes")
         when = _time(self._scenes(place)[date])
         # Stable: of scenes whose names tell no time, the one of the same rank.
         nearest = min(
@@ -145,8 +136,10 @@ def check(spec: PretrainSpec, like: ModelCard | None) -> tuple[str, ...]:
     return _bands(spec, like, _product(spec, like)[1])
 
 
-def open_dataset(spec: PretrainSpec, like: ModelCard | None) -> SSL4EOS12:
-    """Open a data set, and measure mean and spread of its bands.
+def open_dataset(
+    spec: PretrainSpec, like: ModelCard | None, learned: Dataset | None = None
+) -> SSL4EOS12:
+    """Open a data set, which has no parts, and measure mean and spread of its bands.
 
     Raises:
         InputError: if it does not hold what is asked for.

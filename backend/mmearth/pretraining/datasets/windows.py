@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from pathlib import Path
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,40 +11,30 @@ import torch
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from mmearth.api import Problem
 from mmearth.errors import EmptyAreaError, InputError, ModelError, listed
 from mmearth.models.card import ModelCard
 from mmearth.models.network import Normaliser
 from mmearth.models.parts import Normalisation
+from mmearth.pretraining.dataset import Dataset
 from mmearth.pretraining.datasets.running import Running
-from mmearth.pretraining.modality import Batch, Modality
+from mmearth.pretraining.modality import Batch
 from mmearth.sensors import Sensor
 
 KNOWN, TRIES = 0.5, 8  # share of a crop with data, and how often one is drawn for it
-MEASURED = 256  # images that mean and spread are measured on
-LEARNED, HELD, ALL = "train", "val", "all"  # parts, see ``datasets.listing``
+MEASURED, MEASURED_SIDE = 256, 128  # parts of images that statistics are measured on, and pixels
 
 Arrays = dict[str, NDArray[Any]]
 
 
-class WindowedDataset(ABC):
+class WindowedDataset(Dataset):
     """See ``mmearth.pretraining.dataset.Dataset``; places are drawn with equal chance.
 
-    Crops are turned and mirrored at random, and drawn again if they hold little data. What a
-    subclass keeps can be pickled, and is only read after it is made, so that several threads and
-    processes may draw from it.
+    Crops are turned and mirrored at random, and drawn again if one of their dates holds little
+    data. What a subclass keeps can be pickled, and is only read after it is made, so that several
+    threads and processes may draw from it.
     """
 
-    modalities: tuple[Modality, ...]
-    sensor: str
-    bands: tuple[str, ...]
-    levels: tuple[str, ...]
-    normalisation: Normalisation
-    resolution_m: float
-    attribution: str
-    split: str
-    warnings: list[Problem]
-    files: tuple[Path, ...]
+    parts: tuple[str, ...] = ()
 
     def __init__(self, crop: int) -> None:
         self._side = crop
@@ -74,6 +63,10 @@ class WindowedDataset(ABC):
         """Read all other modalities, as they are in a batch."""
         return {}
 
+    def _drawn(self, count: int, generator: np.random.Generator) -> list[int]:
+        """Draw numbers of places."""
+        return generator.integers(len(self), size=count).tolist()
+
     def _normalised(self, place: int, date: int, image: torch.Tensor) -> torch.Tensor:
         """Return an image, (C, h, w), as it is in a batch; NaN stays NaN."""
         return apply_normalisation(self.normalisation, image)
@@ -86,7 +79,7 @@ class WindowedDataset(ABC):
         """
         rows: dict[str, list[torch.Tensor]] = {one.name: [] for one in self.modalities}
         levels = {one.name: one.level for one in self.modalities}
-        for place in generator.integers(len(self), size=count).tolist():
+        for place in self._drawn(count, generator):
             dates = [int(generator.integers(self._dates(place)))]
             (image,), window, turn = self._crops(place, dates, generator)
             rows[self.sensor].append(image)
@@ -108,7 +101,7 @@ class WindowedDataset(ABC):
             RasterReadError: if a file is damaged.
         """
         rows: list[list[torch.Tensor]] = [[] for _ in range(views)]
-        for place in generator.integers(len(self), size=count).tolist():
+        for place in self._drawn(count, generator):
             order = generator.permutation(self._dates(place)).tolist()
             dates = [order[number % len(order)] for number in range(views)]
             for row, image in zip(rows, self._crops(place, dates, generator)[0], strict=True):
@@ -119,12 +112,15 @@ class WindowedDataset(ABC):
         self, place: int, dates: list[int], generator: np.random.Generator
     ) -> tuple[list[torch.Tensor], Window, Callable[[NDArray[Any]], NDArray[Any]]]:
         """Return a crop on each date, where it is, and how it was turned."""
-        side, read = self._side, list(dict.fromkeys(dates))
+        side, most = self._side, -1.0
         for _ in range(TRIES):
             row, col = (int(generator.integers(size - side + 1)) for size in self._shape(place))
-            window = Window(col, row, side, side)
-            images = {date: self._image(place, date, window) for date in read}
-            if min(np.isfinite(image).mean() for image in images.values()) >= KNOWN:
+            tried = Window(col, row, side, side)
+            found = {date: self._image(place, date, tried) for date in dict.fromkeys(dates)}
+            known = min(float(np.isfinite(image).mean()) for image in found.values())
+            if known > most:
+                most, images, window = known, found, tried
+            if most >= KNOWN:
                 break
         turns, mirror = int(generator.integers(4)), bool(generator.integers(2))
 
@@ -146,22 +142,60 @@ class WindowedDataset(ABC):
             InputError: if a band holds one value only.
         """
         found = Running(len(self.bands))
-        for number in np.unique(np.linspace(0, len(self) - 1, MEASURED).astype(int)).tolist():
-            height, width = self._shape(number)
-            whole = Window(0, 0, width, height)
-            found.add(self._image(number, number % self._dates(number), whole))
-        empty = [band for band, known in zip(self.bands, found.count, strict=True) if not known]
-        if empty:
-            raise EmptyAreaError(f"{name} holds no data of {listed(empty)}.", "Leave them out.")
-        flat = [band for band, std in zip(self.bands, found.std, strict=True) if not std]
-        if flat:
-            raise InputError(
-                f"{name} holds one value only of {listed(flat)}: nothing can be learned of it.",
-                "Leave them out.",
-            )
+        for place, date, window in sampled(len(self), self._shape, self._dates):
+            found.add(self._image(place, date, window))
+        check_varied(found, name, self.bands)
         return Normalisation(
             mean=tuple(float(f"{value:.6g}") for value in found.mean),
             std=tuple(float(f"{value:.6g}") for value in found.std),
+        )
+
+
+def sampled(
+    places: int,
+    shape: Callable[[int], tuple[int, int]],
+    dates: Callable[[int], int] = lambda place: 1,
+) -> Iterator[tuple[int, int, Window]]:
+    """Yield parts of images from all over a data set, to measure it on; always the same.
+
+    Args:
+        places: number of them.
+        shape: returns height and width of the images of a place.
+        dates: returns how many there are.
+
+    Yields:
+        Place, date and part.
+    """
+    random, seen = np.random.default_rng(0), set()
+    for number, place in enumerate(np.linspace(0, places - 1, MEASURED).astype(int).tolist()):
+        height, width = shape(place)
+        rows, cols = min(height, MEASURED_SIDE), min(width, MEASURED_SIDE)
+        row, col = (int(random.integers(free + 1)) for free in (height - rows, width - cols))
+        found = (place, number % dates(place), row, col)
+        if found not in seen:
+            seen.add(found)
+            yield place, found[1], Window(col, row, cols, rows)
+
+
+def check_varied(found: Running, name: str, channels: Sequence[str]) -> None:
+    """Check that there is something to learn of each channel.
+
+    Raises:
+        EmptyAreaError: if one has no data.
+        InputError: if one holds one value only.
+    """
+    empty = [title for title, known in zip(channels, found.count, strict=True) if not known]
+    advice = "Leave them out, or check the value that stands for no data."
+    if empty:
+        raise EmptyAreaError(f"{name} holds no data of {listed(empty)}.", advice)
+    flat = [
+        f"{title} ({low:g})"
+        for title, low, high in zip(channels, found.low, found.high, strict=True)
+        if low == high
+    ]
+    if flat:
+        raise InputError(
+            f"{name} holds one value only of {listed(flat)}: nothing can be learned of it.", advice
         )
 
 

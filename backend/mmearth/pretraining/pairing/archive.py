@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from mmearth.api import PairSpec
 from mmearth.errors import EmptyAreaError
 from mmearth.files import explained
-from mmearth.pretraining.datasets.blocks import split_blocks
+from mmearth.pretraining.datasets.blocks import split_ground
 from mmearth.pretraining.datasets.mmearth_layout import METADATA, PLACE
 from mmearth.pretraining.datasets.running import Running
+from mmearth.pretraining.pairing.images import Images
 from mmearth.pretraining.pairing.partners import Partner
 from mmearth.pretraining.pairing.places import Place, block_of
-from mmearth.pretraining.pairing.scenes import Scenes
 from mmearth.pretraining.pairing.strips import Strip, layout_of
 from mmearth.raster.grid import crs_text
+from mmearth.raster.ground import footprint
 from mmearth.sensors import Sensor
 
 
@@ -43,7 +44,7 @@ class Archive:
 
     Attributes:
         spec: the request.
-        scenes: its images.
+        images: its images.
         partners: all other modalities.
         sensor: of the images.
         strips: that were cut.
@@ -51,14 +52,14 @@ class Archive:
     """
 
     spec: PairSpec
-    scenes: Scenes
+    images: Images
     partners: Sequence[Partner]
     sensor: Sensor
     strips: Sequence[Strip]
     folder: Path
 
     def __post_init__(self) -> None:
-        self._layout = layout_of(self.sensor, self.scenes.bands)
+        self._layout = layout_of(self.sensor, self.images.bands)
         found, self.clipped = [], np.zeros(2, np.int64)
         for number, strip in enumerate(self.strips):
             with np.load(self.folder / strip.name) as parts:
@@ -74,11 +75,21 @@ class Archive:
             )
         self.tiles = sorted(found, key=lambda tile: (tile.place, tile.image))
         self.places = {place: n for n, place in enumerate(sorted({t.place for t in self.tiles}))}
-        self._blocks = {place: block_of(self.scenes, place, self.spec) for place in self.places}
+        self._blocks = {place: block_of(self.images, place, self.spec) for place in self.places}
         spec = self.spec
-        shares = {"train": 1 - spec.validation - spec.test, "val": spec.validation,
-                  "test": spec.test}  # fmt: skip
-        self.splits = split_blocks([self._blocks[tile.place] for tile in self.tiles], shares)
+        self.shares = {"train": 1 - spec.validation - spec.test, "val": spec.validation,
+                       "test": spec.test}  # fmt: skip
+        grounds = {
+            place: footprint(
+                self.images.tile_grid(place.lattice, place.row, place.col, self.spec.size)
+            )
+            for place in self.places
+        }
+        self.splits = split_ground(
+            [self._blocks[tile.place] for tile in self.tiles],
+            [grounds[tile.place] for tile in self.tiles],
+            self.shares,
+        )
         learned = set(self.splits["train"])
         self._learned = [number in learned for number in range(len(self.tiles))]
         self._running: dict[str, Running] = {}
@@ -146,7 +157,7 @@ class Archive:
             bands=np.array(layout.bands, h5py.string_dtype()),
             scale=self.sensor.scale if layout.integers else 1.0,
             nodata=[0.0 if layout.integers else math.nan],
-            pixel_m=self.scenes.lattices[0].pixel_m,
+            pixel_m=self.images.lattices[0].pixel_m,
         )
         for partner in self.partners:
             codes = {"codes": partner.modality.codes} if partner.modality.codes else {}
@@ -166,7 +177,7 @@ class Archive:
 
     @property
     def _dated(self) -> bool:
-        return any(ready.image.date for ready in self.scenes.images)
+        return any(ready.image.date for ready in self.images.ready)
 
     def _put(self, file: h5py.File, row: int, name: str, values: NDArray[Any]) -> None:
         """Write a modality of a tile, and count it in."""
@@ -190,14 +201,14 @@ class Archive:
             running.add(measured)
 
     def _level(self, row: int) -> str:
-        return self.scenes.images[self.tiles[row].image].image.level
+        return self.images.ready[self.tiles[row].image].image.level
 
     def _describe(self, file: h5py.File, row: int, days: Mapping[str, str]) -> None:
         """Write where and when a tile is."""
         tile, spec = self.tiles[row], self.spec
-        place, image = tile.place, self.scenes.images[tile.image]
+        place, image = tile.place, self.images.ready[tile.image]
         number, when = self.places[place], image.image.date
-        lon, lat = self.scenes.place_of(place.lattice, place.row, place.col, spec.size)
+        lon, lat = self.images.place_of(place.lattice, place.row, place.col, spec.size)
         for name, degrees in (("lat", lat), ("lon", lon)):
             self._put(file, row, name, _circle(math.radians(degrees)))
         if self._dated:
@@ -206,7 +217,7 @@ class Archive:
         identifier = f"{number:07d}-{tile.image:04d}"
         file[PLACE][row] = number
         file[METADATA][row] = (identifier, self._level(row).lower())
-        grid = self.scenes.tile_grid(place.lattice, place.row, place.col, spec.size)
+        grid = self.images.tile_grid(place.lattice, place.row, place.col, spec.size)
         self._info[identifier] = {
             "S2_DATE": str(when or ""),
             "S2_type": self._level(row).lower(),
@@ -217,7 +228,7 @@ class Archive:
             "image": Path(image.title).name,
             "block": list(self._blocks[place]),
             "dates": dict(days),
-            "BANDS": {self._layout.name: list(self.scenes.bands)},
+            "BANDS": {self._layout.name: list(self.images.bands)},
         }
 
 

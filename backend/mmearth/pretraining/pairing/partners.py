@@ -61,15 +61,17 @@ class Partner:
             return int(stated)
         return next(code for code in (0, 255, *range(1, 255)) if code not in codes)
 
-    def read(self, grid: Grid, when: date | None) -> tuple[NDArray[Any], str]:
+    def read(self, grid: Grid, when: date | None, enough: float) -> tuple[NDArray[Any], str]:
         """Read a tile.
 
-        Rasters of the date nearest to the image are tried first; what the first of one date leaves
-        open is filled from the others of it. Those without a date come last.
+        It is of the date nearest to the image that has enough data there, or else of the one that
+        has most; what the first raster of a date leaves open is filled from the others of it. Those
+        without a date come last.
 
         Args:
             grid: of the tile.
             when: date of the image.
+            enough: share of the tile's pixels with data.
 
         Returns:
             (C, h, w) as it is stored, and the date it is of; all empty if no raster has data.
@@ -78,21 +80,31 @@ class Partner:
             InputError: if there is a code that is not listed.
             RasterReadError: if a raster is damaged.
         """
-        pixel_m = grid.pixel_m
+        most, best, of = 0.0, None, ""
         for day, numbers in self._by_date(grid, when):
-            values = np.full((self.channels, grid.height, grid.width), np.nan)
-            for number in numbers:
-                gaps = np.isnan(values)
-                if not gaps.any():
-                    break
-                method = self._method(pixel_m / self.pixels_m[number])
-                path = self.modality.rasters[number].path
-                found = read_onto(path, grid, method, nodata=self.modality.nodata)
-                values[gaps] = found[gaps]
-            if np.isfinite(values).any():
-                return self._stored(values, numbers), day
-        nothing = np.full((self.channels, grid.height, grid.width), self.empty, self.dtype)
-        return nothing, ""
+            values = self._of_date(grid, numbers)
+            share = float(np.isfinite(values).mean())
+            if share > most:
+                most, best, of = share, self._stored(values, numbers), day
+            if most >= enough:
+                break
+        if best is None:
+            best = np.full((self.channels, grid.height, grid.width), self.empty, self.dtype)
+        return best, of
+
+    def _of_date(self, grid: Grid, numbers: Sequence[int]) -> NDArray[np.float64]:
+        """Read what rasters of one date hold; NaN where none has data."""
+        pixel_m = grid.pixel_m
+        values = np.full((self.channels, grid.height, grid.width), np.nan)
+        for number in numbers:
+            gaps = np.isnan(values)
+            if not gaps.any():
+                break
+            method = self._method(pixel_m / self.pixels_m[number])
+            path = self.modality.rasters[number].path
+            found = read_onto(path, grid, method, nodata=self.modality.nodata)
+            values[gaps] = found[gaps]
+        return values
 
     def touches(self, grid: Grid) -> bool:
         """Tell whether any raster may have data within a grid."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -13,11 +12,10 @@ from rasterio.enums import Resampling
 
 from mmearth.api import PairSpec
 from mmearth.errors import EmptyAreaError, counted
-from mmearth.pretraining.pairing.scenes import Scenes
+from mmearth.pretraining.datasets.blocks import block_at
+from mmearth.pretraining.pairing.images import Images
 from mmearth.raster.grid import Grid
 from mmearth.raster.onto import read_onto
-
-KM_PER_DEGREE = 111.32  # of latitude
 
 
 @dataclass(frozen=True, order=True)
@@ -42,20 +40,20 @@ class Cut:
     place: Place
 
 
-def all_places(scenes: Scenes, size: int) -> dict[Place, list[int]]:
+def all_places(images: Images, size: int) -> dict[Place, list[int]]:
     """Return each place that a tile fits into, in order, with the images that cover it.
 
     Raises:
         EmptyAreaError: if there is none.
     """
     found: dict[Place, list[int]] = {}
-    for number, image in enumerate(scenes.images):
-        rows, cols = scenes.cells(image, size)
+    for number, image in enumerate(images.ready):
+        rows, cols = images.cells(image, size)
         for row in rows:
             for col in cols:
                 found.setdefault(Place(image.lattice, row, col), []).append(number)
     if not found:
-        largest = max(min(image.grid.width, image.grid.height) for image in scenes.images)
+        largest = max(min(image.grid.width, image.grid.height) for image in images.ready)
         raise EmptyAreaError(
             f"Tiles of {size} pixels do not fit into the images within the area: at most "
             f"{counted(largest, 'pixel')} a side are there.",
@@ -64,17 +62,10 @@ def all_places(scenes: Scenes, size: int) -> dict[Place, list[int]]:
     return dict(sorted(found.items()))
 
 
-def block_of(scenes: Scenes, place: Place, spec: PairSpec) -> tuple[int, int]:
-    """Return row and column of the block of ground that the middle of a tile lies in.
-
-    Blocks are counted in degrees, so that images in several systems share them; a degree of
-    longitude is taken as long as it is in the middle of the block's row.
-    """
-    lon, lat = scenes.place_of(place.lattice, place.row, place.col, spec.size)
-    side = spec.block_km / KM_PER_DEGREE
-    row = math.floor(lat / side)
-    across = side / max(0.01, math.cos(math.radians((row + 0.5) * side)))
-    return row, math.floor(lon / across)
+def block_of(images: Images, place: Place, spec: PairSpec) -> tuple[int, int]:
+    """Return row and column of the block of ground that the middle of a tile lies in."""
+    lon, lat = images.place_of(place.lattice, place.row, place.col, spec.size)
+    return block_at(lon, lat, spec.block_km)
 
 
 def draw_places(
@@ -111,7 +102,7 @@ def draw_places(
     return sorted(drawn)
 
 
-def classes_of(path: str, scenes: Scenes, places: Sequence[Place], size: int) -> list[int | None]:
+def classes_of(path: str, images: Images, places: Sequence[Place], size: int) -> list[int | None]:
     """Return the commonest class of a map at each place; None where it has no data.
 
     Raises:
@@ -119,7 +110,7 @@ def classes_of(path: str, scenes: Scenes, places: Sequence[Place], size: int) ->
         RasterReadError: if it cannot be read.
     """
     found: dict[Place, int | None] = {}
-    for lattice, anchor in enumerate(scenes.lattices):
+    for lattice, anchor in enumerate(images.lattices):
         here = [place for place in places if place.lattice == lattice]
         for row in sorted({place.row for place in here}):
             line = [place for place in here if place.row == row]

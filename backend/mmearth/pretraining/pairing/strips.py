@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from mmearth.api import PairSpec
 from mmearth.files import explained
 from mmearth.pretraining.datasets.mmearth_layout import SENTINEL2
+from mmearth.pretraining.pairing.images import Images
 from mmearth.pretraining.pairing.partners import Partner
 from mmearth.pretraining.pairing.places import Place
-from mmearth.pretraining.pairing.scenes import Scenes
 from mmearth.raster.stack import RasterStack
 from mmearth.sensors import Sensor
 
@@ -77,11 +77,11 @@ class Cutter:
     """Cuts tiles and pairs them."""
 
     def __init__(
-        self, spec: PairSpec, scenes: Scenes, partners: Sequence[Partner], sensor: Sensor
+        self, spec: PairSpec, images: Images, partners: Sequence[Partner], sensor: Sensor
     ) -> None:
-        self._spec, self._scenes, self._partners = spec, scenes, partners
+        self._spec, self._images, self._partners = spec, images, partners
         self._sensor = sensor
-        self._layout = layout_of(sensor, scenes.bands)
+        self._layout = layout_of(sensor, images.bands)
 
     def cut(self, strip: Strip, file: Path) -> None:
         """Cut the tiles of a strip, and write those that hold enough data.
@@ -95,10 +95,10 @@ class Cutter:
             InputError: if a raster holds a code that is not listed.
             RasterReadError: if a raster is damaged.
         """
-        size, spec, scenes = self._spec.size, self._spec, self._scenes
-        ready = scenes.images[strip.image]
+        size, spec, images = self._spec.size, self._spec, self._images
+        ready = images.ready[strip.image]
         first, last = strip.places[0], strip.places[-1]
-        grid = scenes.tile_grid(first.lattice, first.row, first.col, size, last.col - first.col + 1)
+        grid = images.tile_grid(first.lattice, first.row, first.col, size, last.col - first.col + 1)
         with RasterStack(ready.bands, grid, ready.masks) as stack:
             image, valid = stack.read_rows(0, size)
         kept, cut, dates, clipped = [], [], [], np.zeros(2, np.int64)
@@ -109,10 +109,10 @@ class Cutter:
             if valid[part].mean() < spec.minimum_valid:
                 continue
             stored, off = self._stored(image[(slice(None), *part)], valid[part])
-            tile = scenes.tile_grid(place.lattice, place.row, place.col, size)
+            tile = images.tile_grid(place.lattice, place.row, place.col, size)
             days = {}
             for partner in self._partners:
-                found, day = partner.read(tile, ready.image.date)
+                found, day = partner.read(tile, ready.image.date, spec.minimum_valid)
                 others[partner.name].append(found)
                 days[partner.name] = day
             kept.append(number)
@@ -145,7 +145,7 @@ class Cutter:
         off = np.array([(numbers < DARKEST).sum(), (numbers > BRIGHTEST).sum()])
         stored = np.zeros((len(self._layout.bands), *valid.shape), np.uint16)
         numbers = np.nan_to_num(numbers.clip(DARKEST, BRIGHTEST), nan=0)
-        stored[[self._layout.bands.index(band) for band in self._scenes.bands]] = numbers
+        stored[[self._layout.bands.index(band) for band in self._images.bands]] = numbers
         return stored, off
 
 
@@ -171,9 +171,9 @@ def layout_of(sensor: Sensor, bands: tuple[str, ...]) -> Layout:
     return Layout(sensor.id.replace("-", ""), bands, integers=False)
 
 
-def tile_bytes(spec: PairSpec, scenes: Scenes, partners: Sequence[Partner], sensor: Sensor) -> int:
+def tile_bytes(spec: PairSpec, images: Images, partners: Sequence[Partner], sensor: Sensor) -> int:
     """Return how many bytes a tile takes at most."""
-    layout = layout_of(sensor, scenes.bands)
+    layout = layout_of(sensor, images.bands)
     each = len(layout.bands) * (2 if layout.integers else 4)
     each += sum(partner.channels * partner.dtype.itemsize for partner in partners)
     return each * spec.size**2 + 2048

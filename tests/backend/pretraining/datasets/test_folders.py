@@ -11,9 +11,8 @@ import torch
 
 from mmearth.errors import InputError, RasterReadError
 from mmearth.models.store.published import find_published
-from mmearth.pretraining.datasets import ssl4eo_eu_forest
 from mmearth.pretraining.modality import UNKNOWN
-from mmearth.pretraining.registry import check_dataset, open_dataset
+from mmearth.pretraining.registry import check_dataset, open_dataset, open_held
 
 # zhu-xlab/SSL4EO-S12, 2156913, ssl4eo_dataset.py
 L1C = "B1 B2 B3 B4 B5 B6 B7 B8 B8A B9 B10 B11 B12".split()
@@ -176,17 +175,19 @@ def test_parts_are_blocks(forest, request_of) -> None:
         return names
 
     parts = [places("train"), places("val")]
-    with pytest.raises(InputError, match="None of 0 places"):  # five blocks, for three parts
+    with pytest.raises(
+        InputError, match="part 'test': there are too few blocks"
+    ):  # five blocks, for three parts
         places("test")
     assert parts[0] | parts[1] == places("") and not parts[0] & parts[1]
     assert any({"00000", "00001"} <= part for part in parts)
     assert places(None) == parts[0] and len(parts[0]) > len(parts[1])
     request = request_of("ssl4eo-eu-forest", forest, bands=BLUE)
     learned = open_dataset(request, None)
-    held = ssl4eo_eu_forest.open_held(request, None, learned)
+    held = open_held(request, None, learned)
     assert held.split == "val" and len(held) == len(parts[1])
     assert held.normalisation == learned.normalisation
-    assert ssl4eo_eu_forest.open_held(request, None, held) is None
+    assert open_held(request, None, held) is None
     with pytest.raises(InputError, match="has no part 'tst'"):
         check_dataset(request_of("ssl4eo-eu-forest", forest, split="tst"), None)
 

@@ -15,9 +15,8 @@ import pytest
 import torch
 
 from mmearth.errors import InputError, RasterReadError
-from mmearth.pretraining.datasets import mmearth_h5
 from mmearth.pretraining.modality import UNKNOWN
-from mmearth.pretraining.registry import check_dataset, open_dataset
+from mmearth.pretraining.registry import check_dataset, open_dataset, open_held
 
 SIDE, COUNT = 64, 8
 DATASETS = {
@@ -186,13 +185,13 @@ def test_parts(folder, request_of) -> None:
         check_dataset(request_of("mmearth-h5", folder, split="test"), None)
     request = request_of("mmearth-h5", folder)
     learned = open_dataset(request, None)
-    held = mmearth_h5.open_held(request, None, learned)
+    held = open_held(request, None, learned)
     assert (held.split, len(held)) == ("val", 1)
     assert held.modalities == learned.modalities and held.normalisation == learned.normalisation
-    assert mmearth_h5.open_held(request, None, held) is None
+    assert open_held(request, None, held) is None
     splits = folder / "data_1M_v001_64_splits.json"
     splits.write_text('{"train": [1], "val": []}')
-    assert mmearth_h5.open_held(request, None, open_dataset(request, None)) is None
+    assert open_held(request, None, open_dataset(request, None)) is None
     splits.write_text('{"train": [8]}')
     with pytest.raises(InputError, match=r"has the tile 8, the file has 8"):
         check_dataset(request_of("mmearth-h5", folder), None)

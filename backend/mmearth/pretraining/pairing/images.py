@@ -1,20 +1,24 @@
 """Images made ready to be cut into tiles, and the lattices that tiles lie on.
 
-Images that share a coordinate reference system and a size of pixels share a lattice, so a place has
-the same pixels on all dates.
+Images that share ground, a coordinate reference system and a size of pixels share a lattice, so a
+place has the same pixels on all dates. Images whose ground no other shows have one of their own, as
+chips of an archive do: on a lattice of all, most of them would hold no whole tile.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import rasterio.warp
+import shapely
 from affine import Affine
+from rasterio.coords import BoundingBox
 
 from mmearth.api import BandMatch, Extent, MatchState, PairImage, PairSpec, Problem
 from mmearth.errors import BandMatchError, EmptyAreaError, InputError, MMEarthError, counted
+from mmearth.pretraining.temporal.patches import INSET, components
 from mmearth.raster.grid import Grid
 from mmearth.raster.mask import Mask, check_overlap, find_masks
 from mmearth.raster.match import match_bands, require_all
@@ -53,10 +57,10 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Scenes:
+class Images:
     """All images, the grids whose origins their lattices begin at, and warnings."""
 
-    images: list[Ready]
+    ready: list[Ready]
     lattices: list[Grid]
     bands: tuple[str, ...]
     warnings: list[Problem]
@@ -85,7 +89,7 @@ class Scenes:
         return float(lon), float(lat)
 
 
-def prepare_scenes(spec: PairSpec) -> Scenes:
+def prepare_images(spec: PairSpec) -> Images:
     """Make all images ready; of pixels, no more than samples are read.
 
     Raises:
@@ -99,7 +103,6 @@ def prepare_scenes(spec: PairSpec) -> Scenes:
     sensor = load_sensor(spec.sensor)
     bands = tuple(spec.bands)
     images: list[Ready] = []
-    lattices: list[Grid] = []
     outside = 0
     said: dict[str, list[Problem]] = {}  # by code: the same of several images is told once
     for image in spec.images:
@@ -116,8 +119,7 @@ def prepare_scenes(spec: PairSpec) -> Scenes:
                 raise
             raise type(error)(f"{title}: {error.message}", error.advice) from error
         bands = bands or found
-        number = _lattice(lattices, ready.grid)
-        images.append(Ready(image, ready.bands, ready.masks, ready.grid, number))
+        images.append(ready)
         for problem in told:
             said.setdefault(problem.code, []).append(problem)
     warnings = [_once(problems, len(images)) for problems in said.values()]
@@ -126,7 +128,7 @@ def prepare_scenes(spec: PairSpec) -> Scenes:
         if not images:
             raise EmptyAreaError(f"{text}.", "Choose an area inside the images.")
         warnings.append(Problem(code="outside", message=f"{text}, and are left out."))
-    return Scenes(images, lattices, bands, warnings)
+    return Images(*_on_lattices(images), bands, warnings)
 
 
 def _prepare(
@@ -170,12 +172,30 @@ def _source(sources: Sequence[BandSource], match: BandMatch) -> BandSource:
     return next(s for s in sources if wanted and s.key == (wanted.input, wanted.index))
 
 
-def _lattice(lattices: list[Grid], grid: Grid) -> int:
-    """Return the number of the lattice that a grid's tiles lie on; it is added if it is new."""
-    for number, known in enumerate(lattices):
-        a, b = grid.transform, known.transform
-        alike = max(abs(a.a / b.a - 1), abs(a.e / b.e - 1)) < SAME_PIXEL
-        if known.crs == grid.crs and alike:
-            return number
-    lattices.append(grid)
-    return len(lattices) - 1
+def _on_lattices(images: Sequence[Ready]) -> tuple[list[Ready], list[Grid]]:
+    """Number the lattices that images lie on, which begin at the origin of their first image."""
+    kinds: dict[int, list[int]] = {}  # by the first image of the same system and pixels
+    for number, image in enumerate(images):
+        first = next((one for one in kinds if _alike(images[one].grid, image.grid)), number)
+        kinds.setdefault(first, []).append(number)
+    groups = []
+    for members in kinds.values():
+        rim = INSET * abs(images[members[0]].grid.transform.a)
+        outlines = [shapely.box(*_within(images[number].grid.bounds, rim)) for number in members]
+        groups += [[members[one] for one in group] for group in components(outlines)]
+    groups.sort()
+    lattice = {number: rank for rank, group in enumerate(groups) for number in group}
+    placed = [replace(image, lattice=lattice[number]) for number, image in enumerate(images)]
+    return placed, [images[group[0]].grid for group in groups]
+
+
+def _alike(one: Grid, other: Grid) -> bool:
+    a, b = one.transform, other.transform
+    same = max(abs(a.a / b.a - 1), abs(a.e / b.e - 1)) < SAME_PIXEL
+    return same and one.crs == other.crs
+
+
+def _within(bounds: BoundingBox, rim: float) -> tuple[float, float, float, float]:
+    """Return bounds less their rim: images that only touch share no ground."""
+    left, bottom, right, top = bounds
+    return left + rim, bottom + rim, right - rim, top - rim

@@ -54,6 +54,10 @@ class Scene:
     col: int = 0
     row: int = 0
 
+    def bytes_of(self, size: int) -> int:
+        """Return how many bytes a patch takes at most."""
+        return size**2 * len(self.bands) * np.dtype(self.dtype).itemsize
+
 
 def find_scenes(folder: Path, images: str, masks: str) -> list[Scene]:
     """List the scenes of a folder and of folders in it, by date.
@@ -144,10 +148,17 @@ def positions(
 
 def place_name(scene: Scene, col: int, row: int) -> str:
     """Return the name of a place: its system's code and where its upper left corner lies."""
-    x, y = scene.grid.transform @ (col - scene.col, row - scene.row)
+    grid = patch_grid(scene, col, row, 1)
+    x, y = grid.bounds.left, grid.bounds.top
     authority = scene.grid.crs.to_authority()
     system = authority[1] if authority else f"series{scene.series}"
     return f"{system}_{x:.10g}_{y:.10g}"
+
+
+def patch_grid(scene: Scene, col: int, row: int, size: int) -> Grid:
+    """Return the pixels of a patch at a position on the shared grid."""
+    shift = Affine.translation(col - scene.col, row - scene.row)
+    return Grid(scene.grid.crs, scene.grid.transform @ shift, size, size)
 
 
 def write_patches(scene: Scene, size: int, files: Sequence[tuple[int, int, Path]]) -> None:

@@ -9,8 +9,8 @@ import pytest
 import shapely
 from shapely import affinity
 
-from mmearth.pretraining import patches as module
-from mmearth.pretraining.patches import Patch, components, find_patches, positions
+from mmearth.pretraining.temporal import patches as module
+from mmearth.pretraining.temporal.patches import Patch, components, find_patches, positions
 
 SIZE, STEP = 16, 4
 

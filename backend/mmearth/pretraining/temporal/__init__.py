@@ -1,0 +1,1 @@
+"""Patches of several dates, cut out of scenes that overlap."""

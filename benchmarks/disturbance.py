@@ -48,6 +48,7 @@ from mmearth.change.compare import (
     loss_evidence,
     loss_odds,
     probability_of,
+    stable_forest,
 )
 from mmearth.change.evidence import weigh
 from mmearth.change.rule import Rule, load_rules
@@ -260,8 +261,8 @@ def _reliability(sites: Sequence[Site], rule: Rule, tally: Tally) -> list[dict[s
 
 
 def _typical(sites: Sequence[Site], rule: Rule) -> tuple[float, ...]:
-    """Return the median reflectance, over both dates, of what is forest on both."""
-    forest = [site.image[:, :, (site.trees >= rule.forest).all(axis=0)] for site in sites]
+    """Return the median reflectance, over both dates, of what is forest on both for sure."""
+    forest = [site.image[:, :, stable_forest(site.trees[:, None], rule)] for site in sites]
     bands = np.concatenate(forest, axis=2).swapaxes(0, 1)
     return tuple(float(np.median(band)) for band in bands)
 

@@ -56,13 +56,17 @@ class Compared:
 
 
 def stable_forest(dates: Sequence[NDArray[np.float32]], rule: Rule) -> NDArray[np.bool_]:
-    """Return which pixels are forest on the first and the last date: (n,) bool.
+    """Return the surer half of what is forest on the first and the last date: (n,) bool.
+
+    What is forest by a hair is thin or ailing, and no measure of a date's light.
 
     Args:
         dates: as of ``forest_medians``.
         rule: what counts as forest.
     """
-    return np.asarray((dates[0][0] >= rule.forest) & (dates[-1][0] >= rule.forest))
+    trees = np.minimum(dates[0][0], dates[-1][0])
+    forest = trees >= rule.forest
+    return forest & (trees >= np.median(trees[forest])) if forest.any() else forest
 
 
 def forest_medians(dates: Sequence[NDArray[np.float32]], rule: Rule) -> NDArray[np.float32]:

@@ -63,13 +63,13 @@ def test_what_was_bright_before_was_no_closed_stand() -> None:
 
 
 def test_what_is_cleared_is_lost_however_green() -> None:
-    found = told(dates(0.03, B03=0.08, B04=0.05))
+    found = told(dates(SENTINEL.cleared / 2, B03=0.08, B04=0.05))
     assert (found.classes[PATCH] == Change.loss).all()
     assert found.probability[PATCH].min() == pytest.approx(SENTINEL.mapped)
 
 
 def test_what_is_cleared_is_lost_however_bright_it_was() -> None:
-    found = told(dates(0.03, before={"B11": 0.25}))
+    found = told(dates(SENTINEL.cleared / 2, before={"B11": 0.25}))
     assert (found.classes[PATCH] == Change.loss).all()
 
 

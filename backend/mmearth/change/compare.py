@@ -131,7 +131,10 @@ def compare(
     loss = loss_odds(before, after, valid, rule)
     gain = loss_odds(after, before, valid, rule)
     was, became = before[0] >= rule.forest, after[0] >= rule.forest
-    classes = np.where(was, Change.stable_forest, Change.stable_other).astype(np.uint8)
+    # Too bright for a closed stand before, and no trees after: there was no forest to be stable.
+    bright = window_mean(before[2], valid, rule.window) > rule.brightest
+    forest = was & (became | ~bright)
+    classes = np.where(forest, Change.stable_forest, Change.stable_other).astype(np.uint8)
     # A gain is a loss read backwards.
     gain[was | ~became] = -np.inf
     classes[gain >= MAPPED] = Change.gain

@@ -62,6 +62,11 @@ def test_what_was_bright_before_was_no_closed_stand() -> None:
         assert (found.classes[9:15, 9:15] == change).all()
 
 
+def test_what_was_no_closed_stand_and_bears_no_trees_is_no_stable_forest() -> None:
+    found = told(dates(0.1, before={"B11": 0.20}, B03=0.030, B04=0.040))
+    assert (found.classes[9:15, 9:15] == Change.stable_other).all()
+
+
 def test_what_is_cleared_is_lost_however_green() -> None:
     found = told(dates(SENTINEL.cleared / 2, B03=0.08, B04=0.05))
     assert (found.classes[PATCH] == Change.loss).all()

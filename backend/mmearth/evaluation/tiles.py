@@ -204,11 +204,13 @@ def _check_apart(
 ) -> None:
     """Refuse files, groups or ground that are in both parts: what is known is no test."""
     advice = "Move all that shares it to one part in index.json, or take it out."
-    same = sorted({path.name for path, _ in train} & {path.name for path, _ in test})
     files = {path.resolve() for path, _ in train} & {path.resolve() for path, _ in test}
     if files:
+        same = sorted(path.name for path in files)
         raise InputError(f"Tiles are in both parts: {listed(same)}.", advice)
-    groups = [{row["group"] for _, row in part if row.get("group")} for part in (train, test)]
+    groups = [
+        {row["group"] for _, row in part if row.get("group") is not None} for part in (train, test)
+    ]
     if groups[0] & groups[1]:
         both = sorted(map(str, groups[0] & groups[1]))
         raise InputError(f"Groups of tiles are in both parts: {listed(both)}.", advice)

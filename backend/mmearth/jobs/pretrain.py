@@ -42,8 +42,10 @@ def plan(spec: PretrainSpec, settings: Settings) -> Plan:
     result = Plan()
     try:
         _target(spec, settings)
-        bands = check_dataset(spec, _like(spec, settings))
-        image = Modality(spec.sensor, "continuous", "pixel", len(bands))
+        like = _like(spec, settings)
+        bands = check_dataset(spec, like)
+        sensor = like.sensor if like else spec.sensor
+        image = Modality(sensor, "continuous", "pixel", len(bands))
         encoder = build_encoder(spec.encoder, in_channels=len(bands))
         _check_room(spec, settings, build_method(encoder, [image], spec))
     except MMEarthError as error:

@@ -150,9 +150,9 @@ class TestCards:
     def test_an_installed_model(self, window):
         text = card(window)
         for words in (
-            "Sentinel-2 land cover 1.0.0", "■ Water", "Flooded vegetation", "L1C or L2A", "10 m",
-            "B8A narrow near infrared", "CC-BY-SA-4.0", "Dynamic World", "4.0 MB", "Known limits",
-            "0.886 (validation places, against the teacher)", "landcover-s2",
+            "Sentinel-2 land cover 1.1.0", "■ Water", "Flooded vegetation", "L1C or L2A", "10 m",
+            "B8A narrow near infrared", "CC-BY-SA-4.0", "Dynamic World", "0.3 MB", "Known limits",
+            "0.916 (validation places, against the teacher)", "landcover-s2",
         ):  # fmt: skip
             assert words in text, words
         assert "#419bdf" in window.cardBrowser.toHtml()
@@ -287,14 +287,15 @@ class TestOwnModels:
         window.import_path(own_model)
         wait(idle(window))
         path = tmp_path / "own-model" / "model.json"
-        path.write_text(path.read_text("utf-8").replace('"1.0.0"', '"1.1.0"'), "utf-8")
+        old, new = '"version": "1.1.0"', '"version": "1.2.0"'
+        path.write_text(path.read_text("utf-8").replace(old, new), "utf-8")
         kept = home / "models" / "own-model" / "model.json"
 
         window.import_path(str(path.parent))
         wait(idle(window))
         assert window.questionActions.isVisible() and window.yesButton.text() == "&Replace"
-        assert "Version 1.1.0 takes the place of My <own> model" in window.questionLabel.text()
-        assert '"1.0.0"' in kept.read_text("utf-8")
+        assert "Version 1.2.0 takes the place of My <own> model" in window.questionLabel.text()
+        assert old in kept.read_text("utf-8")
         window.keepButton.click()
         assert not window.questionActions.isVisible() and window.installedActions.isVisible()
 
@@ -303,7 +304,7 @@ class TestOwnModels:
         window.yesButton.click()
         wait(idle(window))
         assert said(window) == "My &lt;own&gt; model is installed."  # no warning afterwards
-        assert '"1.1.0"' in kept.read_text("utf-8") and not window.questionActions.isVisible()
+        assert new in kept.read_text("utf-8") and not window.questionActions.isVisible()
 
     def test_a_folder(self, window, own_model, tmp_path, home, wait):
         window.import_path(str(tmp_path / "own-model"))

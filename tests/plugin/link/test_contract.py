@@ -26,6 +26,7 @@ OWN_KEYS = {
     "mmearth:levels", "mmearth:limits", "mmearth:network", "mmearth:training", "source",
     "TMPDIR", "TEMP", "TMP", "creationflags", "start_new_session",
     "map",  # of QGIS's value maps
+    "held",  # of pretraining's log
 }  # fmt: skip
 
 

@@ -32,8 +32,8 @@ class TestEmbed:
         result = processing.run("mmearth:embed", {"INPUT": TILE, **names}, feedback=feedback)
         assert result == names
         features, view = gdal.Open(names["OUTPUT"]), gdal.Open(names["VIEW"])
-        assert features.RasterCount == 96 and view.RasterCount == 3
-        assert (features.RasterXSize, features.RasterYSize) == (24, 24)  # 96 / 4
+        assert features.RasterCount == 108 and view.RasterCount == 3
+        assert (features.RasterXSize, features.RasterYSize) == (48, 48)  # 96 / 2
         assert features.GetGeoTransform()[0] == gdal.Open(TILE).GetGeoTransform()[0]
         assert any(f"{features.RasterCount} features" in line for line in feedback.said)
         layer = QgsRasterLayer(names["VIEW"], "v")
@@ -44,11 +44,11 @@ class TestEmbed:
         stretch = layer.renderer().greenContrastEnhancement()
         assert stretch.minimumValue() < stretch.maximumValue()
 
-    def test_features_as_coarse_as_is_wished(self, home, tmp_path):
-        wished = {"INPUT": TILE, "OUTPUT": str(tmp_path / "f.tif"), "STRIDE": 16}
+    def test_features_as_fine_as_is_wished(self, home, tmp_path):
+        wished = {"INPUT": TILE, "OUTPUT": str(tmp_path / "f.tif"), "STRIDE": 1}
         features = gdal.Open(processing.run("mmearth:embed", wished)["OUTPUT"])
-        assert features.RasterCount == 192
-        assert (features.RasterXSize, features.RasterYSize) == (6, 6)  # 96 / 16
+        assert features.RasterCount == 48
+        assert (features.RasterXSize, features.RasterYSize) == (96, 96)
 
     def test_features_are_loaded_with_their_stretch(self, home):
         processing.runAndLoadResults("mmearth:embed", {"INPUT": TILE, "OUTPUT": "TEMPORARY_OUTPUT"})

@@ -14,6 +14,8 @@ from torch.nn.functional import interpolate
 from mmearth.models.card import NetworkConfig
 from mmearth.models.registry import build_encoder
 
+SHORTEST = 1e-3  # length of features; what is shorter is rounding, in bfloat16 at least
+
 
 class CosineClassifier(nn.Module):
     """A linear map of the direction of the coarsest features.
@@ -33,7 +35,7 @@ class CosineClassifier(nn.Module):
         features = self.encoder(x)[-1].float()  # lengths in bfloat16 are rough
         wide = interpolate(features, size=x.shape[-2:], mode="bilinear", align_corners=False)
         # Divided after the linear map: the same scores, from an eighth of the divisions.
-        lengths = torch.linalg.vector_norm(wide, dim=1, keepdim=True).clamp_min(1e-12)
+        lengths = torch.linalg.vector_norm(wide, dim=1, keepdim=True).clamp_min(SHORTEST)
         bias = self.head.bias[:, None, None]  # type: ignore[index]
         scores: torch.Tensor = (self.head(wide) - bias) / lengths + bias
         return scores

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from mmearth.raster import safe
 from mmearth.raster.grid import Grid
 from mmearth.raster.spectral import Spectrum, read_spectra
 
+OPENING = threading.Lock()  # which warnings are told is a matter of the process, not of a thread
 COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
 logging.getLogger("rasterio").setLevel(logging.ERROR)  # GDAL's own words reach no user
@@ -93,7 +95,7 @@ def open_raster(name: str) -> Iterator[DatasetReader]:
     Raises:
         RasterReadError: if GDAL cannot open it.
     """
-    with warnings.catch_warnings():
+    with OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
             dataset = rasterio.open(name)

@@ -85,7 +85,7 @@ ROWS = {
     "doubleconv32-unet": Row("unet", "doubleconv-32", FOUR),
     "separable48-cosine": Row("cosine", "separable-48"),
 }
-# The row that a row differs from in one thing.
+# The row that a row differs from in one thing; others differ in several.
 PLAIN = {
     "resnet18-deeplabv3plus": "resnet18-unet",
     "convnextv2-unet": "resnet18-unet",
@@ -93,8 +93,6 @@ PLAIN = {
     "detail-resnet18-unet": "resnet18-unet",
     "boundary-resnet18-unet": "resnet18-unet",
     "doubleconv24-unet": "resnet18-unet",
-    "doubleconv32-unet": "doubleconv24-unet",
-    "separable48-cosine": "resnet18-unet",
 }
 
 
@@ -104,8 +102,8 @@ class Line:
 
     Attributes:
         row, seed, steps: what was trained.
-        begun: SHA-256 of what it hangs on besides: index of the tiles, normalisation, and the
-            weights of the encoder that it begins with.
+        begun: SHA-256 of what it hangs on besides: index of the tiles, normalisation, how it is
+            trained, and the weights of the encoder that it begins with.
         agreement: with the teacher, over all validation pixels.
         tree_iou: of the class trees.
         boundary_iou: of the class trees, near its outline (``benchmarks.boundary``).
@@ -147,18 +145,18 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
         name: read_card(Path(pretrained)) if pretrained and ROWS[name].pretrained else None
         for name in chosen
     }
-    begun = {name: _digest(data, card, start) for name, start in starts.items()}
+    begun = {name: _digest(data, card, _recipe(steps, 0), start) for name, start in starts.items()}
     lines = {
-        (line.row, line.seed): line
-        for line in _lines(path)
-        if line.steps == steps and line.begun == begun.get(line.row)
+        (line.row, line.seed): line for line in _lines(path) if line.begun == begun.get(line.row)
     }
     tiles = read_tiles(data, card.bands, scale=load_sensor(card.sensor).scale)
     validation = [tile for tile in tiles if tile.facts["split"] == "val"]
     for seed in seeds:
         for name in chosen:
             if (name, seed) not in lines:
-                student, cost, minutes = _trained(name, seed, steps, card, tiles, starts[name])
+                student, cost, minutes = _trained(
+                    name, _recipe(steps, seed), card, tiles, starts[name]
+                )
                 figures = _figures(student, Normaliser(card.normalisation), validation)
                 line = Line(name, seed, steps, begun[name], *figures, cost, minutes)
                 _append(path, line)
@@ -190,9 +188,10 @@ def _spread(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
 
 
-def _digest(data: Path, card: ModelCard, start: ModelCard | None) -> str:
-    """Return the SHA-256 of what a line hangs on besides its row, seed and steps."""
+def _digest(data: Path, card: ModelCard, recipe: Recipe, start: ModelCard | None) -> str:
+    """Return the SHA-256 of what a line hangs on besides its row and seed."""
     parts = [
+        json.dumps([asdict(recipe), card.stride]).encode(),
         (data / INDEX).read_bytes(),
         card.normalisation.model_dump_json().encode(),
         start.sha256.encode() if start else b"",
@@ -200,16 +199,22 @@ def _digest(data: Path, card: ModelCard, start: ModelCard | None) -> str:
     return hashlib.sha256(b"\n".join(parts)).hexdigest()
 
 
+def _recipe(steps: int, seed: int) -> Recipe:
+    return Recipe(
+        steps=steps, batch=16, crop=64, learning_rate=1e-3, warm_up=steps // 8, seed=seed,
+        mixed=faster_in_bfloat16(torch.device("cpu")),
+    )  # fmt: skip
+
+
 def _trained(
     name: str,
-    seed: int,
-    steps: int,
+    recipe: Recipe,
     card: ModelCard,
     tiles: list[SoftTile],
     start: ModelCard | None,
 ) -> tuple[torch.nn.Module, float, float]:
     """Train a row with a seed; return also thousand multiply-adds a pixel, and minutes."""
-    torch.manual_seed(seed)
+    torch.manual_seed(recipe.seed)
     this = ROWS[name]
     config = NetworkConfig(
         decoder=this.decoder, encoder=this.encoder, options=this.options, multiply_adds_per_pixel=1
@@ -219,17 +224,16 @@ def _trained(
         network.encoder.load_state_dict(load_base(start)[0].encoder.state_dict())
     cost = multiply_adds_per_pixel(network.eval(), len(card.bands))
     normalise = Normaliser(card.normalisation)
-    recipe = Recipe(
-        steps=steps, batch=16, crop=64, learning_rate=1e-3, warm_up=steps // 8, seed=seed,
-        mixed=faster_in_bfloat16(torch.device("cpu")),
-    )  # fmt: skip
     sensor = load_sensor(card.sensor)
     before = time.process_time()
     student = distill(
         network,
         normalise,
         CropSampler(
-            [t for t in tiles if t.facts["split"] == "train"], recipe.crop, seed, step=card.stride
+            [t for t in tiles if t.facts["split"] == "train"],
+            recipe.crop,
+            recipe.seed,
+            step=card.stride,
         ),
         recipe,
         RadiometricJitter(),

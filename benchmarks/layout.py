@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import rasterio
 
@@ -33,9 +34,21 @@ def lay_out(data: Path, folder: Path) -> Path:
 
     Args:
         data: folder s2, with its list.
-        folder: new, which is returned.
+        folder: new, which is returned. It is there only when it is done.
     """
-    folder.mkdir(parents=True)
+    if folder.exists():
+        raise SystemExit(f"{folder} exists already; name a new folder, or remove it.")
+    data = data.resolve()  # links are followed from where they lie
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent) as scratch:
+        laid = Path(scratch) / "tiles"
+        _fill(data, laid)
+        laid.rename(folder)
+    return folder
+
+
+def _fill(data: Path, folder: Path) -> None:
+    folder.mkdir()
     rows = [
         facts
         for facts in (row.facts() for row in read_listing(data, "").entries)
@@ -63,7 +76,6 @@ def lay_out(data: Path, folder: Path) -> Path:
     declared = {"atmosphere": {"suffix": ATMOSPHERE, "kind": "continuous", "nodata": 0}}
     (folder / INDEX).write_text(json.dumps(kept))
     (folder / DECLARED).write_text(json.dumps(declared))
-    return folder
 
 
 def _write_unseen(path: Path, target: Path, seen: set[str]) -> None:
@@ -82,4 +94,4 @@ if __name__ == "__main__":
     parser.add_argument("data", type=Path, metavar="S2", help="folder of tiles with index.json")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="new")
     options = parser.parse_args()
-    print(lay_out(options.data.resolve(), options.folder))
+    print(lay_out(options.data, options.folder))

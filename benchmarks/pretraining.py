@@ -73,7 +73,8 @@ class Line:
 
     Attributes:
         arm, seed: what was computed.
-        begun: SHA-256 of what it hangs on besides: tiles, encoder, and numbers of steps.
+        begun: SHA-256 of what it hangs on besides: tiles, encoder, modalities, and how it is
+            trained.
         linear, tuned: mIoU over the tiles that are tested on, see ``TOLD``.
         minutes: that it took.
     """
@@ -111,7 +112,8 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
         return [row("not measured, --data names no folder with s2/index.json", np.nan)]
     tiles, budget = lay_out(data, scratch / "tiles"), Budget.given()
     index = (tiles / INDEX).read_bytes()
-    begun = hashlib.sha256(index + json.dumps(asdict(budget)).encode()).hexdigest()[:16]
+    shared = [asdict(budget), ARMS, BATCH, CROP, LEARNING_RATE, SHARE]
+    begun = hashlib.sha256(index + json.dumps(shared).encode()).hexdigest()[:16]
     seeds = range(int(os.environ.get("MMEARTH_PRETRAINING_SEEDS", SEEDS)))
     arms = os.environ.get("MMEARTH_PRETRAINING_ARMS", ",".join(ARMS)).split(",")
     known = {(line.arm, line.seed): line for line in _lines() if line.begun == begun}

@@ -52,7 +52,8 @@ class Line:
 
     Attributes:
         left_out, seed, steps: what was trained.
-        begun: SHA-256 of what it hangs on besides: both indexes of tiles, network, normalisation.
+        begun: SHA-256 of what it hangs on besides: both indexes of tiles, network, normalisation,
+            and how it is trained.
         right, pixels: validation pixels of the teacher's class, and all, by source.
     """
 
@@ -73,12 +74,8 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
     steps = int(os.environ.get("MMEARTH_SOURCES_STEPS", STEPS))
     seeds = range(int(os.environ.get("MMEARTH_SOURCES_SEEDS", SEEDS)))
     card = read_card(ROOT / "resources" / "models" / MODEL)
-    begun = _digest(card, [data, *([changed] if changed else [])])
-    known = {
-        (line.left_out, line.seed): line
-        for line in _lines()
-        if line.begun == begun and line.steps == steps
-    }
+    begun = _digest(card, _recipe(steps, 0), [data, *([changed] if changed else [])])
+    known = {(line.left_out, line.seed): line for line in _lines() if line.begun == begun}
     scale = load_sensor(card.sensor).scale
     held = read_tiles(data, card.bands, scale=scale, wanted=lambda facts: facts["split"] == "val")
     taught = read_tiles(changed or data, card.bands, scale=scale, wanted=_is_taught)
@@ -87,7 +84,8 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
         for left_out in (NONE, *sources):
             if (left_out, seed) not in known:
                 tiles = [tile for tile in taught if tile.facts["source"] != left_out]
-                network = _trained(card, tiles, steps, seed, jitter=changed is None)
+                recipe = _recipe(steps, seed)
+                network = _trained(card, tiles, recipe, jitter=changed is None)
                 counts = _counted(network, card, held)
                 line = Line(left_out, seed, steps, begun, *counts)
                 _append(line)
@@ -123,20 +121,23 @@ def _is_taught(facts: dict[str, Any]) -> bool:
     return facts["split"] == "train" and not is_calibration(facts)
 
 
-def _trained(
-    card: ModelCard, tiles: list[SoftTile], steps: int, seed: int, *, jitter: bool
-) -> torch.nn.Module:
-    torch.manual_seed(seed)
-    network = build_network(card.network, in_channels=len(card.bands), classes=len(card.classes))
-    recipe = Recipe(
+def _recipe(steps: int, seed: int) -> Recipe:
+    return Recipe(
         steps=steps, batch=8, crop=96, learning_rate=2e-3, averaging=0.995, seed=seed,
         mixed=faster_in_bfloat16(torch.device("cpu")),
     )  # fmt: skip
+
+
+def _trained(
+    card: ModelCard, tiles: list[SoftTile], recipe: Recipe, *, jitter: bool
+) -> torch.nn.Module:
+    torch.manual_seed(recipe.seed)
+    network = build_network(card.network, in_channels=len(card.bands), classes=len(card.classes))
     sensor = load_sensor(card.sensor)
     return distill(
         network,
         Normaliser(card.normalisation),
-        CropSampler(tiles, recipe.crop, seed, step=card.stride),
+        CropSampler(tiles, recipe.crop, recipe.seed, step=card.stride),
         recipe,
         RadiometricJitter() if jitter else RadiometricJitter(chance=0.0),
         torch.tensor([sensor.band(band).wavelength_nm / 1000 for band in card.bands]),
@@ -157,8 +158,9 @@ def _counted(
     return dict(right), dict(pixels)
 
 
-def _digest(card: ModelCard, folders: list[Path]) -> str:
+def _digest(card: ModelCard, recipe: Recipe, folders: list[Path]) -> str:
     parts = [
+        json.dumps([asdict(recipe), card.stride]).encode(),
         *((folder / INDEX).read_bytes() for folder in folders),
         card.network.model_dump_json().encode(),
         card.normalisation.model_dump_json().encode(),

@@ -62,10 +62,10 @@ def truth(pictures: Sequence[Picture]) -> NDArray[np.bool_]:
     return np.concatenate([one.label[one.known] == 1 for one in pictures])
 
 
-def forest_on_colours(pictures: Sequence[Picture]) -> NDArray[np.bool_]:
+def forest_on_colours(pictures: Sequence[Picture], *, balanced: bool = True) -> NDArray[np.bool_]:
     """Return where a random forest on colours finds forest in what is held back. (n,).
 
-    Pixels are those of ``truth`` of the held-back pictures.
+    Pixels are those of ``truth`` of the held-back pictures. ``balanced``: classes count alike.
     """
     random = np.random.default_rng(0)
     pixels, classes = [], []
@@ -78,5 +78,11 @@ def forest_on_colours(pictures: Sequence[Picture]) -> NDArray[np.bool_]:
     # Pictures of 8 bits hold few colours: each is asked for once.
     colours, place = np.unique(wanted, axis=1, return_inverse=True)
     learned = np.concatenate(pixels).astype(np.float32)
-    found = forest_probabilities(learned, np.concatenate(classes), colours.T.astype(np.float32), 2)
+    found = forest_probabilities(
+        learned,
+        np.concatenate(classes),
+        colours.T.astype(np.float32),
+        2,
+        balanced=balanced,
+    )
     return np.asarray((found[:, 1] >= 0.5)[place.ravel()])

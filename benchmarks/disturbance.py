@@ -9,7 +9,7 @@ on the others. Index and teacher have one threshold, the best one on these very 
 Which index the shipped rule takes was chosen after a look at all of these sites. How much that
 flatters is told by the nested choice: of all ``CANDIDATES``, with each of ``SHADES``, ``AFTER``,
 ``WINDOWS`` and ``MOST``, the best one on four fifths of the sites is measured on the others. Not
-chosen anew are the probabilities ``forest``, ``least`` and ``cleared``; and what forest looks like,
+chosen anew are the probabilities ``forest`` and ``least``; and what forest looks like,
 and at which thresholds it is looked, comes from the images of all sites, without their masks.
 
 The network has learned from most of these very images, with the teacher's labels of both dates,
@@ -47,6 +47,7 @@ from mmearth.change.compare import (
     in_same_light,
     loss_evidence,
     loss_odds,
+    possible_loss,
     probability_of,
     stable_forest,
 )
@@ -112,6 +113,7 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
         what = f"F1, rule {rule.id}, cross-validated by site (folds ± {spread:.3f})"
         table.append(row(what, score, bound, score >= TARGET or not aimed))
         table.append(row(f"F1, rule {rule.id}, as shipped, on all sites", score_of(seen, rule)))
+        table += _of_possible(seen, rule)
         table += _of_unseen(seen, rule, tally)
         table += _reliability(seen, rule, tally)
         written += as_toml(replace(tuned(seen, rule, tally), model_sha256=model))
@@ -210,7 +212,6 @@ def as_toml(rule: Rule) -> list[str]:
         f"brightest = {rule.brightest:.4f}",
         f"forest = {rule.forest}",
         f"least = {rule.least}",
-        f"cleared = {rule.cleared}",
     ]
 
 
@@ -236,6 +237,27 @@ def _of_unseen(sites: Sequence[Site], rule: Rule, tally: Tally) -> list[dict[str
             counts += [_counts(site, held) for site in own]
     what = f"F1, rule {rule.id}, cross-validated, {len(counts)} sites that the network never saw"
     return [row(what, f1(np.sum(counts, axis=0)) if counts else np.nan)]
+
+
+def _of_possible(sites: Sequence[Site], rule: Rule) -> list[dict[str, Any]]:
+    """Return how much the shipped rule calls a possible loss, and how much of that is damaged."""
+    possible, damaged, right = 0, 0, np.zeros(3, np.int64)
+    for site in sites:
+        before, after = dates = _dates(site, rule)
+        lost = (loss_odds(before, after, site.valid, rule) >= MAPPED) & site.valid
+        unsure = possible_loss(*dates[:, 0], rule) & ~lost & site.valid
+        possible += unsure.sum()
+        damaged += (unsure & site.damaged).sum()
+        right += [
+            ((lost | unsure) & site.damaged).sum(), (lost | unsure).sum(),
+            (site.damaged & site.valid).sum(),
+        ]  # fmt: skip
+    share = possible / sum(site.valid.sum() for site in sites)
+    return [
+        row(f"possible loss by rule {rule.id}, share of pixels", share),
+        row(f"damaged where rule {rule.id} says possible loss", damaged / possible),
+        row(f"F1, rule {rule.id}, as shipped, possible loss counted as loss", f1(right)),
+    ]
 
 
 def _reliability(sites: Sequence[Site], rule: Rule, tally: Tally) -> list[dict[str, Any]]:
@@ -302,11 +324,9 @@ def _dates(site: Site, rule: Rule) -> NDArray[np.float32]:
 def _evidence(
     site: Site, dates: NDArray[np.float32], rule: Rule
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return evidence and shade of valid pixels, infinite where thresholds do not count."""
+    """Return evidence and shade of valid pixels, infinite where there was nothing to lose."""
     before, after = dates
     evidence, shade = loss_evidence(before, after, site.valid, rule)
-    cleared = (before[0] >= rule.forest) & (after[0] <= rule.cleared)
-    evidence[cleared], shade[cleared] = np.inf, -np.inf
     evidence[before[0] < rule.least] = -np.inf
     return evidence[site.valid], shade[site.valid]
 

@@ -23,7 +23,8 @@ class DisturbanceOutputs(Schema):
     classes: str | None = Field(
         None,
         description="GeoTIFF, uint8: 1 stable forest, 2 loss, 3 gain, 4 stable non-forest, "
-        "0 = no data or cloud on the first or last date.",
+        "5 possible loss, 6 possible gain (by the probability of trees alone), 0 = no data or "
+        "cloud on the first or last date.",
     )
     probability: str | None = Field(
         None,
@@ -35,7 +36,8 @@ class DisturbanceOutputs(Schema):
     table: str | None = Field(None, description="CSV with the area of each class in hectares.")
     transitions: str | None = Field(
         None,
-        description="CSV in hectares: forest and non-forest before in rows, after in columns.",
+        description="CSV in hectares: forest and non-forest before in rows, after in columns; "
+        "possible loss and gain in a column of their own.",
     )
 
 

@@ -23,7 +23,7 @@ from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import gaussian_filter
 from scipy.special import expit, logit
 
 from mmearth.change.rule import Rule
@@ -33,13 +33,19 @@ MAPPED = 0.0  # log odds from which on a change is mapped, as ``loss_odds`` coun
 
 
 class Change(IntEnum):
-    """Values of the class map."""
+    """Values of the class map.
+
+    Changes are certain where all evidence speaks for them; possible, where the probability of trees
+    alone does. Forest on the first date is what is stable, lost or possibly lost.
+    """
 
     none = 0
     stable_forest = 1
     loss = 2
     gain = 3
     stable_other = 4
+    possible_loss = 5
+    possible_gain = 6
 
 
 @dataclass(frozen=True)
@@ -131,10 +137,9 @@ def compare(
     loss = loss_odds(before, after, valid, rule)
     gain = loss_odds(after, before, valid, rule)
     was, became = before[0] >= rule.forest, after[0] >= rule.forest
-    # Too bright for a closed stand before, and no trees after: there was no forest to be stable.
-    bright = window_mean(before[2], valid, rule.window) > rule.brightest
-    forest = was & (became | ~bright)
-    classes = np.where(forest, Change.stable_forest, Change.stable_other).astype(np.uint8)
+    classes = np.where(was, Change.stable_forest, Change.stable_other).astype(np.uint8)
+    classes[possible_loss(before[0], after[0], rule)] = Change.possible_loss
+    classes[possible_loss(after[0], before[0], rule)] = Change.possible_gain
     # A gain is a loss read backwards.
     gain[was | ~became] = -np.inf
     classes[gain >= MAPPED] = Change.gain
@@ -143,6 +148,13 @@ def compare(
     classes[~valid] = Change.none
     probability[~valid] = np.nan
     return Compared(classes, probability)
+
+
+def possible_loss(
+    before: NDArray[np.float32], after: NDArray[np.float32], rule: Rule
+) -> NDArray[np.bool_]:
+    """Return where trees were and are no more, by their probability alone, of any shape."""
+    return np.asarray((before >= rule.forest) & (after < rule.forest))
 
 
 def loss_odds(
@@ -163,8 +175,6 @@ def loss_odds(
     evidence, shade = loss_evidence(before, after, valid, rule)
     odds = (evidence - np.float32(rule.threshold)) / np.float32(rule.spread)
     odds[shade > rule.brightest] = -np.inf
-    cleared = (before[0] >= rule.forest) & (after[0] <= rule.cleared)
-    odds[cleared] = np.maximum(odds[cleared], MAPPED)
     odds[before[0] < rule.least] = -np.inf
     return odds
 
@@ -186,7 +196,7 @@ def loss_evidence(
         rule: how to weigh both dates.
 
     Returns:
-        Two of (h, w) float32, means over the rule's square.
+        Two of (h, w) float32, weighted means over the rule's square.
     """
     parts = [
         np.float32(weight) * date[number]
@@ -201,10 +211,17 @@ def loss_evidence(
 def window_mean(
     values: NDArray[np.float32], valid: NDArray[np.bool_], side: int
 ) -> NDArray[np.float32]:
-    """Return the mean over a square around each pixel, of valid pixels only: (h, w) float32."""
-    total = uniform_filter(np.where(valid, values, np.float32(0)), side, mode="constant")
-    share = uniform_filter(valid.astype(np.float32), side, mode="constant")
-    return np.asarray(total / np.maximum(share, 0.5 / side**2))
+    """Return the mean over a square around each pixel, of valid pixels only: (h, w) float32.
+
+    Weights fall as a Gaussian whose standard deviation is a quarter of the side.
+    """
+
+    def smoothed(layer: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(gaussian_filter(layer, side / 4, mode="constant", radius=side // 2))
+
+    total = smoothed(np.where(valid, values, np.float32(0)))
+    share = smoothed(valid.astype(np.float32))
+    return np.asarray(np.divide(total, share, out=np.zeros_like(total), where=share > 0))
 
 
 def _parts(

@@ -55,7 +55,7 @@ class Rule:
         shade: the band in which forest is dark; empty without bands.
         before: weights of the earlier date in the evidence: of the probability, of the index.
         after: of the later date.
-        window: side of the square in pixels, odd.
+        window: side of the square in pixels, odd; see ``compare.window_mean``.
         most: evidence of a single pixel that counts, so that bright ground does not spill over its
             rim.
         threshold: evidence from which on a change is mapped.
@@ -67,8 +67,6 @@ class Rule:
         forest: probability of trees from which on a pixel counts as forest.
         least: probability of trees before, below which nothing can have been lost. Less than
             ``forest``, because thin and ailing forest is lost first.
-        cleared: probability of trees after, up to which forest is gone whatever bands say: what
-            tells trees that die must not overlook those that are felled.
     """
 
     id: str
@@ -89,7 +87,6 @@ class Rule:
     brightest: float
     forest: float
     least: float
-    cleared: float
 
     @property
     def halo(self) -> int:

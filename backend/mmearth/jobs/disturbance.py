@@ -65,6 +65,10 @@ CLASSES = (
     ClassRow(value=Change.gain, name="gain", title="Forest gain", color="#2c7bb6"),
     ClassRow(value=Change.stable_other, name="stable_non_forest", title="Stable non-forest",
              color="#e6e2d6"),
+    ClassRow(value=Change.possible_loss, name="possible_loss", title="Possible loss",
+             color="#fdae61"),
+    ClassRow(value=Change.possible_gain, name="possible_gain", title="Possible gain",
+             color="#abd9e9"),
 )  # fmt: skip
 
 
@@ -382,10 +386,15 @@ def _transitions(rows: list[ClassArea]) -> list[list[object]]:
     """Return hectares by what was before, in rows, and what is after, in columns."""
     area = {row.value: row.hectares for row in rows}
     table = {
-        "forest": (area[Change.stable_forest], area[Change.loss]),
-        "non-forest": (area[Change.gain], area[Change.stable_other]),
-    }
-    lines: list[list[object]] = [["before \\ after (ha)", "forest", "non-forest", "total"]]
+        "forest": (
+            area[Change.stable_forest], area[Change.possible_loss], area[Change.loss]
+        ),
+        "non-forest": (
+            area[Change.gain], area[Change.possible_gain], area[Change.stable_other]
+        ),
+    }  # fmt: skip
+    titles = ["before \\ after (ha)", "forest", "not certain", "non-forest", "total"]
+    lines: list[list[object]] = [[*titles]]
     for name, parts in table.items():
         lines.append([name, *(f"{part:.4f}" for part in (*parts, sum(parts)))])
     totals = [sum(column) for column in zip(*table.values(), strict=True)]

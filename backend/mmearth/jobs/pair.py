@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def run(spec: PairSpec, context: JobContext) -> PairResult:
     targets = _targets(folder)
     mapping.keep_inputs(targets, files)
     sensor = load_sensor(spec.sensor)
-    chosen = _draw(spec, ready)
+    chosen = _draw(spec, ready, context.check_cancelled)
     in_memory = 2 * 4 * len(ready.images.bands) * spec.size**2  # as it is read, and as it is cut
     strips = make_strips(ready.places, chosen, in_memory)
     needed = ready.bytes_each * sum(len(strip.places) for strip in strips)
@@ -200,7 +201,7 @@ def _datasets(spec: PairSpec, ready: _Prepared) -> set[str]:
     return read | ({spec.strata} if spec.strata else set())
 
 
-def _draw(spec: PairSpec, ready: _Prepared) -> list[Place]:
+def _draw(spec: PairSpec, ready: _Prepared, check_cancelled: Callable[[], None]) -> list[Place]:
     """Draw places, evenly over classes or blocks.
 
     Raises:
@@ -208,7 +209,7 @@ def _draw(spec: PairSpec, ready: _Prepared) -> list[Place]:
     """
     places = list(ready.places)
     if spec.strata:
-        classes = classes_of(spec.strata, ready.images, places, spec.size)
+        classes = classes_of(spec.strata, ready.images, places, spec.size, check_cancelled)
         drawn = draw_places(places, classes, spec.count, spec.seed)
     else:
         blocks = [block_of(ready.images, place, spec) for place in places]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import shapely
@@ -16,7 +17,8 @@ RIM = 8  # points that a side is followed by: it is straight on its own map alon
 def footprint(grid: Grid) -> shapely.Polygon:
     """Return the outline of a grid in degrees of longitude and latitude.
 
-    Across the antimeridian longitudes go on beyond 180.
+    Across the antimeridian longitudes go on beyond 180. What has a pole inside counts as all ground
+    as far from it as its rim goes: too much rather than too little, as an outline cannot tell it.
 
     Raises:
         InputError: if its system has no place on Earth.
@@ -27,10 +29,13 @@ def footprint(grid: Grid) -> shapely.Polygon:
     places = [grid.transform @ place for place in zip(cols, rows, strict=True)]
     x, y = np.transpose(places)
     lon, lat = (np.asarray(part) for part in to_geographic(grid.crs.to_wkt()).transform(x, y))
-    lon = np.where(lon - lon[0] < -180, lon + 360, np.where(lon - lon[0] > 180, lon - 360, lon))
-    outline = shapely.Polygon(np.stack([lon, lat], axis=1))
-    # What a projection cannot tell of a place is none.
-    return outline if np.isfinite([lon, lat]).all() else shapely.Polygon()
+    if not np.isfinite([lon, lat]).all():
+        return shapely.Polygon()  # what a projection cannot tell of a place is none
+    around = np.unwrap(np.append(lon, lon[0]), period=360)
+    if abs(around[-1] - around[0]) > 180:  # the rim goes round a pole
+        south, north = (lat.min(), 90.0) if lat.mean() > 0 else (-90.0, lat.max())
+        return shapely.box(-180.0, south, 180.0, north)
+    return shapely.Polygon(np.stack([around[:-1], lat], axis=1))
 
 
 def overlaps(
@@ -47,8 +52,12 @@ def overlaps(
     )
     if not (ours.size and theirs.size):
         return []
-    here, there = shapely.STRtree(ours).query(theirs)[::-1]
-    shared = shapely.area(shapely.intersection(ours[here], theirs[there]))
-    smaller = np.minimum(shapely.area(ours[here]), shapely.area(theirs[there]))
-    found = shared > OVERLAP * smaller
-    return sorted(zip(here[found].tolist(), there[found].tolist(), strict=True))
+    found: set[tuple[int, int]] = set()
+    for turn in (-360.0, 0.0, 360.0):  # the same ground may be told by longitudes a turn apart
+        turned = shapely.transform(theirs, partial(np.add, (turn, 0.0)))
+        here, there = shapely.STRtree(ours).query(turned)[::-1]
+        shared = shapely.area(shapely.intersection(ours[here], turned[there]))
+        smaller = np.minimum(shapely.area(ours[here]), shapely.area(turned[there]))
+        enough = shared > OVERLAP * smaller
+        found.update(zip(here[enough].tolist(), there[enough].tolist(), strict=True))
+    return sorted(found)

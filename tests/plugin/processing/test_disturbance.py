@@ -81,7 +81,10 @@ class TestDisturbance:
         result = processing.run("mmearth:disturbance", parameters)
         layer = QgsRasterLayer(result["CLASSES"], "x")
         titles = [entry.label for entry in layer.renderer().classes()]
-        assert titles == ["Stable forest", "Forest loss", "Forest gain", "Stable non-forest"]
+        assert titles == [
+            "Stable forest", "Forest loss", "Forest gain", "Stable non-forest", "Possible loss",
+            "Possible gain",
+        ]  # fmt: skip
         shown = QgsRasterLayer(result["PROBABILITY"], "p")
         assert shown.renderer().type() == "singlebandpseudocolor"
         shader = shown.renderer().shader().rasterShaderFunction()

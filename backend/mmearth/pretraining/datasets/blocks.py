@@ -27,14 +27,14 @@ def block_at(lon: float, lat: float, side_km: float) -> tuple[int, int]:
     longitude is taken as long as it is in the middle of the block's row.
 
     Args:
-        lon: of the place in degrees.
+        lon: of the place in degrees, also beyond 180.
         lat: likewise.
         side_km: of a block.
     """
     side = side_km / KM_PER_DEGREE
     row = math.floor(lat / side)
     across = side / max(0.01, math.cos(math.radians((row + 0.5) * side)))
-    return row, math.floor(lon / across)
+    return row, math.floor(((lon + 180) % 360 - 180) / across)
 
 
 def split_blocks(

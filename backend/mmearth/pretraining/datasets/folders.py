@@ -48,7 +48,7 @@ def read_bands(
     Args:
         path: of the file.
         bands: from 1.
-        sensor: whose scale, offset and no data count, unless the file states its own no data. They
+        sensor: whose scale, offset and no data count, beside the no data that the file states. They
             count band by band: a network would be asked to tell an empty band otherwise.
         window: part of an image.
         shape: height and width of the image.

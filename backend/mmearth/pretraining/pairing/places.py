@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from affine import Affine
@@ -102,7 +103,13 @@ def draw_places(
     return sorted(drawn)
 
 
-def classes_of(path: str, images: Images, places: Sequence[Place], size: int) -> list[int | None]:
+def classes_of(
+    path: str,
+    images: Images,
+    places: Sequence[Place],
+    size: int,
+    check_cancelled: Callable[[], None] = lambda: None,
+) -> list[int | None]:
     """Return the commonest class of a map at each place; None where it has no data.
 
     Raises:
@@ -110,16 +117,16 @@ def classes_of(path: str, images: Images, places: Sequence[Place], size: int) ->
         RasterReadError: if it cannot be read.
     """
     found: dict[Place, int | None] = {}
-    for lattice, anchor in enumerate(images.lattices):
-        here = [place for place in places if place.lattice == lattice]
-        for row in sorted({place.row for place in here}):
-            line = [place for place in here if place.row == row]
-            first = min(place.col for place in line)
-            width = max(place.col for place in line) - first + 1
-            cells = Affine.translation(first * size, row * size) @ Affine.scale(size)
-            grid = Grid(anchor.crs, anchor.transform @ cells, width, 1)
-            values = read_onto(path, grid, Resampling.mode, bands=[1])[0, 0]
-            found.update({place: _class(values, place.col - first) for place in line})
+    lines = groupby(sorted(places), key=lambda place: (place.lattice, place.row))
+    for (lattice, row), members in lines:
+        check_cancelled()
+        line = list(members)
+        first, last = line[0].col, line[-1].col
+        anchor = images.lattices[lattice]
+        cells = Affine.translation(first * size, row * size) @ Affine.scale(size)
+        grid = Grid(anchor.crs, anchor.transform @ cells, last - first + 1, 1)
+        values = read_onto(path, grid, Resampling.mode, bands=[1])[0, 0]
+        found.update({place: _class(values, place.col - first) for place in line})
     return [found[place] for place in places]
 
 

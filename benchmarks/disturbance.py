@@ -92,8 +92,8 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
         return [row("not measured: MMEARTH_DATA names no folder with disturbance/", np.nan)]
     settings = Settings(home=scratch / "home", memory_mb=1024)
     shipped = load_rules()
-    model = find_model(MODEL, settings.model_folders).sha256
-    bands, sites = read_sites(data, settings)
+    seen_by = {rule.model: read_sites(data, rule.model, settings) for rule in shipped}
+    bands, sites = seen_by[MODEL]
     table = [row(f"sites, of {sum(site.valid.sum() for site in sites):,} pixels", len(sites))]
     table += _neighbours(sites)
     for name, pair in INDICES.items():
@@ -105,7 +105,8 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
     table.append(row("F1, model: drop in P(trees), best threshold", _best(sites, drops)[0]))
     written = [f"# Weights are stated, none is fitted. Written by: {COMMAND}"]
     for rule in shipped:
-        seen = _of_bands(sites, bands, rule)
+        its_bands, its_sites = seen_by[rule.model]
+        seen = _of_bands(its_sites, its_bands, rule)
         tally = Tally.of(*_pixels(seen, rule))
         score, spread = tally.cross_validated()
         aimed = rule is shipped[0]
@@ -116,7 +117,8 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
         table += _of_possible(seen, rule)
         table += _of_unseen(seen, rule, tally)
         table += _reliability(seen, rule, tally)
-        written += as_toml(replace(tuned(seen, rule, tally), model_sha256=model))
+        sha256 = find_model(rule.model, settings.model_folders).sha256
+        written += as_toml(replace(tuned(seen, rule, tally), model_sha256=sha256))
     score, spread, names = nested(sites, bands, shipped[0])
     what = f"F1, chosen and tuned on four fifths of the sites (folds ± {spread:.3f})"
     table.append(row(f"{what}: {'; '.join(names)}", score))
@@ -195,6 +197,7 @@ def as_toml(rule: Rule) -> list[str]:
     return [
         "",
         f"[{rule.id}]",
+        f'model = "{rule.model}"',
         f'model_sha256 = "{rule.model_sha256}"  # pragma: allowlist secret',
         f'sensor = "{rule.sensor}"',
         f"bands = [{names}]",

@@ -11,7 +11,6 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.warp import transform
 
-from benchmarks.common import MODEL
 from mmearth.api import MappingSpec, RasterInput
 from mmearth.change.evidence import date_evidence
 from mmearth.change.rule import load_rules
@@ -46,8 +45,8 @@ class Site:
     place: tuple[float, float]
 
 
-def read_sites(data: Path, settings: Settings) -> tuple[tuple[str, ...], list[Site]]:
-    """Run the model on both dates of each site, as the job does; also return its bands."""
+def read_sites(data: Path, model: str, settings: Settings) -> tuple[tuple[str, ...], list[Site]]:
+    """Run a model on both dates of each site, as the job does; also return its bands."""
     sites = []
     bands: tuple[str, ...] = ()
     entries = json.loads((data / "s2" / "index.json").read_text("utf-8"))
@@ -58,7 +57,7 @@ def read_sites(data: Path, settings: Settings) -> tuple[tuple[str, ...], list[Si
         for year in YEARS:
             scene = data / "s2" / "czech" / f"{name}_{year}.tif"
             spec = MappingSpec(
-                kind="disturbance", inputs=[RasterInput(path=str(scene))], model=MODEL
+                kind="disturbance", inputs=[RasterInput(path=str(scene))], model=model
             )
             ready = prepare(spec, settings)
             bands = ready.card.bands

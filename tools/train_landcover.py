@@ -48,17 +48,23 @@ BANDS = {
     "landcover-s2": ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"),
     "landcover-s2-10m": ("B02", "B03", "B04", "B08"),
 }
-TEXTS = {
+TEXTS: dict[str, dict[str, Any]] = {
     "landcover-s2": {
         "title": "Sentinel-2 land cover",
         "description": "Nine classes of land cover at 10 m from ten bands of Sentinel-2, Level-1C "
         "or Level-2A: a small network that learned from the Dynamic World model.",
+        "limits": (),
     },
     "landcover-s2-10m": {
         "title": "Sentinel-2 land cover, 10 m bands alone",
         "description": "Nine classes of land cover at 10 m from blue, green, red and near infrared "
         "of Sentinel-2, Level-1C or Level-2A: a small network that learned from the Dynamic World "
         "model. Where the bands of 20 m are at hand, Sentinel-2 land cover maps better.",
+        "limits": (
+            "Without the red edge and the shortwave infrared it tells grass, crops, shrub and bare "
+            "ground apart worse than Sentinel-2 land cover does, and finds hardly any flooded "
+            "vegetation; see the figures. Trees and water it maps nearly as well.",
+        ),
     },
 }
 LOG_GAIN = 20.0  # ln(1 + 20 r) spreads dark water and bright snow about evenly
@@ -233,15 +239,16 @@ def _facts(
     threshold: float,
     options: argparse.Namespace,
 ) -> dict[str, Any]:
+    texts = TEXTS[options.model]
     trees = CLASSES[TREES]
     other = {"value": 2, "name": "other", "title": "Other", "color": "#e6e2d6"}
     return {
         "id": options.model,
         "version": VERSION,
-        **TEXTS[options.model],
+        **texts,
         "licence": "CC-BY-SA-4.0",
         "attribution": ATTRIBUTION,
-        "limits": LIMITS,
+        "limits": (*texts["limits"], *LIMITS),
         "sensor": SENSOR.id,
         "levels": ("L1C", "L2A"),
         "quantity": SENSOR.quantity,

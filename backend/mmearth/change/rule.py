@@ -43,8 +43,9 @@ class Rule:
 
     Attributes:
         id: name, as results state it.
-        model_sha256: of the weights of the model that it was tuned with. Probabilities of
-            another model are on another scale.
+        model: identifier of the one that it was tuned with. Probabilities of another model are on
+            another scale.
+        model_sha256: of its weights.
         sensor: of the models that it is for; empty for any.
         bands: whose reflectances are compared.
         typical: reflectance of forest in each band, for scenes without forest.
@@ -70,6 +71,7 @@ class Rule:
     """
 
     id: str
+    model: str
     model_sha256: str
     sensor: str
     bands: tuple[str, ...]

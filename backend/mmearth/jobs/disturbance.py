@@ -385,14 +385,11 @@ def _finish(
 def _transitions(rows: list[ClassArea]) -> list[list[object]]:
     """Return hectares by what was before, in rows, and what is after, in columns."""
     area = {row.value: row.hectares for row in rows}
-    table = {
-        "forest": (
-            area[Change.stable_forest], area[Change.possible_loss], area[Change.loss]
-        ),
-        "non-forest": (
-            area[Change.gain], area[Change.possible_gain], area[Change.stable_other]
-        ),
-    }  # fmt: skip
+    before = {
+        "forest": (Change.stable_forest, Change.possible_loss, Change.loss),
+        "non-forest": (Change.gain, Change.possible_gain, Change.stable_other),
+    }
+    table = {name: [area[value] for value in values] for name, values in before.items()}
     titles = ["before \\ after (ha)", "forest", "not certain", "non-forest", "total"]
     lines: list[list[object]] = [[*titles]]
     for name, parts in table.items():

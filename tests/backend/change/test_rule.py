@@ -8,7 +8,7 @@ import pytest
 from scenes import ROOT
 
 from benchmarks.disturbance import as_toml
-from mmearth.change.rule import Rule, load_rules, parse, tomllib
+from mmearth.change.rule import Rule, load_rules, parse, rule_for, tomllib
 from mmearth.models.card import read_card
 
 
@@ -16,8 +16,9 @@ from mmearth.models.card import read_card
 class TestShippedRule:
     def test_is_tuned_with_the_model_that_is_shipped(self, rule: Rule) -> None:
         """After a new training: python -m benchmarks disturbance, and copy what it writes."""
-        card = read_card(ROOT / "resources" / "models" / "landcover-s2")
+        card = read_card(ROOT / "resources" / "models" / rule.model)
         assert rule.model_sha256 == card.sha256
+        assert rule_for(card).id == rule.id or not rule.bands
 
     def test_is_read_as_it_is_written(self, rule: Rule) -> None:
         found = replace(rule, threshold=rule.threshold + 0.001)

@@ -23,22 +23,26 @@ from mmearth.settings import EMBEDDED_MODELS
 
 MODEL = "landcover-s2"
 SIDE = 96
-# Stored numbers of the bands of S2 for closed forest and for bare ground, as in September.
+# Stored numbers of the bands of S2 for closed forest, bare ground and grass, as in September.
 FOREST = [300, 280, 380, 280, 650, 1700, 2050, 2150, 2250, 2300, 1050, 500]
 BARE = [700, 900, 1200, 1600, 1900, 2100, 2250, 2400, 2550, 2600, 3300, 2700]
+GRASS = [450, 480, 780, 450, 1150, 2900, 3500, 3600, 3700, 3700, 2100, 1050]
 FIELD = np.s_[:, :, 70:]
 CUT = np.s_[:, 30:60, 20:50]
 PLANTED = np.s_[:, 70:, 76:]
 ENDINGS = {"polygons": "gpkg", "table": "csv", "transitions": "csv"}
 
 
-def values(cut: bool = False, planted: bool = False, brighter: float = 1.0, seed=0) -> np.ndarray:
-    """Return forest with a bare field at the right: (12, SIDE, SIDE) uint16."""
+def values(cut=None, planted: bool = False, brighter: float = 1.0, seed=0) -> np.ndarray:
+    """Return forest with a bare field at the right: (12, SIDE, SIDE) uint16.
+
+    ``cut`` are the bands of what a part of the forest has become.
+    """
     scene = np.tile(np.array(FOREST, float)[:, None, None], (1, SIDE, SIDE))
     bare = np.array(BARE, float)[:, None, None]
     scene[FIELD] = bare
     if cut:
-        scene[CUT] = bare
+        scene[CUT] = np.array(cut, float)[:, None, None]
     if planted:
         scene[PLANTED] = np.array(FOREST, float)[:, None, None]
     scene *= np.random.default_rng(seed).normal(1, 0.03, scene.shape) * brighter
@@ -58,7 +62,7 @@ def before(make_raster) -> Path:
 
 @pytest.fixture
 def after(make_raster) -> Path:
-    return make_raster("after.tif", values(cut=True, planted=True, seed=1), bands=S2, nodata=0)
+    return make_raster("after.tif", values(cut=BARE, planted=True, seed=1), bands=S2, nodata=0)
 
 
 def date(*paths, **more) -> api.DateScene:
@@ -136,6 +140,24 @@ def test_every_output(before, after, settings, out) -> None:
     assert not any(settings.work_folder.iterdir())
 
 
+def test_what_is_felled_and_green_is_possible_and_counted_apart(
+    before, settings, make_raster, out
+) -> None:
+    after = make_raster("after.tif", values(cut=GRASS, seed=1), bands=S2, nodata=0)
+    result = run_job(
+        spec_of(out, before, after, ("classes", "transitions", "polygons")), JobContext(settings)
+    )
+    assert (read(out / "classes.tif")[inner(CUT)] == 5).all()
+    areas = {row.name: row.hectares for row in result.classes}
+    with (out / "transitions.csv").open() as file:
+        head, forest, *_ = csv.reader(file)
+    assert float(forest[head.index("not certain")]) == pytest.approx(
+        areas["possible_loss"], abs=1e-4
+    )
+    assert areas["possible_loss"] == pytest.approx(9, rel=0.2)
+    assert result.polygon_count == 0
+
+
 def test_dates_the_other_way_round(before, after, settings, out) -> None:
     run_job(spec_of(out, after, before), JobContext(settings))
     classes = read(out / "classes.tif")
@@ -144,7 +166,7 @@ def test_dates_the_other_way_round(before, after, settings, out) -> None:
 
 
 def test_another_light_is_no_change(before, make_raster, settings, out) -> None:
-    bright = make_raster("bright.tif", values(True, True, 1.3, 2), bands=S2, nodata=0)
+    bright = make_raster("bright.tif", values(BARE, True, 1.3, 2), bands=S2, nodata=0)
     run_job(spec_of(out, before, bright), JobContext(settings))
     classes = read(out / "classes.tif")
     assert (classes[inner(CUT)] == 2).all()
@@ -198,7 +220,7 @@ def test_clouds_of_either_date_are_left_out_and_counted(
 
 def test_dates_in_between(before, after, make_raster, settings, out) -> None:
     """A loss that all later dates show is certain; one hazy date in between makes none."""
-    steady = make_raster("steady.tif", values(True, True, seed=3), bands=S2)
+    steady = make_raster("steady.tif", values(BARE, True, seed=3), bands=S2)
     spec = spec_of(out, before, after, between=[date(steady)])
     result = run_job(spec, JobContext(settings))
     classes = read(out / "classes.tif")

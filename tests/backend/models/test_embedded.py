@@ -69,12 +69,28 @@ def test_the_model_that_suits_the_raster_is_chosen(shipped) -> None:
         assert choose_model(request(DATA / f"{name}.tif"), shipped).model == "landcover-s2"
 
 
-def test_a_scene_that_no_model_reads_is_told_what_it_nearly_was(shipped, make_raster) -> None:
-    values = np.full((len(S2) - 1, 32, 32), 900, np.uint16)
-    path = make_raster("s2.tif", values, bands=[name for name in S2 if name != "B12"])
-    asked = choose_model(request(path).model_copy(update={"product": "landcover"}), shipped)
+@pytest.fixture
+def scene_without(make_raster):
+    """Make a scene of Sentinel-2 that lacks a band."""
+
+    def make(band: str) -> SegmentSpec:
+        values = np.full((len(S2) - 1, 32, 32), 900, np.uint16)
+        path = make_raster("s2.tif", values, bands=[name for name in S2 if name != band])
+        return request(path).model_copy(update={"product": "landcover"})
+
+    return make
+
+
+@pytest.mark.parametrize("band", ["B05", "B12"])
+def test_bands_of_10_metres_do_where_one_of_20_is_missing(shipped, scene_without, band) -> None:
+    asked = choose_model(scene_without(band), shipped)
+    assert asked.model == "landcover-s2-10m" and plan_job(asked, shipped).ready
+
+
+def test_a_scene_that_no_model_reads_is_told_what_it_nearly_was(shipped, scene_without) -> None:
+    asked = choose_model(scene_without("B08"), shipped)
     [problem] = plan_job(asked, shipped).errors
-    assert asked.model.startswith("landcover-s2") and "B12" in problem.message
+    assert asked.model.startswith("landcover-s2") and "B08" in problem.message
 
 
 class TestForestInTrueColour:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 import torch
 from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning
+
+from mmearth.raster.source import open_raster
 
 INDEX = "index.json"
 LABEL_SUFFIX = ".teacher.tif"
@@ -60,13 +59,11 @@ def read_tiles(
 
 def _read(folder: Path, facts: dict[str, Any], bands: Sequence[str], scale: float) -> SoftTile:
     path = folder / facts["file"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path) as dataset:
-            stored = dataset.read()
-            order = [dataset.descriptions.index(band) for band in bands]
-        with rasterio.open(path.with_name(path.stem + LABEL_SUFFIX)) as dataset:
-            label = dataset.read().astype(np.float32)
+    with open_raster(str(path)) as dataset:
+        stored = dataset.read()
+        order = [dataset.descriptions.index(band) for band in bands]
+    with open_raster(str(path.with_name(path.stem + LABEL_SUFFIX))) as dataset:
+        label = dataset.read().astype(np.float32)
     total = label.sum(axis=0)
     return SoftTile(
         facts=facts,

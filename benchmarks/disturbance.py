@@ -79,7 +79,7 @@ CANDIDATES: dict[str, dict[str, float]] = {
 }  # fmt: skip
 SHADES = ("", "B8A", "B11")
 AFTER = (1.0, 2.0)
-WINDOWS = (1, 3, 5)
+WINDOWS = (1, 3, 5, 7)
 MOST = (np.inf, 1.6, 3.0)
 WRITTEN = ROOT / "build" / "disturbance_rule.toml"
 COMMAND = "python -m benchmarks disturbance --data <folder>"
@@ -92,7 +92,8 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
         return [row("not measured: MMEARTH_DATA names no folder with disturbance/", np.nan)]
     settings = Settings(home=scratch / "home", memory_mb=1024)
     shipped = load_rules()
-    seen_by = {rule.model: read_sites(data, rule.model, settings) for rule in shipped}
+    models = dict.fromkeys(rule.model for rule in shipped)
+    seen_by = {name: read_sites(data, name, settings) for name in models}
     bands, sites = seen_by[MODEL]
     table = [row(f"sites, of {sum(site.valid.sum() for site in sites):,} pixels", len(sites))]
     table += _neighbours(sites)
@@ -243,24 +244,25 @@ def _of_unseen(sites: Sequence[Site], rule: Rule, tally: Tally) -> list[dict[str
 
 
 def _of_possible(sites: Sequence[Site], rule: Rule) -> list[dict[str, Any]]:
-    """Return how much the shipped rule calls a possible loss, and how much of that is damaged."""
-    possible, damaged, right = 0, 0, np.zeros(3, np.int64)
+    """Return how much is damaged of what the shipped rule calls a loss, a possible one, or none."""
+    pixels = {name: np.zeros(2, np.int64) for name in ("loss", "possible loss", "no loss")}
     for site in sites:
         before, after = dates = _dates(site, rule)
-        lost = (loss_odds(before, after, site.valid, rule) >= MAPPED) & site.valid
-        unsure = possible_loss(*dates[:, 0], rule) & ~lost & site.valid
-        possible += unsure.sum()
-        damaged += (unsure & site.damaged).sum()
-        right += [
-            ((lost | unsure) & site.damaged).sum(), (lost | unsure).sum(),
-            (site.damaged & site.valid).sum(),
-        ]  # fmt: skip
-    share = possible / sum(site.valid.sum() for site in sites)
-    return [
-        row(f"possible loss by rule {rule.id}, share of pixels", share),
-        row(f"damaged where rule {rule.id} says possible loss", damaged / possible),
-        row(f"F1, rule {rule.id}, as shipped, possible loss counted as loss", f1(right)),
-    ]
+        lost = loss_odds(before, after, site.valid, rule) >= MAPPED
+        possible = possible_loss(*dates[:, 0], rule) & ~lost
+        for name, called in zip(pixels, (lost, possible, ~(lost | possible)), strict=True):
+            called = called & site.valid
+            pixels[name] += [called.sum(), (called & site.damaged).sum()]
+    total, damaged = np.sum([*pixels.values()], axis=0)
+    table = [row(f"damaged of all pixels, rule {rule.id}", damaged / total)]
+    for name, (count, found) in pixels.items():
+        what = f"damaged where rule {rule.id}, as shipped, says {name} ({count / total:.1%})"
+        table.append(row(what, found / count if count else np.nan))
+    called, right = pixels["loss"] + pixels["possible loss"]
+    both = f1(np.array([right, called, damaged]))
+    what = f"F1, rule {rule.id}, as shipped, possible loss counted as loss"
+    table.append(row(what, both))
+    return table
 
 
 def _reliability(sites: Sequence[Site], rule: Rule, tally: Tally) -> list[dict[str, Any]]:
@@ -330,7 +332,7 @@ def _evidence(
     """Return evidence and shade of valid pixels, infinite where there was nothing to lose."""
     before, after = dates
     evidence, shade = loss_evidence(before, after, site.valid, rule)
-    evidence[before[0] < rule.least] = -np.inf
+    evidence[(before[0] < rule.least) | possible_loss(after[0], before[0], rule)] = -np.inf
     return evidence[site.valid], shade[site.valid]
 
 

@@ -4,29 +4,31 @@
 
 Tiles are left out that are smaller than a crop, have no place on the map, or pixels of another
 size than 10 m; of those to learn from, also those that show ground of a tile to test on. Images and
-the teacher's labels are linked. Two bands that ``landcover-s2`` is not shown, B01 (aerosols) and
-B09 (water vapour), lie beside each tile as a modality, ``atmosphere``.
+the teacher's labels are linked. Beside each tile lie, as modalities, the bands that an encoder of
+the four bands of 10 m is not shown: ``infrared``, of red edge and short-wave infrared,
+and ``atmosphere``, B01 (aerosols) and B09 (water vapour).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import rasterio
 
-from benchmarks import ROOT
-from benchmarks.common import MODEL
 from mmearth.evaluation.tiles import shared_ground
-from mmearth.models.card import read_card
 from mmearth.pretraining.datasets.listing import DECLARED, INDEX, read_listing
 
 CROP = 64
 OTHER_PIXELS = ("czech",)  # sources whose pixels are not 10 m
-UNSEEN = ("B01", "B09")
-TEACHER, ATMOSPHERE = ".teacher.tif", ".atmosphere.tif"
+TEACHER = ".teacher.tif"
+BESIDE = {
+    "infrared": ("B05", "B06", "B07", "B8A", "B11", "B12"),
+    "atmosphere": ("B01", "B09"),
+}
 
 
 def lay_out(data: Path, folder: Path) -> Path:
@@ -61,7 +63,6 @@ def _fill(data: Path, folder: Path) -> None:
         for part in ("train", "val")
     }
     shared = {path for path, _ in shared_ground(parts["train"], parts["val"])}
-    bands = read_card(ROOT / "resources" / "models" / MODEL).bands
     kept = []
     for facts in rows:
         path = data / facts["file"]
@@ -70,21 +71,22 @@ def _fill(data: Path, folder: Path) -> None:
         name = facts["file"].replace("/", "_").removesuffix(".tif")
         (folder / f"{name}.tif").symlink_to(path)
         (folder / f"{name}{TEACHER}").symlink_to(path.with_name(path.stem + TEACHER))
-        _write_unseen(path, folder / f"{name}{ATMOSPHERE}", set(bands))
+        for modality, bands in BESIDE.items():
+            _write_bands(path, folder / f"{name}.{modality}.tif", bands)
         more = {key: facts[key] for key in ("split", "group", "level")}
         kept.append({"file": f"{name}.tif", **more})
-    declared = {"atmosphere": {"suffix": ATMOSPHERE, "kind": "continuous", "nodata": 0}}
+    declared = {
+        name: {"suffix": f".{name}.tif", "kind": "continuous", "nodata": 0} for name in BESIDE
+    }
     (folder / INDEX).write_text(json.dumps(kept))
     (folder / DECLARED).write_text(json.dumps(declared))
 
 
-def _write_unseen(path: Path, target: Path, seen: set[str]) -> None:
-    """Write the bands of a tile that the encoder is not shown, as another modality."""
-    if seen & set(UNSEEN):
-        raise ValueError(f"{MODEL} is shown {sorted(seen & set(UNSEEN))}.")
+def _write_bands(path: Path, target: Path, bands: Sequence[str]) -> None:
+    """Write some bands of a tile as a modality."""
     with rasterio.open(path) as source:
-        places = [source.descriptions.index(band) + 1 for band in UNSEEN]
-        profile = {**source.profile, "count": len(UNSEEN)}
+        places = [source.descriptions.index(band) + 1 for band in bands]
+        profile = {**source.profile, "count": len(bands)}
         with rasterio.open(target, "w", **profile) as file:
             file.write(source.read(places))
 

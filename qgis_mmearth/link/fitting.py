@@ -17,7 +17,8 @@ def that_map(models: Iterable[Model], product: str) -> List[Choice]:
 def first_that_fits(client, spec: Dict[str, Any], candidates: List[Choice]):
     """Return the first model and product whose plan has no errors, and its plan.
 
-    If there is none, it is the first that lacks no band, whose errors say most; else the first.
+    Of a model that lacks no band, but asks which band is which, it is that one. If there is none,
+    it is the first that lacks no band, whose errors say most; else the first.
 
     Args:
         client: of the backend.
@@ -27,10 +28,15 @@ def first_that_fits(client, spec: Dict[str, Any], candidates: List[Choice]):
     found = []
     for model, product in candidates:
         plan = client.plan({**spec, "model": model, "product": product})
-        if not plan["errors"]:
+        if not plan["errors"] or _asks(plan):
             return (model, product), plan
         found.append(((model, product), plan))
     return min(found, key=lambda one: _lacks_bands(one[1]))
+
+
+def _asks(plan: Dict[str, Any]) -> bool:
+    states = {match["state"] for match in plan["bands"]}
+    return not _lacks_bands(plan) and bool(states & {"ambiguous", "suggested"})
 
 
 def _lacks_bands(plan: Dict[str, Any]) -> bool:

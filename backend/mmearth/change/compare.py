@@ -35,8 +35,8 @@ MAPPED = 0.0  # log odds from which on a change is mapped, as ``loss_odds`` coun
 class Change(IntEnum):
     """Values of the class map.
 
-    Changes are certain where all evidence speaks for them; possible, where the probability of trees
-    alone does. Forest on the first date is what is stable, lost or possibly lost.
+    A change is possible where the probability of trees alone tells it: forest before and none
+    after, or the other way round, without the evidence that a loss or gain is mapped from.
     """
 
     none = 0
@@ -175,7 +175,9 @@ def loss_odds(
     evidence, shade = loss_evidence(before, after, valid, rule)
     odds = (evidence - np.float32(rule.threshold)) / np.float32(rule.spread)
     odds[shade > rule.brightest] = -np.inf
-    odds[before[0] < rule.least] = -np.inf
+    # What becomes forest cannot be lost, whatever its colours.
+    nothing = (before[0] < rule.least) | possible_loss(after[0], before[0], rule)
+    odds[nothing] = -np.inf
     return odds
 
 
@@ -211,9 +213,13 @@ def loss_evidence(
 def window_mean(
     values: NDArray[np.float32], valid: NDArray[np.bool_], side: int
 ) -> NDArray[np.float32]:
-    """Return the mean over a square around each pixel, of valid pixels only: (h, w) float32.
+    """Return the weighted mean over a square around each pixel, of valid pixels only.
 
-    Weights fall as a Gaussian whose standard deviation is a quarter of the side.
+    Weights fall with the distance as a Gaussian, whose standard deviation is a quarter of the side
+    and which is cut off at the square's rim.
+
+    Returns:
+        (h, w) float32; 0 where nothing is valid.
     """
 
     def smoothed(layer: NDArray[np.float32]) -> NDArray[np.float32]:

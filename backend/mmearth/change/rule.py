@@ -28,8 +28,8 @@ class Rule:
 
     A date is described by the probability of trees and by an index of reflectances, corrected for
     the light of the date (see ``compare``). Evidence of a loss is a weighted sum of both at both
-    dates, averaged over a square around the pixel. No weight is fitted; only ``threshold``,
-    ``brightest``, ``mapped`` and ``spread`` are tuned to labels.
+    dates, averaged over a square around the pixel in which near ones count more. No weight is
+    fitted; only ``threshold``, ``brightest``, ``mapped`` and ``spread`` are tuned to labels.
 
     With r = 2 red - green - blue, less what the scene's stable forest shows, ``sentinel-2`` takes
     (r after - r before) + r after: how much redder the ground became, and how red it is. Living

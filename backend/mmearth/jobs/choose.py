@@ -13,7 +13,8 @@ def choose_model(spec: SegmentSpec, settings: Settings) -> SegmentSpec:
     """Return a request with the model that suits its rasters.
 
     Of the models that offer the product and can read the rasters, it is the one that makes use of
-    most bands; of several such, the first.
+    most bands; of several such, the first. Where a model lacks no band, but it is not certain
+    which band is which, it is that one: the user is to be asked.
 
     Args:
         spec: names a product; its model is not looked at.
@@ -40,10 +41,15 @@ def choose_model(spec: SegmentSpec, settings: Settings) -> SegmentSpec:
     for card in cards:
         request = spec.model_copy(update={"model": card.id})
         plan = plan_job(request, settings)
-        if plan.ready:
+        if plan.ready or _is_to_be_asked(plan):
             return request
         refused.append((_lacks_bands(plan), request))
     return min(refused, key=lambda found: found[0])[1]
+
+
+def _is_to_be_asked(plan: Plan) -> bool:
+    states = {match.state for match in plan.bands}
+    return not _lacks_bands(plan) and bool(states & {MatchState.ambiguous, MatchState.suggested})
 
 
 def _lacks_bands(plan: Plan) -> bool:

@@ -390,8 +390,9 @@ def _transitions(rows: list[ClassArea]) -> list[list[object]]:
         "non-forest": (Change.gain, Change.possible_gain, Change.stable_other),
     }
     table = {name: [area[value] for value in values] for name, values in before.items()}
-    titles = ["before \\ after (ha)", "forest", "not certain", "non-forest", "total"]
-    lines: list[list[object]] = [[*titles]]
+    lines: list[list[object]] = [
+        ["before \\ after (ha)", "forest", "possible change", "non-forest", "total"]
+    ]
     for name, parts in table.items():
         lines.append([name, *(f"{part:.4f}" for part in (*parts, sum(parts)))])
     totals = [sum(column) for column in zip(*table.values(), strict=True)]

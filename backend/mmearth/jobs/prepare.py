@@ -14,10 +14,11 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmearth.api import BandMatch, MappingSpec, Plan, Problem, SegmentSpec, SourceBand
-from mmearth.errors import InputError, MMEarthError, ModelError
+from mmearth.api import BandMatch, MappingSpec, MatchState, Plan, Problem, SegmentSpec, SourceBand
+from mmearth.errors import BandMatchError, InputError, MMEarthError, ModelError
 from mmearth.inference.tiles import Layout
 from mmearth.jobs import density
+from mmearth.jobs.siblings import larger_model, with_smaller_model
 from mmearth.models.budget import processor_budget
 from mmearth.models.card import ModelCard
 from mmearth.models.inputs import summary, unlike
@@ -94,7 +95,12 @@ def _prepare(spec: MappingSpec, settings: Settings, plan: Plan) -> Prepared:
     plan.sources = [source.reference() for source in sources]
     plan.bands = match_bands(sources, card.bands, sensor, choices=spec.bands)
     refuse_pictures(sources, sensor, spec.radiometry)
-    require_all(plan.bands)
+    try:
+        require_all(plan.bands)
+    except BandMatchError as error:
+        if any(match.state is MatchState.missing for match in plan.bands):
+            raise with_smaller_model(error, card, sensor, sources, settings) from None
+        raise
     chosen = [_source(sources, match) for match in plan.bands]
     bands, warnings = scale_bands(chosen, sensor, spec.radiometry)
     grid = target_grid(chosen, card.resolution_m, spec.extent)
@@ -118,7 +124,8 @@ def _prepare(spec: MappingSpec, settings: Settings, plan: Plan) -> Prepared:
         )
     layout = Layout.of(grid.height, grid.width, tile, least=card.overlap, stride=card.stride)
     warnings += shared_bands(plan.bands) + distant_bands(plan.bands)
-    warnings += _resolution_warning(chosen, card)
+    warnings += larger_model(card, sensor, sources, settings)
+    warnings += _resolution_warning(chosen, card, sensor, plan.bands)
     return Prepared(spec.kind, card, bands, masks, grid, layout, warnings)
 
 
@@ -147,7 +154,9 @@ def _unlike_training(
     return [problem] if problem else []
 
 
-def _resolution_warning(sources: list[BandSource], card: ModelCard) -> list[Problem]:
+def _resolution_warning(
+    sources: list[BandSource], card: ModelCard, sensor: Sensor, matches: list[BandMatch]
+) -> list[Problem]:
     finest = min(source.grid.pixel_m for source in sources)
     factor = finest / card.resolution_m
     if 1 / NATIVE_FACTOR < factor < NATIVE_FACTOR:
@@ -155,14 +164,19 @@ def _resolution_warning(sources: list[BandSource], card: ModelCard) -> list[Prob
     consequence = (
         "they are averaged" if factor < 1 else "they are interpolated, and small features are lost"
     )
-    return [
-        Problem(
-            code="resolution",
-            message=f"The pixels measure {finest:.3g} m on the ground, but this model was trained "
-            f"at {card.resolution_m:g} m; {consequence}.",
-            advice="Prefer a model made for this resolution.",
+    problem = Problem(
+        code="resolution",
+        message=f"The pixels measure {finest:.3g} m on the ground, but this model was trained "
+        f"at {card.resolution_m:g} m; {consequence}.",
+        advice="Prefer a model made for this resolution.",
+    )
+    if all(match.reason == "common name" for match in matches):
+        message = (
+            f"{problem.message} Nothing in the rasters says that they are of {sensor.title}, for "
+            "which the model was made: their bands have names that many sensors share."
         )
-    ]
+        problem = problem.model_copy(update={"message": message})
+    return [problem]
 
 
 def _speed_file(settings: Settings) -> Path:

@@ -15,7 +15,11 @@ from mmearth.change.rule import load_rules
 SENTINEL, TEN_METRES, ANY = load_rules()
 SIDE = 24
 PATCH = np.s_[8:16, 8:16]
-INNER = np.s_[10:14, 10:14]  # of it, beyond the reach of what surrounds it
+INNER = np.s_[9:15, 9:15]
+# Of it without its corners, around which most of the rules' square shows what stayed.
+CORE = np.zeros((SIDE, SIDE), bool)
+CORE[INNER] = True
+CORE[9:15:5, 9:15:5] = False
 GREEN, RED = 0.028, 0.018
 FOREST = {"B02": 0.020, "B03": GREEN, "B04": RED, "B08": 0.17, "B8A": 0.18, "B11": 0.07}
 
@@ -40,7 +44,7 @@ def told(kept, rule=SENTINEL):
 
 def test_forest_that_turns_red_is_lost() -> None:
     found = told(dates(0.5, B03=0.030, B04=0.040))
-    inner, rim = INNER, np.s_[:6]
+    inner, rim = CORE, np.s_[:6]
     assert (found.classes[inner] == Change.loss).all()
     assert (found.classes[rim] == Change.stable_forest).all()
     assert found.probability[inner].min() >= SENTINEL.mapped > found.probability[rim].max()
@@ -62,7 +66,7 @@ def test_what_was_bright_before_was_no_closed_stand() -> None:
     """As is a field that is ploughed, or forest that had died by the first date."""
     for bright, change in ((0.09, Change.loss), (0.20, Change.stable_forest)):
         found = told(dates(0.5, before={"B11": bright}, B03=0.030, B04=0.040))
-        assert (found.classes[INNER] == change).all()
+        assert (found.classes[CORE] == change).all()
 
 
 @pytest.mark.parametrize("trees", [0.0, 0.001, 0.1, 0.45])
@@ -82,6 +86,28 @@ def test_forest_that_was_bright_and_is_gone_is_no_stable_non_forest(trees: float
 def test_forest_that_came_unseen_by_bands_is_a_possible_gain() -> None:
     found = told(dates(0.1, B03=0.08, B04=0.05)[::-1])
     assert (found.classes[PATCH] == Change.possible_gain).all()
+
+
+def test_what_becomes_forest_is_not_lost_whatever_its_colours() -> None:
+    kept = dates(0.8, B03=0.030, B04=0.040)
+    kept[0][0][PATCH] = 0.3
+    assert (told(kept).classes[PATCH] == Change.possible_gain).all()
+
+
+@pytest.mark.parametrize(
+    ("rule", "side", "pixels"), [(SENTINEL, 4, 12), (TEN_METRES, 4, 12), (ANY, 3, 9)]
+)
+def test_the_smallest_loss_that_is_mapped(rule, side: int, pixels: int) -> None:
+    """Bare ground after closed forest; what is smaller, or at a corner, is possible."""
+    kept = dates(0.02, rule=rule, B02=0.07, B03=0.09, B04=0.12, B8A=0.24, B08=0.22, B11=0.3)
+    first, last = (date.copy() for date in kept)
+    first[0] = 0.95
+    part = np.s_[:, 8 : 8 + side, 8 : 8 + side]
+    shown = np.broadcast_to(first[:, :1, :1], first.shape).copy()
+    shown[part] = last[part]
+    classes = told([first, shown], rule).classes
+    assert (classes == Change.loss).sum() == pixels
+    assert (classes[part[1:]] != Change.stable_forest).all()
 
 
 def test_near_pixels_count_more_and_missing_ones_not() -> None:
@@ -122,7 +148,7 @@ def test_a_date_in_between_hides_no_reddening() -> None:
     between = first.copy()
     last[0] += 0.02
     between[0] += 0.02
-    assert (told([first, between, last]).classes[INNER] == Change.loss).all()
+    assert (told([first, between, last]).classes[CORE] == Change.loss).all()
 
 
 def test_a_clouded_date_in_between_spoils_nothing() -> None:
@@ -137,7 +163,7 @@ def test_a_clouded_date_in_between_spoils_nothing() -> None:
 
 def test_backwards_a_loss_is_a_gain() -> None:
     found = told(dates(0.3, B03=0.030, B04=0.040)[::-1])
-    assert (found.classes[INNER] == Change.gain).all()
+    assert (found.classes[CORE] == Change.gain).all()
 
 
 @pytest.mark.parametrize(("trees", "change"), [(0.3, Change.loss), (0.6, Change.stable_forest)])

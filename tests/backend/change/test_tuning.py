@@ -76,7 +76,7 @@ def test_what_is_chosen_knows_nothing_of_the_sites_that_are_judged(monkeypatch) 
         for n, fold in enumerate(folds(10))
     ]
     score, _, (count, *chosen) = nested(sites, SENTINEL.bands, SENTINEL)
-    assert count == "of 36"
+    assert count == "of 48"
     choices = {text.partition(",")[0]: 0 for text in chosen}
     for text in chosen:
         choices[text.partition(",")[0]] += int(text.rpartition("(")[2].rstrip(")"))

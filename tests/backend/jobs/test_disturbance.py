@@ -151,7 +151,7 @@ def test_what_is_felled_and_green_is_possible_and_counted_apart(
     areas = {row.name: row.hectares for row in result.classes}
     with (out / "transitions.csv").open() as file:
         head, forest, *_ = csv.reader(file)
-    assert float(forest[head.index("not certain")]) == pytest.approx(
+    assert float(forest[head.index("possible change")]) == pytest.approx(
         areas["possible_loss"], abs=1e-4
     )
     assert areas["possible_loss"] == pytest.approx(9, rel=0.2)

@@ -10,7 +10,14 @@ import rasterio
 from rasterio.enums import ColorInterp
 from scenes import DATA, ROOT, S2
 
-from mmearth.api import Radiometry, RasterInput, SegmentOutputs, SegmentSpec
+from mmearth.api import (
+    DateScene,
+    DisturbanceSpec,
+    Radiometry,
+    RasterInput,
+    SegmentOutputs,
+    SegmentSpec,
+)
 from mmearth.jobs.choose import choose_model
 from mmearth.jobs.context import JobContext
 from mmearth.jobs.registry import plan_job, run_job
@@ -84,7 +91,49 @@ def scene_without(make_raster):
 @pytest.mark.parametrize("band", ["B05", "B12"])
 def test_bands_of_10_metres_do_where_one_of_20_is_missing(shipped, scene_without, band) -> None:
     asked = choose_model(scene_without(band), shipped)
-    assert asked.model == "landcover-s2-10m" and plan_job(asked, shipped).ready
+    plan = plan_job(asked, shipped)
+    assert asked.model == "landcover-s2-10m" and plan.ready
+    [said] = [problem for problem in plan.warnings if problem.code == "larger_model"]
+    assert "5 bands of the rasters unread" in said.message and band in said.message
+
+
+def test_nothing_is_said_of_the_larger_model_where_it_could_not_be_had(shipped, make_raster):
+    def codes(*bands: str, **more) -> list[str]:
+        values = np.full((len(bands), 32, 32), 900, np.uint16)
+        asked = request(make_raster("s2.tif", values, bands=bands, **more))
+        plan = plan_job(choose_model(asked, shipped), shipped)
+        assert plan.ready
+        return [problem.code for problem in plan.warnings]
+
+    assert "larger_model" not in codes("B02", "B03", "B04", "B08")
+    assert "larger_model" not in codes(*S2)
+
+
+def test_a_band_found_twice_is_asked_for_and_the_model_not_exchanged(shipped, make_raster) -> None:
+    values = np.full((len(S2) + 1, 32, 32), 900, np.uint16)
+    path = make_raster("s2.tif", values, bands=[*S2, "B05"])
+    asked = choose_model(request(path), shipped)
+    [problem] = plan_job(asked, shipped).errors
+    assert asked.model == "landcover-s2" and "more than once: B05" in problem.message
+
+
+def test_four_bands_of_common_names_may_be_of_another_sensor(shipped, make_raster) -> None:
+    values = np.full((4, 64, 64), 900, np.uint16)
+    path = make_raster("aerial.tif", values, bands=["blue", "green", "red", "nir"], pixel=3.0)
+    plan = plan_job(choose_model(request(path), shipped), shipped)
+    [said] = [problem for problem in plan.warnings if problem.code == "resolution"]
+    assert "Nothing in the rasters says that they are of Sentinel-2" in said.message
+
+
+def test_disturbance_names_the_model_that_does_with_what_is_there(shipped, make_raster) -> None:
+    values = np.full((4, 32, 32), 900, np.uint16)
+    path = make_raster("s2.tif", values, bands=["B02", "B03", "B04", "B08"])
+    dates = [DateScene(inputs=[RasterInput(path=str(path))]) for _ in range(2)]
+    spec = DisturbanceSpec(before=dates[0], after=dates[1], model="landcover-s2")
+    problem = plan_job(spec, shipped).errors[0]
+    assert "Sentinel-2 land cover, 10 m bands alone" in problem.advice
+    again = plan_job(spec.model_copy(update={"model": "landcover-s2-10m"}), shipped)
+    assert again.ready
 
 
 def test_a_scene_that_no_model_reads_is_told_what_it_nearly_was(shipped, scene_without) -> None:

@@ -1,0 +1,88 @@
+"""Models that map the same classes from more or fewer bands of the same sensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmearth.api import BandMatch, MatchState, Problem
+from mmearth.errors import BandMatchError, listed
+from mmearth.models.card import ModelCard
+from mmearth.models.registry import installed_models
+from mmearth.raster.match import match_bands
+from mmearth.raster.source import BandSource
+from mmearth.sensors import Sensor
+from mmearth.settings import Settings
+
+
+def with_smaller_model(
+    error: BandMatchError,
+    card: ModelCard,
+    sensor: Sensor,
+    sources: Sequence[BandSource],
+    settings: Settings,
+) -> BandMatchError:
+    """Return what is said of missing bands, with the model that does without them, if there is one.
+
+    Args:
+        error: of the model whose bands are missing.
+        card: of that model.
+        sensor: that it is for.
+        sources: bands of all rasters.
+        settings: say where models are.
+    """
+    sure = (MatchState.exact, MatchState.likely)
+    for other in _siblings(card, settings):
+        if set(other.bands) < set(card.bands) and all(
+            match.state in sure for match in match_bands(sources, other.bands, sensor)
+        ):
+            advice = f"{error.advice} Or choose the model {other.title}, which does without them."
+            return BandMatchError(error.message, advice)
+    return error
+
+
+def larger_model(
+    card: ModelCard,
+    sensor: Sensor,
+    sources: Sequence[BandSource],
+    settings: Settings,
+) -> list[Problem]:
+    """Warn if rasters hold some, but not all, of the bands that a model reads beyond this one's.
+
+    Rasters that hold none of them are what the smaller model is for; where all are there, the user
+    has chosen it.
+
+    Args:
+        card: of the model that is used.
+        sensor: that it is for.
+        sources: bands of all rasters.
+        settings: say where models are.
+    """
+    for other in _siblings(card, settings):
+        more = [band for band in other.bands if band not in card.bands]
+        if not more or not set(card.bands) < set(other.bands):
+            continue
+        matches: list[BandMatch] = match_bands(sources, more, sensor)
+        lacking = [match.band for match in matches if match.state is MatchState.missing]
+        if 0 < len(lacking) < len(more):
+            return [
+                Problem(
+                    code="larger_model",
+                    message=f"{card.title} leaves {len(more) - len(lacking)} bands of the rasters "
+                    f"unread. {other.title} reads them and maps better, but lacks "
+                    f"{listed(lacking)}.",
+                    advice=f"Add the missing bands and choose {other.title}, or go on without.",
+                )
+            ]
+    return []
+
+
+def _siblings(card: ModelCard, settings: Settings) -> list[ModelCard]:
+    names = [row.name for row in card.classes]
+    return [
+        other
+        for other in installed_models(settings.model_folders)
+        if other.sensor == card.sensor
+        and names
+        and [row.name for row in other.classes] == names
+        and other.id != card.id
+    ]

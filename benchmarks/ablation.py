@@ -145,7 +145,10 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
         name: read_card(Path(pretrained)) if pretrained and ROWS[name].pretrained else None
         for name in chosen
     }
-    begun = {name: _digest(data, card, _recipe(steps, 0), start) for name, start in starts.items()}
+    begun = {
+        name: _digest(data, card, ROWS[name], _recipe(steps, 0), start)
+        for name, start in starts.items()
+    }
     lines = {
         (line.row, line.seed): line for line in _lines(path) if line.begun == begun.get(line.row)
     }
@@ -188,10 +191,13 @@ def _spread(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
 
 
-def _digest(data: Path, card: ModelCard, recipe: Recipe, start: ModelCard | None) -> str:
-    """Return the SHA-256 of what a line hangs on besides its row and seed."""
+def _digest(data: Path, card: ModelCard, this: Row, recipe: Recipe, start: ModelCard | None) -> str:
+    """Return the SHA-256 of what a line hangs on besides its seed.
+
+    Code is not among it: after a change of networks or augmentation, remove the file of lines.
+    """
     parts = [
-        json.dumps([asdict(recipe), card.stride]).encode(),
+        json.dumps([asdict(this), asdict(recipe), card.stride]).encode(),
         (data / INDEX).read_bytes(),
         card.normalisation.model_dump_json().encode(),
         start.sha256.encode() if start else b"",

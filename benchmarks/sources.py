@@ -159,6 +159,7 @@ def _counted(
 
 
 def _digest(card: ModelCard, recipe: Recipe, folders: list[Path]) -> str:
+    # Code is not among it: after a change of augmentation, remove the file of lines.
     parts = [
         json.dumps([asdict(recipe), card.stride]).encode(),
         *((folder / INDEX).read_bytes() for folder in folders),

@@ -61,9 +61,11 @@ TEXTS: dict[str, dict[str, Any]] = {
         "of Sentinel-2, Level-1C or Level-2A: a small network that learned from the Dynamic World "
         "model. Where the bands of 20 m are at hand, Sentinel-2 land cover maps better.",
         "limits": (
-            "Without the red edge and the shortwave infrared it tells grass, crops, shrub and bare "
-            "ground apart worse than Sentinel-2 land cover does, and finds hardly any flooded "
-            "vegetation; see the figures. Trees and water it maps nearly as well.",
+            "Without the red edge and the shortwave infrared it maps snow, grass, crops, shrub, "
+            "built-up and bare ground worse than Sentinel-2 land cover does, and finds hardly any "
+            "flooded vegetation; see the figures. Trees and water it maps nearly as well.",
+            "Four bands of these colours are what many cameras have: it was never tried on "
+            "images of another sensor.",
         ),
     },
 }

@@ -35,7 +35,8 @@ _TITLES = {
     "similarity": "Similarity",
 }
 _TABLES = ("table", "transitions")
-_DRAWN = {"disturbance": ("loss", "gain")}  # by kind of job: classes that polygons are made of
+# By kind of job: classes that polygons are made of.
+_DRAWN = {"disturbance": ("loss", "gain", "possible_loss", "possible_gain")}
 _RASTER_STYLES = {
     "density": style.style_cover,
     "density_cells": style.style_cover,

@@ -32,7 +32,9 @@ class DisturbanceOutputs(Schema):
         "mapped from mapped_percent of the result on. Calibrated on bark-beetle damage at 160 "
         "sites; elsewhere it tells sure from doubtful places.",
     )
-    polygons: str | None = Field(None, description="GeoPackage of the areas of loss and gain.")
+    polygons: str | None = Field(
+        None, description="GeoPackage of the areas of change, possible ones too."
+    )
     table: str | None = Field(None, description="CSV with the area of each class in hectares.")
     transitions: str | None = Field(
         None,

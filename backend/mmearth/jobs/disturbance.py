@@ -58,6 +58,7 @@ KEPT = ("probability of trees", "index", "shade", "light")  # as of mmearth.chan
 ROWS = 512  # of all dates together, compared at once
 SAMPLE = 2_000_000  # pixels that medians over forest are taken from
 
+CHANGED = (Change.loss, Change.gain, Change.possible_loss, Change.possible_gain)
 CLASSES = (
     ClassRow(value=Change.stable_forest, name="stable_forest", title="Stable forest",
              color="#397d49"),
@@ -369,7 +370,7 @@ def _finish(
                 {
                     row.value: PolygonClass(row.name, row.title)
                     for row in CLASSES
-                    if row.value in (Change.loss, Change.gain)
+                    if row.value in CHANGED
                 },
                 minimum_area_ha=spec.minimum_area_ha,
                 scratch=work.folder,

@@ -35,9 +35,9 @@ class DisturbanceAlgorithm(ModelAlgorithm, MappingAlgorithm):
     TRANSITIONS = "TRANSITIONS"
 
     ABOUT = (
-        "Maps where forest was lost or gained between two dates, and where that is possible but "
-        "not certain. The dates may differ in projection, pixel size and extent. Both should be of "
-        "one season. Clouds of either date are left out."
+        "Maps where forest was lost or gained between two dates, and where that is possible. The "
+        "dates may differ in projection, pixel size and extent. Both should be of one season. "
+        "Clouds of either date are left out."
     )
     HELP = {
         "BEFORE": f"The first date. {INPUT_HELP}",
@@ -54,17 +54,17 @@ class DisturbanceAlgorithm(ModelAlgorithm, MappingAlgorithm):
         "MINIMUM_AREA": "Minimum mapping unit: polygons below this area in hectares join their "
         "largest neighbour; 0 keeps every pixel as it is.",
         "CLASSES": "GeoTIFF: 1 stable forest, 2 loss, 3 gain, 4 stable non-forest, 5 possible "
-        "loss, 6 possible gain, 0 no data or cloud on either date. Possible is what the tree masks "
-        "of both dates say and the colours do not confirm, such as felled stands that are green "
-        "again.",
+        "loss, 6 possible gain, 0 no data or cloud on either date. A possible loss had trees "
+        "before and has none after, by their probability, but too little else speaks for a loss: "
+        "felled stands that are green again, fields that were taken for trees, edges.",
         "PROBABILITY": "GeoTIFF of the probability of a change in percent. Changes are mapped from "
         "a percentage on that the log and the legend name: not 50, but where maps are best. It is "
         "calibrated on bark-beetle damage; elsewhere it tells sure from doubtful places.",
-        "POLYGONS": "GeoPackage of the areas of loss and gain, with area on the ellipsoid and mean "
-        "probability.",
+        "POLYGONS": "GeoPackage of the areas of change, possible ones too, with area on the "
+        "ellipsoid and mean probability.",
         "TABLE": "CSV with the area of each class in hectares on the ellipsoid.",
         "TRANSITIONS": "CSV in hectares: forest and non-forest before in rows, after in columns, "
-        "what is possible in a column of its own.",
+        "possible changes in a column of their own.",
     }
     EXAMPLE = (
         "qgis_process run mmearth:disturbance -- BEFORE=2019.tif AFTER=2020.tif "

@@ -127,8 +127,8 @@ def test_four_bands_of_common_names_may_be_of_another_sensor(shipped, make_raste
 
 def test_disturbance_names_the_model_that_does_with_what_is_there(shipped, make_raster) -> None:
     values = np.full((4, 32, 32), 900, np.uint16)
-    path = make_raster("s2.tif", values, bands=["B02", "B03", "B04", "B08"])
-    dates = [DateScene(inputs=[RasterInput(path=str(path))]) for _ in range(2)]
+    paths = [make_raster(f"{n}.tif", values, bands=["B02", "B03", "B04", "B08"]) for n in range(2)]
+    dates = [DateScene(inputs=[RasterInput(path=str(path))]) for path in paths]
     spec = DisturbanceSpec(before=dates[0], after=dates[1], model="landcover-s2")
     problem = plan_job(spec, shipped).errors[0]
     assert "Sentinel-2 land cover, 10 m bands alone" in problem.advice

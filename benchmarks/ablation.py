@@ -12,7 +12,8 @@ there of the same tiles, normalisation and encoder is not trained again. Rows th
 need ``MMEARTH_PRETRAINED``, the folder of an encoder, made so on tiles of one size of pixels:
 
     python -m benchmarks.layout DATA/s2 build/s2
-    mmearth pretrain --data build/s2 --like landcover-s2 --encoder mmearth-atto-p16 --crop 64 \\
+    mmearth pretrain --data build/s2 --like landcover-s2 --modalities sentinel-2 \\
+        --encoder mmearth-atto-p16 --crop 64 --steps 300 --batch 32 --learning-rate 0.001 \\
         --output build/encoder
 
 One to three minutes a row and seed on a core of its own.

@@ -78,6 +78,33 @@ def test_a_true_colour_picture_is_mapped_unasked(iface, open_panel, wait):
     assert run(dock, wait).name() == "Picture – Tree density (Forest in true colour)"
 
 
+def bands_of_tile(path, change):
+    """Write the tile with the bands that ``change`` makes of their names."""
+    source = gdal.Open(TILE)
+    numbers = range(1, source.RasterCount + 1)
+    names = [source.GetRasterBand(number).GetDescription() for number in numbers]
+    wanted = [names.index(name) + 1 for name in change(names)]
+    gdal.Translate(str(path), source, bandList=wanted)
+    return path
+
+
+def test_a_smaller_model_is_not_taken_in_silence(iface, open_panel, wait, tmp_path):
+    few = bands_of_tile(tmp_path / "few.tif", lambda names: [n for n in names if n != "B12"])
+    show(iface, few)
+    dock = open_panel()
+    wait(dock.runButton.isEnabled)
+    assert dock.modelCombo.currentData() == "landcover-s2-10m/landcover"
+    assert "maps better, but lacks B12" in dock.statusLabel.text()
+
+
+def test_a_band_found_twice_is_asked_for(iface, open_panel, wait, tmp_path):
+    show(iface, bands_of_tile(tmp_path / "twice.tif", lambda names: [*names, "B05"]))
+    dock = open_panel()
+    wait(lambda: "more than once: B05" in dock.statusLabel.text())
+    assert dock.modelCombo.currentData() == "landcover-s2/landcover"
+    assert not dock.runButton.isEnabled()
+
+
 def test_density_by_pixel_and_cell(open_panel, tile, wait, tmp_path):
     dock = open_panel()
     dock.folderWidget.setFilePath(str(tmp_path))

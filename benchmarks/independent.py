@@ -29,7 +29,7 @@ from benchmarks.agreement import SCENES, compare, is_calibration, map_tile, scen
 from benchmarks.common import MODEL, row
 from benchmarks.landcover import students
 from benchmarks.mapped import map_file
-from mmearth.models.card import read_card
+from mmearth.models.card import ModelCard, read_card
 from mmearth.models.network import Network
 from mmearth.sensors import load_sensor
 from mmearth.settings import Settings
@@ -66,8 +66,11 @@ def measure(scratch: Path) -> list[dict[str, Any]]:
 
 
 def _eurosat(folder: Path) -> list[dict[str, Any]]:
-    cards = students()
-    card = cards[0]
+    return [line for card in students() for line in _scenes(folder, card)]
+
+
+def _scenes(folder: Path, card: ModelCard) -> list[dict[str, Any]]:
+    """Return the rows of a model, beside random forests on the bands that it reads."""
     tiles = read_tiles(folder, card.bands, scale=load_sensor(card.sensor).scale)
     names = [known.name for known in card.classes]
     scenes = [tile for tile in tiles if tile.facts.get("scene") in SCENES]
@@ -76,10 +79,8 @@ def _eurosat(folder: Path) -> list[dict[str, Any]]:
         tile for tile in tiles if tile.facts["split"] == "train" and not is_calibration(tile.facts)
     ]
     judged = [*scenes, *held]
-    mapped = {}
-    for student in cards:
-        network = Network(student, Settings(threads=torch.get_num_threads()))
-        mapped[student.id] = [map_tile(network, tile).argmax(axis=0) for tile in judged]
+    network = Network(card, Settings(threads=torch.get_num_threads()))
+    mapped = {card.id: [map_tile(network, tile).argmax(axis=0) for tile in judged]}
     for name, balanced in FORESTS.items():
         mapped[name] = _forest_maps(learned, judged, len(names), balanced)
     maps = {"teacher": [tile.target.argmax(axis=0) for tile in scenes]}
@@ -98,14 +99,15 @@ def _eurosat(folder: Path) -> list[dict[str, Any]]:
         for where, some in (("scenes", new | True), ("held back", new)):
             least = max(right[name][some].mean() for name in FORESTS)
             bound = f"more than {least:.4f}" if who not in ("teacher", *FORESTS) else ""
-            name = f"EuroSAT, {who}: right of {some.sum()} {where}"
+            name = f"EuroSAT, {len(card.bands)} bands, {who}: right of {some.sum()} {where}"
             table.append(
                 row(name, fits[some].mean(), bound, not bound or fits[some].mean() > least)
             )
     for name, total in totals.items():
-        table.append(row(f"{name}: agreement with the teacher, held back", agreement(total)))
+        who = f"{len(card.bands)} bands, {name}"
+        table.append(row(f"{who}: agreement with the teacher, held back", agreement(total)))
         iou = intersection_over_union(total)[names.index("trees")]
-        table.append(row(f"{name}: tree IoU with the teacher, held back", iou))
+        table.append(row(f"{who}: tree IoU with the teacher, held back", iou))
     return table
 
 

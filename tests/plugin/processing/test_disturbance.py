@@ -97,10 +97,10 @@ class TestDisturbance:
         files = {"CLASSES": str(tmp_path / "m.tif"), "POLYGONS": str(tmp_path / "m.gpkg")}
         processing.run("mmearth:disturbance", {**parameters, **files})
         assert (gdal.Open(files["CLASSES"]).ReadAsArray() == 2).any()
-        # Polygons hold losses and gains alone, and so does their legend.
+        # Polygons hold changes alone, and so does their legend.
         layer = QgsVectorLayer(files["POLYGONS"], "areas", "ogr")
         shown = [int(entry.value()) for entry in layer.renderer().categories()]
-        assert shown == [2, 3]
+        assert shown == [2, 3, 5, 6]
 
     def test_masks_of_dates_in_between(self, home, tmp_path):
         between = []

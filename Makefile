@@ -6,6 +6,10 @@ export MMEARTH_HOME ?= $(CURDIR)/build/home
 # Older makes do not export to $(shell), hence the home is named.
 BACKEND_PYTHON = $(shell python3 tools/install_backend.py --home '$(MMEARTH_HOME)' --python)
 
+# Folders of the plugin's tests; the two that take longest come first.
+PLUGIN_TESTS = gui processing $(filter-out gui processing,$(sort $(notdir $(patsubst \
+	%/,%,$(dir $(wildcard tests/plugin/*/test_*.py))))))
+
 .PHONY: demo test setup dev check package locks model benchmark clean
 
 demo: setup
@@ -15,11 +19,15 @@ demo: setup
 test: setup dev check
 	@echo "== Tests of the backend"
 	"$(BACKEND_PYTHON)" -m pytest tests/backend tests/qt6 --numprocesses auto
-	@echo "== Tests of the plugin in QGIS"
-	python3 tools/run_in_qgis.py tests/run_pytest.py tests/plugin
+	@echo "== Tests of the plugin in QGIS, two folders at a time"
+	$(MAKE) --jobs=2 --output-sync=target $(PLUGIN_TESTS:%=in-qgis-%)
 	python3 tools/run_in_qgis.py tests/run_pytest.py tests/lifecycle
 	@echo "== End-to-end tests"
 	"$(BACKEND_PYTHON)" -m pytest tests/e2e
+
+# Most of their time goes by waiting for a backend of their own.
+in-qgis-%:
+	python3 tools/run_in_qgis.py tests/run_pytest.py tests/plugin/$*
 
 setup:
 	@echo "== Installing QGIS, if it is missing"

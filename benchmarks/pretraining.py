@@ -18,7 +18,7 @@ pretraining, ``MMEARTH_PRETRAINING_TUNING`` how many of linear probes and fine-t
 ``MMEARTH_PRETRAINING_ENCODER`` which encoder, and ``MMEARTH_PRETRAINING_ARMS`` chooses arms, with
 commas between. Each arm and seed becomes a line of ``build/pretraining/lines.jsonl``; what has a
 line there of the same tiles and numbers is not computed again, and pretraining that was interrupted
-goes on. About 90 minutes of one core's time as it comes, under an hour on two.
+goes on. About 100 minutes of one core's time.
 """
 
 from __future__ import annotations

@@ -108,9 +108,16 @@ def classes_of(
     images: Images,
     places: Sequence[Place],
     size: int,
-    check_cancelled: Callable[[], None] = lambda: None,
+    check_cancelled: Callable[[], None],
 ) -> list[int | None]:
     """Return the commonest class of a map at each place; None where it has no data.
+
+    Args:
+        path: of the map.
+        images: whose lattices the places are cells of.
+        places: to look at.
+        size: of a tile in pixels.
+        check_cancelled: called before each line of places; what it raises ends the drawing.
 
     Raises:
         MissingCrsError: if the map has no place on the map.

@@ -47,6 +47,7 @@ from mmearth.change.compare import (
     in_same_light,
     loss_evidence,
     loss_odds,
+    nothing_to_lose,
     possible_loss,
     probability_of,
     stable_forest,
@@ -332,7 +333,7 @@ def _evidence(
     """Return evidence and shade of valid pixels, infinite where there was nothing to lose."""
     before, after = dates
     evidence, shade = loss_evidence(before, after, site.valid, rule)
-    evidence[(before[0] < rule.least) | possible_loss(after[0], before[0], rule)] = -np.inf
+    evidence[nothing_to_lose(before[0], after[0], rule)] = -np.inf
     return evidence[site.valid], shade[site.valid]
 
 

@@ -157,6 +157,16 @@ def possible_loss(
     return np.asarray((before >= rule.forest) & (after < rule.forest))
 
 
+def nothing_to_lose(
+    before: NDArray[np.float32], after: NDArray[np.float32], rule: Rule
+) -> NDArray[np.bool_]:
+    """Return where no loss can be, by the probability of trees, of any shape.
+
+    What becomes forest is not lost, whatever its colours.
+    """
+    return np.asarray((before < rule.least) | possible_loss(after, before, rule))
+
+
 def loss_odds(
     before: NDArray[np.float32], after: NDArray[np.float32], valid: NDArray[np.bool_], rule: Rule
 ) -> NDArray[np.float32]:
@@ -175,9 +185,7 @@ def loss_odds(
     evidence, shade = loss_evidence(before, after, valid, rule)
     odds = (evidence - np.float32(rule.threshold)) / np.float32(rule.spread)
     odds[shade > rule.brightest] = -np.inf
-    # What becomes forest cannot be lost, whatever its colours.
-    nothing = (before[0] < rule.least) | possible_loss(after[0], before[0], rule)
-    odds[nothing] = -np.inf
+    odds[nothing_to_lose(before[0], after[0], rule)] = -np.inf
     return odds
 
 

@@ -85,6 +85,8 @@ class Sensor:
         orders: usual band orders of files without band names.
         renumbered: by a word in the name of a file: its band numbers that mean another band here,
             or, if empty, none.
+        foreign: words in the name of a file that tell of another sensor, whose band numbers mean
+            nothing here.
     """
 
     id: str
@@ -97,6 +99,7 @@ class Sensor:
     added_offset: float | None = None
     orders: tuple[tuple[str, ...], ...] = ()
     renumbered: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    foreign: tuple[str, ...] = ()
 
     def band(self, name: str) -> SensorBand:
         """Return the band of this exact name, or raise ``ModelError``."""
@@ -119,6 +122,8 @@ class Sensor:
             return whole
         # "Band 4" is one name, not two words.
         tokens = _tokens(re.sub(r"\b[Bb]and[ _]+(?=\d)", "band", text))
+        if not set(self.foreign).isdisjoint(tokens):
+            return None
         keys = {key for token in tokens if (key := _number(token))}
         for word, names in self.renumbered.items():
             if word in tokens:
@@ -154,6 +159,11 @@ class Sensor:
     @cached_property
     def _by_key(self) -> dict[str, SensorBand]:
         return {_number(band.name) or band.name.upper(): band for band in self.bands}
+
+
+def is_number(text: str, number: int) -> bool:
+    """Tell whether a text is nothing but the number of a band, such as ``B04`` for 4."""
+    return _number(text.strip()) == f"B{number}"
 
 
 def _tokens(text: str) -> list[str]:
@@ -193,12 +203,13 @@ def all_sensors() -> tuple[Sensor, ...]:
 def _parse(data: dict[str, Any]) -> Sensor:
     """Read a sensor whose bands are a table each, or columns of one table if they are many."""
     orders = tuple(tuple(_expand(order)) for order in data.pop("orders", ()))
+    foreign = tuple(data.pop("foreign", ()))
     bands = [
         SensorBand(**{**band, "aliases": tuple(band["aliases"])}) for band in data.pop("bands", ())
     ]
     if spectrum := data.pop("spectrum", None):
         bands += _columns(**spectrum)
-    return Sensor(**data, bands=tuple(bands), orders=orders)
+    return Sensor(**data, bands=tuple(bands), orders=orders, foreign=foreign)
 
 
 def _columns(

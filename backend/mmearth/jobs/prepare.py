@@ -99,7 +99,7 @@ def _prepare(spec: MappingSpec, settings: Settings, plan: Plan) -> Prepared:
         require_all(plan.bands)
     except BandMatchError as error:
         if any(match.state is MatchState.missing for match in plan.bands):
-            raise with_smaller_model(error, card, sensor, sources, settings) from None
+            raise with_smaller_model(error, card, sensor, sources, spec.bands, settings) from None
         raise
     chosen = [_source(sources, match) for match in plan.bands]
     bands, warnings = scale_bands(chosen, sensor, spec.radiometry)
@@ -124,7 +124,7 @@ def _prepare(spec: MappingSpec, settings: Settings, plan: Plan) -> Prepared:
         )
     layout = Layout.of(grid.height, grid.width, tile, least=card.overlap, stride=card.stride)
     warnings += shared_bands(plan.bands) + distant_bands(plan.bands)
-    warnings += larger_model(card, sensor, sources, settings)
+    warnings += larger_model(card, sensor, sources, plan.bands, settings)
     warnings += _resolution_warning(chosen, card, sensor, plan.bands)
     return Prepared(spec.kind, card, bands, masks, grid, layout, warnings)
 

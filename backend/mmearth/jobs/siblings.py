@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmearth.api import BandMatch, MatchState, Problem
-from mmearth.errors import BandMatchError, listed
+from mmearth.api import BandChoice, BandMatch, MatchState, Problem
+from mmearth.errors import BandMatchError, counted, listed
 from mmearth.models.card import ModelCard
 from mmearth.models.registry import installed_models
 from mmearth.raster.match import match_bands
@@ -19,6 +19,7 @@ def with_smaller_model(
     card: ModelCard,
     sensor: Sensor,
     sources: Sequence[BandSource],
+    choices: Sequence[BandChoice],
     settings: Settings,
 ) -> BandMatchError:
     """Return what is said of missing bands, with the model that does without them, if there is one.
@@ -28,14 +29,20 @@ def with_smaller_model(
         card: of that model.
         sensor: that it is for.
         sources: bands of all rasters.
+        choices: bands that the user has assigned.
         settings: say where models are.
     """
     sure = (MatchState.exact, MatchState.likely)
     for other in _siblings(card, settings):
-        if set(other.bands) < set(card.bands) and all(
-            match.state in sure for match in match_bands(sources, other.bands, sensor)
-        ):
-            advice = f"{error.advice} Or choose the model {other.title}, which does without them."
+        if not set(other.bands) < set(card.bands):
+            continue
+        known = [choice for choice in choices if choice.band in other.bands]
+        matches = match_bands(sources, other.bands, sensor, choices=known)
+        if all(match.state in sure for match in matches):
+            advice = (
+                f"{error.advice} Or choose the model ‘{other.title}’ ({other.id}), which does "
+                "without them."
+            )
             return BandMatchError(error.message, advice)
     return error
 
@@ -44,19 +51,23 @@ def larger_model(
     card: ModelCard,
     sensor: Sensor,
     sources: Sequence[BandSource],
+    found: Sequence[BandMatch],
     settings: Settings,
 ) -> list[Problem]:
     """Warn if rasters hold some, but not all, of the bands that a model reads beyond this one's.
 
     Rasters that hold none of them are what the smaller model is for; where all are there, the user
-    has chosen it.
+    has chosen it. Rasters that have names which many sensors share may be of one that lacks them.
 
     Args:
         card: of the model that is used.
         sensor: that it is for.
         sources: bands of all rasters.
+        found: of the model that is used.
         settings: say where models are.
     """
+    if all(match.reason == "common name" for match in found):
+        return []
     for other in _siblings(card, settings):
         more = [band for band in other.bands if band not in card.bands]
         if not more or not set(card.bands) < set(other.bands):
@@ -67,8 +78,8 @@ def larger_model(
             return [
                 Problem(
                     code="larger_model",
-                    message=f"{card.title} leaves {len(more) - len(lacking)} bands of the rasters "
-                    f"unread. {other.title} reads them and maps better, but lacks "
+                    message=f"{card.title} leaves {counted(len(more) - len(lacking), 'band')} of "
+                    f"the rasters unread. {other.title} would read more, but lacks "
                     f"{listed(lacking)}.",
                     advice=f"Add the missing bands and choose {other.title}, or go on without.",
                 )
@@ -78,11 +89,13 @@ def larger_model(
 
 def _siblings(card: ModelCard, settings: Settings) -> list[ModelCard]:
     names = [row.name for row in card.classes]
+    products = {product.id for product in card.products}
     return [
         other
         for other in installed_models(settings.model_folders)
         if other.sensor == card.sensor
         and names
         and [row.name for row in other.classes] == names
+        and {product.id for product in other.products} == products
         and other.id != card.id
     ]

@@ -2,8 +2,9 @@
 
 Order of evidence: the user's own choice, then name, alias, wavelength. A name that the stated
 wavelength belies is none: band numbers mean other bands on other sensors. A band that is found only
-by its position in a file of a usual band order is suggested, never used unasked; of several bands
-that fit equally well none is taken. Both are shown to the user.
+by its position in a file of a usual band order is suggested, never used unasked; so it is where
+numbers may only count the bands of the file. Of several bands that fit equally well none is taken.
+Both are shown to the user.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from mmearth.api import BandChoice, BandMatch, MatchState, Problem
 from mmearth.errors import BandMatchError, InputError, listed
 from mmearth.raster.source import BandSource
 from mmearth.raster.wavelengths import pair_by_wavelength
-from mmearth.sensors import WAVELENGTH_ROUNDING_NM, Sensor, SensorBand
+from mmearth.sensors import WAVELENGTH_ROUNDING_NM, Sensor, SensorBand, is_number
 
 _Found = dict[str, list[BandSource]]  # by name of band: the sources that fit
 
@@ -45,13 +46,14 @@ def match_bands(
             f"The model has no band {listed(unknown)}.", f"Its bands are {listed(wanted)}."
         )
     bands = [sensor.band(name) for name in wanted]
-    named, called = _by_words(sources, sensor)
+    counting = _counting(sources, sensor)
+    named, called = _by_words([one for one in sources if one.input not in counting], sensor)
     # A band that is found is looked for no more, and a source that has spoken is that band only.
     words = (chosen, named, called)
     searched = [band for band in bands if not any(found.get(band.name) for found in words)]
     spoken = {source.key for found in words for held in found.values() for source in held}
     near = _by_wavelength([source for source in sources if source.key not in spoken], searched)
-    placed = _by_position(sources, sensor)
+    placed = _by_position(sources, sensor, counting)
     evidence = [
         (MatchState.exact, "chosen by you", chosen),
         (MatchState.exact, "name", named),
@@ -139,6 +141,31 @@ def _find(sources: Sequence[BandSource], choice: BandChoice) -> BandSource:
     )
 
 
+def _counting(sources: Sequence[BandSource], sensor: Sensor) -> set[int]:
+    """Return the inputs whose bands are called B1, B2, … as they come, where a usual order differs.
+
+    Those may be the sensor's own numbers, or say no more than which band comes first.
+    """
+    differing = {
+        len(order)
+        for order in sensor.orders
+        if not all(is_number(name, place) for place, name in enumerate(order, 1))
+    }
+    files: dict[int, list[BandSource]] = defaultdict(list)
+    for source in sources:
+        files[source.input].append(source)
+    return {
+        number
+        for number, held in files.items()
+        if held[0].count in differing
+        and all(
+            source.wavelength_nm is None
+            and any(is_number(hint, source.position) for hint in source.hints)
+            for source in held
+        )
+    }
+
+
 def _by_words(sources: Sequence[BandSource], sensor: Sensor) -> tuple[_Found, _Found]:
     """Return the sources of each band that say so by its name, and by a common name."""
     named: _Found = defaultdict(list)
@@ -166,8 +193,14 @@ def _by_wavelength(sources: Sequence[BandSource], bands: Sequence[SensorBand]) -
     return found
 
 
-def _by_position(sources: Sequence[BandSource], sensor: Sensor) -> _Found:
-    """Return the sources of each band by usual orders, in files that say nothing of any band."""
+def _by_position(sources: Sequence[BandSource], sensor: Sensor, counting: set[int]) -> _Found:
+    """Return the sources of each band by usual orders, in files that say nothing of any band.
+
+    Args:
+        sources: bands of all inputs.
+        sensor: whose orders are looked at.
+        counting: inputs whose numbers may only count their bands.
+    """
     talking = {
         source.input
         for source in sources
@@ -176,7 +209,7 @@ def _by_position(sources: Sequence[BandSource], sensor: Sensor) -> _Found:
     }
     found: _Found = defaultdict(list)
     for source in sources:
-        if source.input not in talking:
+        if source.input in counting or source.input not in talking:
             orders = [order for order in sensor.orders if len(order) == source.count]
             for name in {order[source.position - 1] for order in orders}:
                 found[name].append(source)

@@ -11,6 +11,7 @@ from rasterio.enums import ColorInterp
 from scenes import DATA, ROOT, S2
 
 from mmearth.api import (
+    BandChoice,
     DateScene,
     DisturbanceSpec,
     Radiometry,
@@ -107,6 +108,8 @@ def test_nothing_is_said_of_the_larger_model_where_it_could_not_be_had(shipped, 
 
     assert "larger_model" not in codes("B02", "B03", "B04", "B08")
     assert "larger_model" not in codes(*S2)
+    # Landsat's bands have these names as well, and no red edge could be added to them.
+    assert "larger_model" not in codes("blue", "green", "red", "nir", "swir16", "swir22")
 
 
 def test_a_band_found_twice_is_asked_for_and_the_model_not_exchanged(shipped, make_raster) -> None:
@@ -134,6 +137,27 @@ def test_disturbance_names_the_model_that_does_with_what_is_there(shipped, make_
     assert "Sentinel-2 land cover, 10 m bands alone" in problem.advice
     again = plan_job(spec.model_copy(update={"model": "landcover-s2-10m"}), shipped)
     assert again.ready
+
+
+def test_a_smaller_model_is_named_where_its_bands_are_assigned_by_hand(shipped, make_raster):
+    values = np.full((4, 32, 32), 900, np.uint16)
+    choices = [
+        BandChoice(band=band, input=0, index=index)
+        for index, band in enumerate(("B02", "B03", "B04", "B08"), 1)
+    ]
+    asked = request(make_raster("s.tif", values, bands=["x", "y", "z", "w"]), bands=choices)
+    plan = plan_job(asked.model_copy(update={"model": "landcover-s2"}), shipped)
+    assert "(landcover-s2-10m)" in plan.errors[0].advice
+
+
+@pytest.mark.parametrize("scene", ["LC08_L1TP_191025_20200826_02_T1", "LE07_L2SP_191025_20010826"])
+def test_the_numbers_of_landsat_are_no_bands_of_sentinel_2(shipped, make_raster, scene) -> None:
+    values = np.full((1, 32, 32), 9000, np.uint16)
+    paths = [make_raster(f"{scene}_B{number}.TIF", values) for number in range(1, 12)]
+    inputs = [RasterInput(path=str(path), label=path.stem) for path in paths]
+    asked = SegmentSpec(inputs=inputs, model="landcover-s2-10m", product="landcover")
+    [problem] = plan_job(asked, shipped).errors
+    assert "4 of the model's 4 bands not found" in problem.message
 
 
 def test_a_scene_that_no_model_reads_is_told_what_it_nearly_was(shipped, scene_without) -> None:

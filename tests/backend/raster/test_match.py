@@ -152,6 +152,20 @@ def test_numbered_bands_are_only_positions(make_raster, name) -> None:
     assert [match.source.index for match in matches] == [1, 2, 3, 4]
 
 
+def test_numbers_that_may_only_count_the_bands_are_only_positions(make_raster) -> None:
+    path = make_raster("s.tif", PIXELS, bands=["B1", "B2", "B3", "B4"])
+    matches = match_bands(sources(path), WANTED, S2)
+    assert states(matches) == [MatchState.suggested] * 4
+    assert [match.source.index for match in matches] == [1, 2, 3, 4]
+
+
+def test_wavelengths_tell_that_numbers_are_names(make_raster) -> None:
+    tags = [{"wavelength": str(nm), "wavelength_units": "nm"} for nm in (443, 492, 560, 665)]
+    path = make_raster("s.tif", PIXELS, bands=["B1", "B2", "B3", "B4"], band_tags=tags)
+    matches = match_bands(sources(path), WANTED[:3], S2)
+    assert states(matches) == [MatchState.exact] * 3
+
+
 def test_short_names_stay_names(make_raster) -> None:
     path = make_raster("s.tif", PIXELS, bands=["B2", "B03", "B4", "B1"])
     matches = match_bands(sources(path), WANTED, S2)

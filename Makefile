@@ -7,8 +7,8 @@ export MMEARTH_HOME ?= $(CURDIR)/build/home
 BACKEND_PYTHON = $(shell python3 tools/install_backend.py --home '$(MMEARTH_HOME)' --python)
 
 # Folders of the plugin's tests; the two that take longest come first.
-PLUGIN_TESTS = gui processing $(filter-out gui processing,$(sort $(notdir $(patsubst \
-	%/,%,$(dir $(wildcard tests/plugin/*/test_*.py))))))
+PLUGIN_TESTS = gui processing $(filter-out gui processing,$(sort $(shell \
+	cd tests/plugin && find . -name 'test_*.py' | cut -d/ -f2)))
 
 .PHONY: demo test setup dev check package locks model benchmark clean
 
@@ -20,7 +20,7 @@ test: setup dev check
 	@echo "== Tests of the backend"
 	"$(BACKEND_PYTHON)" -m pytest tests/backend tests/qt6 --numprocesses auto
 	@echo "== Tests of the plugin in QGIS, two folders at a time"
-	$(MAKE) --jobs=2 --output-sync=target $(PLUGIN_TESTS:%=in-qgis-%)
+	$(MAKE) --jobs=2 --keep-going --output-sync=target $(PLUGIN_TESTS:%=in-qgis-%)
 	python3 tools/run_in_qgis.py tests/run_pytest.py tests/lifecycle
 	@echo "== End-to-end tests"
 	"$(BACKEND_PYTHON)" -m pytest tests/e2e

@@ -74,7 +74,7 @@ def main() -> None:
         MINIMUM_AREA=SMALLEST_LOSS,
         CLASSES=str(folder / "change.tif"),
         PROBABILITY=str(folder / "change_probability.tif"),
-        POLYGONS=str(folder / "losses.gpkg"),
+        POLYGONS=str(folder / "changes.gpkg"),
         TABLE=str(folder / "change.csv"),
     )
 

@@ -68,7 +68,7 @@ def test_says_where_the_files_are(demo: tuple[Path, str]) -> None:
     assert named == {
         folder / name
         for name in ("landcover.tif", "probabilities.tif", "areas.gpkg", "areas.csv",
-                     "treemask.tif", "change.tif", "change_probability.tif", "losses.gpkg",
+                     "treemask.tif", "change.tif", "change_probability.tif", "changes.gpkg",
                      "change.csv", "map.png")
     }  # fmt: skip
     assert all(path.is_file() for path in named)
@@ -84,7 +84,7 @@ def test_change_of_the_two_dates(demo: tuple[Path, str]) -> None:
         shares = np.bincount(result.read(1).ravel(), minlength=5) / result.read(1).size
     assert shares[0] == 0 and 0 < shares[2] < shares[1]
     assert re.search(r"^Forest loss +\d+\.\d\d ", printed, re.MULTILINE)
-    with sqlite3.connect(folder / "losses.gpkg") as database:
+    with sqlite3.connect(folder / "changes.gpkg") as database:
         (table,) = database.execute("SELECT table_name FROM gpkg_contents").fetchone()
         areas = database.execute(f"SELECT area_ha FROM {table} WHERE class = 2").fetchall()
     assert areas and min(areas)[0] >= 0.19  # what was asked for, as measured on the plane

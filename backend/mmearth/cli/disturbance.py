@@ -50,7 +50,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     add_scene_options(disturbance)
     disturbance.add_argument("--output", required=True, help="map of the change (GeoTIFF)")
     disturbance.add_argument("--probability", help="probability of a change (GeoTIFF)")
-    disturbance.add_argument("--polygons", help="areas of loss and gain (GeoPackage)")
+    disturbance.add_argument("--polygons", help="areas of change, possible ones too (GeoPackage)")
     disturbance.add_argument("--table", help="area of each class (CSV)")
     disturbance.add_argument("--transitions", help="forest before and after, in hectares (CSV)")
     disturbance.add_argument(

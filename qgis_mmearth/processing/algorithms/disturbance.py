@@ -61,14 +61,16 @@ class DisturbanceAlgorithm(ModelAlgorithm, MappingAlgorithm):
         "a percentage on that the log and the legend name: not 50, but where maps are best. It is "
         "calibrated on bark-beetle damage; elsewhere it tells sure from doubtful places.",
         "POLYGONS": "GeoPackage of the areas of change, possible ones too, with area on the "
-        "ellipsoid and mean probability.",
+        "ellipsoid and mean probability. Sum them by class: possible changes are to be looked at "
+        "first.",
         "TABLE": "CSV with the area of each class in hectares on the ellipsoid.",
         "TRANSITIONS": "CSV in hectares: forest and non-forest before in rows, after in columns, "
-        "possible changes in a column of their own.",
+        "possible changes in a column of their own. All of what is mapped as loss counts as forest "
+        "before, also where the model saw few trees.",
     }
     EXAMPLE = (
         "qgis_process run mmearth:disturbance -- BEFORE=2019.tif AFTER=2020.tif "
-        "MODEL=landcover-s2 MINIMUM_AREA=0.5 CLASSES=change.tif POLYGONS=losses.gpkg"
+        "MODEL=landcover-s2 MINIMUM_AREA=0.5 CLASSES=change.tif POLYGONS=changes.gpkg"
     )
 
     def name(self):
@@ -116,7 +118,7 @@ class DisturbanceAlgorithm(ModelAlgorithm, MappingAlgorithm):
         )  # fmt: skip
         self.add(
             QgsProcessingParameterVectorDestination(
-                self.POLYGONS, self.tr("Areas of loss and gain"), optional=True,
+                self.POLYGONS, self.tr("Areas of change, possible ones too"), optional=True,
                 createByDefault=False,
             )
         )  # fmt: skip

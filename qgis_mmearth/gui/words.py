@@ -85,7 +85,7 @@ def card(model: Model, product: Product) -> str:
         for row in product.classes
     )
     size = model.size_bytes / 2**20
-    facts = f"{model.sensor} · {model.resolution_m:g} m · {size:.0f} MB · {escape(model.licence)}"
+    facts = f"{model.sensor} · {model.resolution_m:g} m · {size:.1f} MB · {escape(model.licence)}"
     return f"<small>{classes}<br>{facts}</small>"
 
 

@@ -5,7 +5,8 @@
 Writes resources/models/landcover-s2 (weights, card) and the log of the run beside them. The data is
 described in that folder's README.md; its split by place is respected. ``--more`` takes what
 ``tools/label_tiles.py`` made of the training tiles: the teacher's answers to changed images.
-``--model landcover-s2-10m`` trains the one that needs the four bands of 10 m alone.
+``--model landcover-s2-10m`` trains the one that needs the four bands of 10 m alone. ``--balance``
+lets rare classes count more, where bands tell classes apart so badly that the commonest one wins.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ from mmearth.models.registry import build_network
 from mmearth.models.save import save_model
 from mmearth.sensors import load_sensor
 from mmearth.training.augment import RadiometricJitter
-from mmearth.training.distill import distill
+from mmearth.training.distill import class_weighted, distill, divergence
 from mmearth.training.metrics import agreement, intersection_over_union
-from mmearth.training.softlabels import CropSampler, SoftTile, read_tiles
+from mmearth.training.softlabels import CropSampler, SoftTile, rarity, read_tiles
 
 VERSION = "1.1.0"
 SENSOR = load_sensor("sentinel-2")
@@ -165,14 +166,19 @@ def main() -> None:
         figures = _quick_figures(average, normalise, validation)
         log.write(step=step, loss=round(loss, 5), **figures)
 
+    # The teacher halves its image, and so does the network: crops keep pairs of pixels.
+    crops = CropSampler(
+        changed or training, options.crop, options.seed, step=STRIDE, balance=options.balance
+    )
+    weights = torch.from_numpy(rarity(crops.class_shares, options.balance)).float()
     student = distill(
         network,
         normalise,
-        # The teacher halves its image, and so does the network: crops keep pairs of pixels.
-        CropSampler(changed or training, options.crop, options.seed, step=STRIDE),
+        crops,
         recipe(options),
         jitter,
         wavelengths,
+        loss=class_weighted(weights) if options.balance else divergence,
         watch=watch,
         every=max(1, options.steps // 20),
     )
@@ -202,6 +208,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", choices=sorted(BANDS), default="landcover-s2")
     parser.add_argument("--output", type=Path, help="folder of the model; else among resources")
     add_recipe(parser, steps=14_500, batch=8, crop=96, threads=torch.get_num_threads())
+    parser.add_argument(
+        "--balance", type=float, default=0.0, help="how much more rare classes count, 0 to 1"
+    )
     parser.add_argument(
         "--hold-out", default="", help="sources to leave out of training and to measure on"
     )
@@ -280,6 +289,7 @@ def _facts(
             + ("--more MORE " if options.more else "")
             + f"--model {options.model} "
             + recipe_words(options)
+            + (f" --balance {options.balance:g}" if options.balance else "")
             + (f" --hold-out {options.hold_out}" if options.hold_out else ""),
             "method": "distillation on soft labels (Hinton et al. 2015), with "
             + (

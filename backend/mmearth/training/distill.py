@@ -73,6 +73,23 @@ def boundary_divergence(
     return (_divergences(scores, target) * weights).sum() / weights.sum().clamp_min(1)
 
 
+def class_weighted(
+    weights: torch.Tensor,
+) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Return ``divergence`` in which a pixel counts as much as the teacher's class there.
+
+    Args:
+        weights: (K,) float32, of the classes.
+    """
+
+    def loss(scores: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        counts = weights[target.argmax(dim=1)] * valid
+        total = counts.sum().clamp_min(torch.finfo(counts.dtype).tiny)
+        return (_divergences(scores, target) * counts).sum() / total
+
+    return loss
+
+
 def _divergences(scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     # x log x is 0 at 0; the teacher's own entropy is constant, but makes 0 the perfect score.
     entropy = torch.special.entr(target).sum(dim=1)
@@ -101,7 +118,7 @@ def distill(
         jitter: changes reflectance, (B, C, H, W), with wavelengths and a source of chance, as
             ``RadiometricJitter`` does.
         wavelengths_um: (C,) central wavelengths of the bands.
-        loss: ``divergence`` or ``boundary_divergence``.
+        loss: ``divergence``, ``boundary_divergence`` or one of ``class_weighted``.
         watch: called every ``every`` steps with the step, the mean loss since, and the average.
         every: see ``watch``.
 

@@ -84,14 +84,31 @@ class CropSampler:
         crop: side of a crop in pixels.
         seed: of everything that is drawn.
         step: crops begin at multiples of it, counted from a tile's corner.
+        balance: how much more often tiles of rare classes are drawn: a tile's chance is multiplied
+            by the mean over its pixels of the share of their class to the power of -balance. With
+            0 no more often, with 1 classes come about alike.
+
+    Attributes:
+        class_shares: (K,) float64, share of pixels of each of the teacher's classes in what is
+            drawn, about.
     """
 
-    def __init__(self, tiles: Sequence[SoftTile], crop: int, seed: int, step: int = 1) -> None:
+    def __init__(
+        self,
+        tiles: Sequence[SoftTile],
+        crop: int,
+        seed: int,
+        step: int = 1,
+        balance: float = 0.0,
+    ) -> None:
         self._tiles = [_at_least(tile, crop) for tile in tiles]
         self._crop, self._step = crop, step
         self._random = np.random.default_rng(seed)
-        size = np.sqrt([tile.valid.size for tile in self._tiles])
-        self._chance = size / size.sum()
+        chance = np.sqrt([tile.valid.size for tile in self._tiles])
+        shares = np.stack([_class_shares(tile) for tile in self._tiles])
+        chance *= shares @ rarity(chance @ shares / chance.sum(), balance)
+        self._chance = chance / chance.sum()
+        self.class_shares = self._chance @ shares
 
     def draw(self, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Draw crops, each turned and mirrored at random.
@@ -119,6 +136,19 @@ class CropSampler:
             return np.ascontiguousarray(array[..., ::-1] if mirror else array)
 
         return turned(tile.image), turned(tile.target), turned(tile.valid)
+
+
+def rarity(shares: NDArray[np.float64], balance: float) -> NDArray[np.float64]:
+    """Return what classes of some shares count: share to the power of -balance; (K,) float64.
+
+    A class that never occurs counts nothing.
+    """
+    return np.where(shares > 0, np.maximum(shares, np.finfo(float).tiny) ** -balance, 0.0)
+
+
+def _class_shares(tile: SoftTile) -> NDArray[np.float64]:
+    classes = tile.target.argmax(axis=0)[tile.valid]
+    return np.bincount(classes, minlength=len(tile.target)) / max(classes.size, 1)
 
 
 def _at_least(tile: SoftTile, side: int) -> SoftTile:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scenes import S2
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import max_pool2d, one_hot
 
 from mmearth.models.card import NetworkConfig, Normalisation
 from mmearth.models.network import Normaliser
 from mmearth.models.registry import build_network
 from mmearth.training.augment import RadiometricJitter
-from mmearth.training.distill import Recipe, boundary_divergence, distill, divergence
+from mmearth.training.distill import (
+    Recipe,
+    boundary_divergence,
+    class_weighted,
+    distill,
+    divergence,
+)
 from mmearth.training.metrics import agreement, confusion, intersection_over_union
-from mmearth.training.softlabels import CropSampler, read_tiles
+from mmearth.training.softlabels import CropSampler, SoftTile, read_tiles
 
 BANDS = ("B02", "B04", "B08")
 
@@ -133,6 +140,22 @@ def test_near_borders_divergence_counts_more() -> None:
     assert boundary_divergence(near, target, valid) > 5 * boundary_divergence(far, target, valid)
 
 
+def test_classes_count_as_they_are_weighted() -> None:
+    target = one_hot(torch.tensor([[[0, 0, 0, 1]]]), 2).movedim(-1, 1).float()
+    valid = torch.ones(1, 1, 4, dtype=torch.bool)
+    scores = torch.zeros(1, 2, 1, 4)
+    scores[:, 0, :, 3] = 5.0  # the last pixel, of the rare class, is wrong
+    plain, even = (
+        class_weighted(torch.tensor(weights))(scores, target, valid)
+        for weights in ([1.0, 1.0], [1.0, 3.0])
+    )
+    torch.testing.assert_close(plain, divergence(scores, target, valid))
+    right, wrong = float(np.log(2)), float(np.log1p(np.exp(5.0)))
+    assert float(even) == pytest.approx((3 * right + 3 * wrong) / 6, rel=1e-5)
+    nothing = class_weighted(torch.tensor([1.0, 3.0]))(scores, target, valid & False)
+    assert nothing == 0
+
+
 def test_what_has_no_data_is_no_border() -> None:
     target = torch.tensor([0.1, 0.9]).view(1, 2, 1, 1).repeat(1, 1, 4, 4)
     target[:, :, :, 2:] = 0.0
@@ -148,6 +171,21 @@ def test_crops_keep_image_label_and_mask_together(tiles) -> None:
     assert images.shape == (40, 3, 32, 32)
     bright = images[:, 2] > 0.2
     torch.testing.assert_close((targets[:, 0] > 0.5)[valid], bright[valid])
+
+
+def test_tiles_of_rare_classes_are_drawn_more_often() -> None:
+    def tile(label: int) -> SoftTile:
+        target = np.zeros((3, 32, 32), np.float32)
+        target[label] = 1
+        image = np.full((1, 32, 32), label, np.float32)
+        return SoftTile({}, Path(), image, target, np.ones((32, 32), bool))
+
+    tiles = [tile(0)] * 15 + [tile(1)]
+    for balance, share in ((0.0, 1 / 16), (0.5, 4 / 19.49), (1.0, 0.5)):
+        crops = CropSampler(tiles, 32, 1, balance=balance)
+        np.testing.assert_allclose(crops.class_shares, [1 - share, share, 0], atol=1e-3)
+        images, _, _ = crops.draw(2000)
+        assert float((images == 1).float().mean()) == pytest.approx(share, abs=0.04)
 
 
 def test_crops_keep_pairs_of_pixels(tiles) -> None:

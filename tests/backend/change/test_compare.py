@@ -69,6 +69,15 @@ def test_what_was_bright_before_was_no_closed_stand() -> None:
         assert (found.classes[CORE] == change).all()
 
 
+@pytest.mark.parametrize("rule", [SENTINEL, TEN_METRES])
+def test_water_that_falls_dry_was_no_forest(rule) -> None:
+    """A drained pond is dark before, as conifers are, and shows red mud after."""
+    dark = {"B08": 0.03, "B8A": 0.03, "B11": 0.02}
+    kept = dates(0.015, rule=rule, before=dark, B03=0.09, B04=0.14, B08=0.2, B8A=0.2, B11=0.2)
+    kept[0][0][PATCH] = 0.015
+    assert (told(kept, rule).classes[PATCH] == Change.stable_other).all()
+
+
 @pytest.mark.parametrize("trees", [0.0, 0.001, 0.1, 0.45])
 def test_forest_that_is_gone_and_turned_green_is_no_stable_forest(trees: float) -> None:
     found = told(dates(trees, B03=0.08, B04=0.05))

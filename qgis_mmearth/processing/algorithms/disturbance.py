@@ -65,8 +65,8 @@ class DisturbanceAlgorithm(ModelAlgorithm, MappingAlgorithm):
         "first.",
         "TABLE": "CSV with the area of each class in hectares on the ellipsoid.",
         "TRANSITIONS": "CSV in hectares: forest and non-forest before in rows, after in columns, "
-        "possible changes in a column of their own. All of what is mapped as loss counts as forest "
-        "before, also where the model saw few trees.",
+        "possible changes in a column of their own. What is mapped as loss counts as forest before "
+        "and as none after, whatever the probability of trees is.",
     }
     EXAMPLE = (
         "qgis_process run mmearth:disturbance -- BEFORE=2019.tif AFTER=2020.tif "

@@ -65,8 +65,8 @@ TEXTS: dict[str, dict[str, Any]] = {
             "Without the red edge and the shortwave infrared it maps snow, grass, crops, shrub, "
             "built-up and bare ground worse than Sentinel-2 land cover does, and finds hardly any "
             "flooded vegetation; see the figures. Trees and water it maps nearly as well.",
-            "Of EuroSAT's scenes (Level-1C) it tells fewer than a random forest on the same four "
-            "bands does, see docs/results.md of the repository.",
+            "Of EuroSAT's scenes (Level-1C) it tells no more than a random forest on the same four "
+            "bands whose classes count alike, see docs/results.md of the repository.",
             "Four bands of these colours are what many cameras have: it was never tried on "
             "images of another sensor.",
         ),

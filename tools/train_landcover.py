@@ -209,12 +209,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="folder of the model; else among resources")
     add_recipe(parser, steps=14_500, batch=8, crop=96, threads=torch.get_num_threads())
     parser.add_argument(
-        "--balance", type=float, default=0.0, help="how much more rare classes count, 0 to 1"
+        "--balance",
+        type=float,
+        default=0.0,
+        help="how much more rare classes are drawn and count, 0 to 1",
     )
     parser.add_argument(
         "--hold-out", default="", help="sources to leave out of training and to measure on"
     )
     options = parser.parse_args()
+    if not 0 <= options.balance <= 1:
+        parser.error(f"--balance must lie from 0 to 1, found {options.balance:g}")
     if options.start and options.hold_out:
         parser.error("--start cannot go with --hold-out: its model may have seen what is held out")
     options.output = options.output or MODELS / options.model

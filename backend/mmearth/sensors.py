@@ -85,8 +85,8 @@ class Sensor:
         orders: usual band orders of files without band names.
         renumbered: by a word in the name of a file: its band numbers that mean another band here,
             or, if empty, none.
-        foreign: words in the name of a file that tell of another sensor, whose band numbers mean
-            nothing here.
+        foreign: pattern of words that tell of another sensor, whose band numbers mean nothing
+            here; empty for none.
     """
 
     id: str
@@ -99,7 +99,7 @@ class Sensor:
     added_offset: float | None = None
     orders: tuple[tuple[str, ...], ...] = ()
     renumbered: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    foreign: tuple[str, ...] = ()
+    foreign: str = ""
 
     def band(self, name: str) -> SensorBand:
         """Return the band of this exact name, or raise ``ModelError``."""
@@ -122,8 +122,6 @@ class Sensor:
             return whole
         # "Band 4" is one name, not two words.
         tokens = _tokens(re.sub(r"\b[Bb]and[ _]+(?=\d)", "band", text))
-        if not set(self.foreign).isdisjoint(tokens):
-            return None
         keys = {key for token in tokens if (key := _number(token))}
         for word, names in self.renumbered.items():
             if word in tokens:
@@ -131,6 +129,11 @@ class Sensor:
                 keys = {found for key in keys if (found := meant.get(key, key))}
         bands = [band for key, band in self._by_key.items() if key in keys]
         return bands[0] if len(bands) == 1 else None
+
+    def is_foreign(self, text: str) -> bool:
+        """Tell whether a text, such as the name of a file, tells of another sensor."""
+        pattern = re.compile(self.foreign, re.IGNORECASE)
+        return bool(self.foreign) and any(pattern.fullmatch(token) for token in _tokens(text))
 
     def find_by_alias(self, text: str) -> SensorBand | None:
         """Return the only band whose alias a text is, or holds as a word."""
@@ -203,13 +206,12 @@ def all_sensors() -> tuple[Sensor, ...]:
 def _parse(data: dict[str, Any]) -> Sensor:
     """Read a sensor whose bands are a table each, or columns of one table if they are many."""
     orders = tuple(tuple(_expand(order)) for order in data.pop("orders", ()))
-    foreign = tuple(data.pop("foreign", ()))
     bands = [
         SensorBand(**{**band, "aliases": tuple(band["aliases"])}) for band in data.pop("bands", ())
     ]
     if spectrum := data.pop("spectrum", None):
         bands += _columns(**spectrum)
-    return Sensor(**data, bands=tuple(bands), orders=orders, foreign=foreign)
+    return Sensor(**data, bands=tuple(bands), orders=orders)
 
 
 def _columns(

@@ -124,8 +124,11 @@ def _prepare(spec: MappingSpec, settings: Settings, plan: Plan) -> Prepared:
         )
     layout = Layout.of(grid.height, grid.width, tile, least=card.overlap, stride=card.stride)
     warnings += shared_bands(plan.bands) + distant_bands(plan.bands)
-    warnings += larger_model(card, sensor, sources, plan.bands, settings)
-    warnings += _resolution_warning(chosen, card, sensor, plan.bands)
+    # Bands of common names at another pixel size may be of a sensor that lacks what a model lacks.
+    other_size = _resolution_warning(chosen, card, sensor, plan.bands)
+    if not (other_size and _all_of_common_names(plan.bands)):
+        warnings += larger_model(card, sensor, sources, settings)
+    warnings += other_size
     return Prepared(spec.kind, card, bands, masks, grid, layout, warnings)
 
 
@@ -170,13 +173,17 @@ def _resolution_warning(
         f"at {card.resolution_m:g} m; {consequence}.",
         advice="Prefer a model made for this resolution.",
     )
-    if all(match.reason == "common name" for match in matches):
+    if _all_of_common_names(matches):
         message = (
             f"{problem.message} Nothing in the rasters says that they are of {sensor.title}, for "
             "which the model was made: their bands have names that many sensors share."
         )
         problem = problem.model_copy(update={"message": message})
     return [problem]
+
+
+def _all_of_common_names(matches: list[BandMatch]) -> bool:
+    return all(match.reason == "common name" for match in matches)
 
 
 def _speed_file(settings: Settings) -> Path:

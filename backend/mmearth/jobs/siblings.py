@@ -51,23 +51,19 @@ def larger_model(
     card: ModelCard,
     sensor: Sensor,
     sources: Sequence[BandSource],
-    found: Sequence[BandMatch],
     settings: Settings,
 ) -> list[Problem]:
     """Warn if rasters hold some, but not all, of the bands that a model reads beyond this one's.
 
     Rasters that hold none of them are what the smaller model is for; where all are there, the user
-    has chosen it. Rasters that have names which many sensors share may be of one that lacks them.
+    has chosen it.
 
     Args:
         card: of the model that is used.
         sensor: that it is for.
         sources: bands of all rasters.
-        found: of the model that is used.
         settings: say where models are.
     """
-    if all(match.reason == "common name" for match in found):
-        return []
     for other in _siblings(card, settings):
         more = [band for band in other.bands if band not in card.bands]
         if not more or not set(card.bands) < set(other.bands):
@@ -79,8 +75,8 @@ def larger_model(
                 Problem(
                     code="larger_model",
                     message=f"{card.title} leaves {counted(len(more) - len(lacking), 'band')} of "
-                    f"the rasters unread. {other.title} would read more, but lacks "
-                    f"{listed(lacking)}.",
+                    f"the rasters unread. {other.title} would read more, but the "
+                    f"rasters lack {listed(lacking)}.",
                     advice=f"Add the missing bands and choose {other.title}, or go on without.",
                 )
             ]

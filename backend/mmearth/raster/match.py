@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 from mmearth.api import BandChoice, BandMatch, MatchState, Problem
 from mmearth.errors import BandMatchError, InputError, listed
@@ -76,7 +77,8 @@ def require_all(matches: Sequence[BandMatch]) -> None:
         (
             MatchState.suggested,
             "recognised only by position",
-            "The file names no bands: confirm the suggested order, or assign them by hand.",
+            "The file names no bands, or only counts them: confirm the suggested order, or assign "
+            "them by hand.",
         ),
     ]
     for state, words, advice in problems:
@@ -142,28 +144,33 @@ def _find(sources: Sequence[BandSource], choice: BandChoice) -> BandSource:
 
 
 def _counting(sources: Sequence[BandSource], sensor: Sensor) -> set[int]:
-    """Return the inputs whose bands are called B1, B2, … as they come, where a usual order differs.
+    """Return the inputs whose bands are called B1, B2, … as they come, though none usually are.
 
-    Those may be the sensor's own numbers, or say no more than which band comes first.
+    Those may be the sensor's own numbers, or say no more than which band comes first. Where another
+    input names bands, or wavelengths are stated, numbers are names.
     """
-    differing = {
+    usual = {
         len(order)
         for order in sensor.orders
-        if not all(is_number(name, place) for place, name in enumerate(order, 1))
+        if all(is_number(name, place) for place, name in enumerate(order, 1))
     }
     files: dict[int, list[BandSource]] = defaultdict(list)
     for source in sources:
         files[source.input].append(source)
-    return {
+    counting = {
         number
         for number, held in files.items()
-        if held[0].count in differing
+        if held[0].count > 1
+        and held[0].count not in usual
         and all(
             source.wavelength_nm is None
             and any(is_number(hint, source.position) for hint in source.hints)
             for source in held
         )
     }
+    others = (source for source in sources if source.input not in counting)
+    named = any(sensor.find_by_name(hint) for source in others for hint in source.hints)
+    return set() if named else counting
 
 
 def _by_words(sources: Sequence[BandSource], sensor: Sensor) -> tuple[_Found, _Found]:
@@ -171,7 +178,11 @@ def _by_words(sources: Sequence[BandSource], sensor: Sensor) -> tuple[_Found, _F
     named: _Found = defaultdict(list)
     called: _Found = defaultdict(list)
     for source in sources:
+        texts = (*source.hints, Path(source.dataset).stem)
+        foreign = any(sensor.is_foreign(text) for text in texts)
         for find, found in ((sensor.find_by_name, named), (sensor.find_by_alias, called)):
+            if foreign and find == sensor.find_by_name:
+                continue
             band = next((band for hint in source.hints if (band := find(hint))), None)
             if band and not sensor.contradicts(band, source.wavelength_nm):
                 found[band.name].append(source)

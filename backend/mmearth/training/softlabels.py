@@ -86,7 +86,7 @@ class CropSampler:
         step: crops begin at multiples of it, counted from a tile's corner.
         balance: how much more often tiles of rare classes are drawn: a tile's chance is multiplied
             by the mean over its pixels of the share of their class to the power of -balance. With
-            0 no more often, with 1 classes come about alike.
+            0 no more often, with 1 tiles of a single class come alike for all classes.
 
     Attributes:
         class_shares: (K,) float64, share of pixels of each of the teacher's classes in what is

@@ -109,7 +109,10 @@ def test_nothing_is_said_of_the_larger_model_where_it_could_not_be_had(shipped, 
     assert "larger_model" not in codes("B02", "B03", "B04", "B08")
     assert "larger_model" not in codes(*S2)
     # Landsat's bands have these names as well, and no red edge could be added to them.
-    assert "larger_model" not in codes("blue", "green", "red", "nir", "swir16", "swir22")
+    landsat = ("blue", "green", "red", "nir", "swir16", "swir22")
+    assert "larger_model" not in codes(*landsat, pixel=30.0)
+    edges = [f"rededge{number}" for number in (1, 2, 3)]
+    assert "larger_model" in codes("blue", "green", "red", "nir", *edges, "nir08", "swir16")
 
 
 def test_a_band_found_twice_is_asked_for_and_the_model_not_exchanged(shipped, make_raster) -> None:
@@ -150,11 +153,27 @@ def test_a_smaller_model_is_named_where_its_bands_are_assigned_by_hand(shipped, 
     assert "(landcover-s2-10m)" in plan.errors[0].advice
 
 
-@pytest.mark.parametrize("scene", ["LC08_L1TP_191025_20200826_02_T1", "LE07_L2SP_191025_20010826"])
-def test_the_numbers_of_landsat_are_no_bands_of_sentinel_2(shipped, make_raster, scene) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "LC08_L1TP_191025_20200826_02_T1_B{}.TIF",
+        "le07_l2sp_191025_20010826_b{}.tif",
+        "LC81910252016240LGN00_B{}.TIF",
+        "2020-08-26-00_00_Landsat_8-9_L1_B{:02d}_(Raw).tiff",
+    ],
+)
+@pytest.mark.parametrize("said", ["", "B{}"])
+def test_the_numbers_of_landsat_are_no_bands_of_sentinel_2(
+    shipped, make_raster, name, said
+) -> None:
     values = np.full((1, 32, 32), 9000, np.uint16)
-    paths = [make_raster(f"{scene}_B{number}.TIF", values) for number in range(1, 12)]
-    inputs = [RasterInput(path=str(path), label=path.stem) for path in paths]
+    bands = [(said.format(number),) if said else () for number in range(1, 12)]
+    paths = [
+        make_raster(name.format(number), values, bands=own) for number, own in enumerate(bands, 1)
+    ]
+    inputs = [
+        RasterInput(path=str(path), label=f"Band {number}") for number, path in enumerate(paths, 1)
+    ]
     asked = SegmentSpec(inputs=inputs, model="landcover-s2-10m", product="landcover")
     [problem] = plan_job(asked, shipped).errors
     assert "4 of the model's 4 bands not found" in problem.message

@@ -159,6 +159,29 @@ def test_numbers_that_may_only_count_the_bands_are_only_positions(make_raster) -
     assert [match.source.index for match in matches] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("count", [8, 11, 230])
+def test_numbers_of_unusual_stacks_are_not_believed(make_raster, count: int) -> None:
+    """As of Landsat 7 with its panchromatic band, of Landsat 8, and of a spectrometer."""
+    names = [f"B{number}" for number in range(1, count + 1)]
+    path = make_raster("s.tif", np.full((count, 8, 8), 1000, np.uint16), bands=names)
+    assert states(match_bands(sources(path), WANTED, S2)) == [MatchState.missing] * 4
+
+
+def test_numbers_are_names_where_another_file_names_the_rest(make_raster) -> None:
+    first = make_raster("a.tif", PIXELS, bands=["B1", "B2", "B3", "B4"])
+    second = make_raster("b.tif", PIXELS, bands=["B5", "B8", "B8A", "B11"])
+    matches = match_bands(sources(first, second), WANTED, S2)
+    assert states(matches) == [MatchState.exact] * 4
+    assert [match.source.index for match in matches] == [2, 3, 4, 2]
+
+
+def test_the_usual_numbers_of_a_sensor_are_names(make_raster) -> None:
+    names = [f"B{number}" for number in range(1, 8)]
+    path = make_raster("s.tif", np.full((7, 8, 8), 1000, np.uint16), bands=names)
+    matches = match_bands(sources(path), ["B02", "B05"], load_sensor("landsat-8-9"))
+    assert states(matches) == [MatchState.exact] * 2
+
+
 def test_wavelengths_tell_that_numbers_are_names(make_raster) -> None:
     tags = [{"wavelength": str(nm), "wavelength_units": "nm"} for nm in (443, 492, 560, 665)]
     path = make_raster("s.tif", PIXELS, bands=["B1", "B2", "B3", "B4"], band_tags=tags)

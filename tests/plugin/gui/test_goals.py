@@ -94,7 +94,7 @@ def test_a_smaller_model_is_not_taken_in_silence(iface, open_panel, wait, tmp_pa
     dock = open_panel()
     wait(dock.runButton.isEnabled)
     assert dock.modelCombo.currentData() == "landcover-s2-10m/landcover"
-    assert "would read more, but lacks B12" in dock.statusLabel.text()
+    assert "would read more, but the rasters lack B12" in dock.statusLabel.text()
 
 
 def test_a_band_found_twice_is_asked_for(iface, open_panel, wait, tmp_path):

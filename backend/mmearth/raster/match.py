@@ -146,9 +146,11 @@ def _find(sources: Sequence[BandSource], choice: BandChoice) -> BandSource:
 def _counting(sources: Sequence[BandSource], sensor: Sensor) -> set[int]:
     """Return the inputs whose bands are called B1, B2, … as they come, though none usually are.
 
-    Those may be the sensor's own numbers, or say no more than which band comes first. Where another
-    input names bands, or wavelengths are stated, numbers are names.
+    Those may be the sensor's own numbers, or say no more than which band comes first. Numbers are
+    names where they are spelt as the sensor spells them, as ``B01`` is, where another input names
+    bands, and where wavelengths are stated.
     """
+    own = {band.name for band in sensor.bands}
     usual = {
         len(order)
         for order in sensor.orders
@@ -167,6 +169,7 @@ def _counting(sources: Sequence[BandSource], sensor: Sensor) -> set[int]:
             and any(is_number(hint, source.position) for hint in source.hints)
             for source in held
         )
+        and not all(own.intersection(source.hints) for source in held)
     }
     others = (source for source in sources if source.input not in counting)
     named = any(sensor.find_by_name(hint) for source in others for hint in source.hints)

@@ -175,6 +175,12 @@ def test_numbers_are_names_where_another_file_names_the_rest(make_raster) -> Non
     assert [match.source.index for match in matches] == [2, 3, 4, 2]
 
 
+def test_numbers_as_the_sensor_spells_them_are_names(make_raster) -> None:
+    path = make_raster("s.tif", PIXELS, bands=["B01", "B02", "B03", "B04"])
+    matches = match_bands(sources(path), WANTED, S2)
+    assert states(matches) == [MatchState.exact] * 3 + [MatchState.missing]
+
+
 def test_the_usual_numbers_of_a_sensor_are_names(make_raster) -> None:
     names = [f"B{number}" for number in range(1, 8)]
     path = make_raster("s.tif", np.full((7, 8, 8), 1000, np.uint16), bands=names)

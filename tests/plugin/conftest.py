@@ -42,9 +42,9 @@ def home(tmp_path, monkeypatch):
     """A home of the backend's own, with the environment that ``make setup`` made."""
     folder = tmp_path / "home"
     folder.mkdir()
-    shared.forget_backend()
     monkeypatch.setenv("MMEARTH_HOME", str(folder))
     monkeypatch.setenv("MMEARTH_PYTHON", str(INSTALLED))
+    shared.forget_backend()  # also what a late task of the test before has made meanwhile
     yield folder
     shared.forget_backend()
     shutil.rmtree(folder / "models", ignore_errors=True)
@@ -53,17 +53,23 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def module_home(tmp_path_factory):
-    """A home for all tests of a module whose backend may stay up from one to the next."""
-    shared.forget_backend()
-    yield tmp_path_factory.mktemp("home")
-    shared.forget_backend()
+    """A home for all tests of a module whose backend may stay up from one to the next.
+
+    It is in use between them, too: a late task of one would make a backend of another home,
+    and all that follow would share it.
+    """
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MMEARTH_HOME", str(folder))
+        patch.setenv("MMEARTH_PYTHON", str(INSTALLED))
+        shared.forget_backend()
+        yield folder
+        shared.forget_backend()
 
 
 @pytest.fixture
-def kept_home(module_home, monkeypatch):
-    """The module's home, in use; models that a test puts there go at its end."""
-    monkeypatch.setenv("MMEARTH_HOME", str(module_home))
-    monkeypatch.setenv("MMEARTH_PYTHON", str(INSTALLED))
+def kept_home(module_home):
+    """The module's home; models that a test puts there go at its end."""
     yield module_home
     shutil.rmtree(module_home / "models", ignore_errors=True)
     shared.events.models_changed.emit()

@@ -16,9 +16,10 @@ demo: setup
 	@echo "== Mapping the sample scene in QGIS"
 	python3 tools/run_in_qgis.py tools/demo.py build/demo
 
+# One process more than cores: some always wait for a child of theirs.
 test: setup dev check
 	@echo "== Tests of the backend"
-	"$(BACKEND_PYTHON)" -m pytest tests/backend tests/qt6 --numprocesses auto
+	"$(BACKEND_PYTHON)" -m pytest tests/backend tests/qt6 --numprocesses $$(($$(nproc) + 1))
 	@echo "== Tests of the plugin in QGIS, two folders at a time"
 	$(MAKE) --jobs=2 --keep-going --output-sync=target $(PLUGIN_TESTS:%=in-qgis-%)
 	python3 tools/run_in_qgis.py tests/run_pytest.py tests/lifecycle

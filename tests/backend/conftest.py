@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from labelled import make_tiles, relabel
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
-from scenes import CLASSES, MODEL_BANDS, S2, UTM, scene_values
+from scenes import CLASSES, MODEL_BANDS, ROOT, S2, UTM, scene_values
 
 from mmearth.models.card import ModelCard, NetworkConfig
 from mmearth.models.registry import build_network
@@ -22,6 +22,14 @@ from mmearth.models.save import save_model
 from mmearth.settings import Settings
 
 __all__ = ["make_tiles", "relabel"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def children_find_the_backend() -> Iterator[None]:
+    """Processes that the backend or a test starts must import it too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT / "backend"))
+        yield
 
 
 @pytest.fixture

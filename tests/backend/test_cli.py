@@ -18,36 +18,45 @@ import rasterio
 import shapely
 from downloads import serving
 from goldens import mmearth_file
-from scenes import ROOT, S2, scene_values, write_places
+from scenes import S2, scene_values, write_places
 
+from mmearth.cli import main
 from mmearth.settings import PUBLISHED_MODELS
 
 
 @pytest.fixture
-def mmearth(settings):
-    """Return a function that starts the command line."""
+def mmearth(settings, monkeypatch, capfd):
+    """Return a function that runs a command and returns its status, output and errors.
 
-    def start(*arguments: str, **options: object) -> subprocess.Popen:
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT / "backend"),
-            "MMEARTH_HOME": str(settings.home),
-            "MMEARTH_THREADS": "1",
-        }
+    It runs here, since a process takes seconds to import torch; ``process`` runs it in one of its
+    own, and ``start`` returns that as soon as it is up.
+    """
+    monkeypatch.setenv("MMEARTH_HOME", str(settings.home))
+    monkeypatch.setenv("MMEARTH_THREADS", "1")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as end:  # argparse's way to refuse
+            code = end.code
+        return code, *capfd.readouterr()
+
+    def start(*arguments: object, **options: object) -> subprocess.Popen:
         return subprocess.Popen(
             [sys.executable, "-m", "mmearth", *map(str, arguments)],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             # A shell that starts the tests in the background has made them deaf to it.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             **{"stdin": subprocess.DEVNULL, **options},
         )  # fmt: skip
 
-    def run(*arguments: str) -> tuple[int, str, str]:
-        process = start(*arguments)
-        out, err = process.communicate(timeout=120)
-        return process.returncode, out, err
+    def process(*arguments: object) -> tuple[int, str, str]:
+        started = start(*arguments)
+        out, err = started.communicate(timeout=120)
+        return started.returncode, out, err
 
-    run.start = start
+    run.start, run.process = start, process
     return run
 
 
@@ -68,7 +77,7 @@ def test_some_classes_are_taught(mmearth, scene, tmp_path) -> None:
 
 
 def test_segment(mmearth, scene, tmp_path) -> None:
-    code, out, err = mmearth(
+    code, out, err = mmearth.process(
         "segment", scene, "--model", "tiny", "--output", tmp_path / "m.tif",
         "--table", tmp_path / "t.csv", "--extent", "600500", "5399000", "600900", "5399300",
         "EPSG:32632",
@@ -128,7 +137,7 @@ def test_plan(mmearth, scene, tmp_path) -> None:
 
 
 def test_errors_are_words(mmearth, tmp_path) -> None:
-    code, out, err = mmearth(
+    code, out, err = mmearth.process(
         "segment", tmp_path / "no.tif", "--model", "tiny", "--output", tmp_path / "m.tif"
     )
     assert code == 1 and "does not exist" in err and "Traceback" not in err + out
@@ -287,7 +296,7 @@ def test_home_that_cannot_be_written_to_is_words(
         ("serve",),
     ]
     for command in commands:
-        code, out, err = mmearth(*command)
+        code, out, err = mmearth.process(*command)
         assert code == 1 and "MMEARTH_HOME" in err and "Traceback" not in err + out
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import rasterio
 from pydantic import ValidationError
-from scenes import ROOT, S2, scene_values
+from scenes import S2, scene_values
 
 from mmearth.api import RasterInput, SegmentOutputs, SegmentSpec
 from mmearth.errors import ClusterError, JobCancelled, MissingExtraError
@@ -62,7 +62,6 @@ def cluster(tiny_model, tmp_path_factory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
     environment = {
         **os.environ,
-        "PYTHONPATH": str(ROOT / "backend"),
         "MMEARTH_HOME": str(tiny_model.folder.parents[1]),
         "MMEARTH_DEVICE": "cpu",
         "DASK_TEMPORARY_DIRECTORY": str(folder),

@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 from pyproj import Transformer
 from rasterio.crs import CRS
-from scenes import ROOT, S2, UTM
+from scenes import S2, UTM
 from shapely import Polygon
 
 from mmearth import api
@@ -198,7 +198,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(rasters, settings, out) -> None:
         "spec = PairSpec.model_validate_json(Path(sys.argv[1]).read_text())\n"
         "run_job(spec, JobContext(Settings(), report))\n"
     )
-    variables = {"MMEARTH_HOME": str(settings.home), "PYTHONPATH": str(ROOT / "backend")}
+    variables = {"MMEARTH_HOME": str(settings.home)}
     for stage, strips in (("Cutting tiles: strip 2 ", 2), ("Writing mine.h5", 4)):
         ended = subprocess.run(
             [sys.executable, "-c", script, str(path), stage], env={**os.environ, **variables}

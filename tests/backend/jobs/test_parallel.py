@@ -10,7 +10,6 @@ import time
 
 import psutil
 import pytest
-from scenes import ROOT
 
 from mmearth.errors import JobCancelled, WorkerDiedError
 from mmearth.jobs.parallel import each
@@ -62,7 +61,6 @@ def test_processes_end_with_one_that_is_killed(tmp_path) -> None:
         [sys.executable, str(script)],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "backend")},
     )
     assert parent.stdout and parent.stdout.readline() and parent.stdout.readline()
     children = psutil.Process(parent.pid).children(recursive=True)

@@ -15,7 +15,7 @@ import pytest
 import rasterio
 from PIL import Image
 from safetensors.numpy import load_file
-from scenes import ROOT, S2, scene_values
+from scenes import S2, scene_values
 
 from mmearth import api
 from mmearth.cli import main
@@ -208,7 +208,7 @@ def test_an_interrupted_command_goes_on_where_it_stopped(tiles, settings, out) -
     ]  # fmt: skip
     process = subprocess.Popen(
         command,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "backend"), **variables},
+        env={**os.environ, **variables},
         stderr=subprocess.PIPE,
         text=True,
         # A shell that starts the tests in the background has made them deaf to it.

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import httpx
-from scenes import ROOT
+
+from mmearth.api import RasterInput, SegmentOutputs, SegmentSpec
 
 TOKEN = "secret-of-this-test"
 
@@ -21,7 +22,6 @@ class Service:
     def __init__(self, home: Path, *arguments: str, **variables: str) -> None:
         environment = {
             **os.environ,
-            "PYTHONPATH": str(ROOT / "backend"),
             "MMEARTH_HOME": str(home),
             "MMEARTH_TOKEN": TOKEN,
             "MMEARTH_THREADS": "1",
@@ -88,6 +88,16 @@ class Service:
             if children:
                 return children[0].pid
         raise AssertionError("no worker")
+
+
+def make_spec(path, tmp_path) -> SegmentSpec:
+    out = tmp_path / "out"
+    out.mkdir(exist_ok=True)
+    return SegmentSpec(
+        inputs=[RasterInput(path=str(path), label="")],
+        model="tiny",
+        outputs=SegmentOutputs(classes=str(out / "map.tif"), table=str(out / "areas.csv")),
+    )
 
 
 def wait(seconds: float):

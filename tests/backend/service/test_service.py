@@ -1,9 +1,8 @@
-"""The service as a real process: who may talk to it, what it does, and how it ends."""
+"""The service as a real process: what it does, and how it ends."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -16,17 +15,16 @@ import numpy as np
 import pytest
 import rasterio
 from fastapi.testclient import TestClient
-from scenes import ROOT, S2, scene_values
+from scenes import S2, scene_values
 
-from mmearth import __version__
-from mmearth.api import API_VERSION, InstallSpec, RasterInput, SegmentOutputs, SegmentSpec
+from mmearth.api import InstallSpec, SegmentSpec
 from mmearth.errors import JobCancelled
 from mmearth.jobs.context import JobContext
-from mmearth.jobs.registry import KINDS, run_job
+from mmearth.jobs.registry import run_job
 from mmearth.service.app import create_app
 from mmearth.service.store import JobStore
 from mmearth.service.supervisor import Supervisor
-from service.client import TOKEN, Service, gone, wait
+from service.client import TOKEN, Service, gone, make_spec, wait
 
 
 @pytest.fixture
@@ -47,16 +45,6 @@ def long_spec(make_raster, tmp_path) -> SegmentSpec:
     return make_spec(path, tmp_path)
 
 
-def make_spec(path, tmp_path) -> SegmentSpec:
-    out = tmp_path / "out"
-    out.mkdir(exist_ok=True)
-    return SegmentSpec(
-        inputs=[RasterInput(path=str(path), label="")],
-        model="tiny",
-        outputs=SegmentOutputs(classes=str(out / "map.tif"), table=str(out / "areas.csv")),
-    )
-
-
 def half_way(service, job_id) -> None:
     for _ in wait(60):
         job = service.get(f"/jobs/{job_id}")
@@ -66,131 +54,7 @@ def half_way(service, job_id) -> None:
     raise AssertionError(job)
 
 
-class TestAccess:
-    def test_handshake(self, service) -> None:
-        assert service.hello == {
-            "app": "mmearth",
-            "version": __version__,
-            "api": API_VERSION,
-            "pid": service.process.pid,
-            "port": service.hello["port"],
-        }
-
-    def test_listens_on_loopback_only(self, service) -> None:
-        import psutil
-
-        listening = [
-            connection.laddr.ip
-            for connection in psutil.Process(service.process.pid).net_connections()
-            if connection.status == psutil.CONN_LISTEN
-        ]
-        assert listening == ["127.0.0.1"]
-
-    @pytest.mark.parametrize("header", [None, "Bearer wrong", f"Basic {TOKEN}", "Bearer", TOKEN])
-    def test_token_is_required_on_every_route(self, service, header) -> None:
-        for path, methods in committed_openapi()["paths"].items():
-            for method in methods:
-                headers = {"Authorization": header} if header else {}
-                url = service.url + path.format(job_id="x", model_id="x")
-                service.http.headers.pop("Authorization", None)
-                answer = service.http.request(method, url, headers=headers, json={})
-                assert answer.status_code == 401, (method, path)
-                assert answer.json()["error"]["code"] == "access"
-
-    @pytest.mark.parametrize("host", ["evil.example:{port}", "127.0.0.1", "127.0.0.1:1", ""])
-    def test_other_hosts_are_refused(self, service, host) -> None:
-        headers = {"Host": host.format(port=service.hello["port"])}
-        assert service.http.get("/health", headers=headers).status_code == 421
-
-    @pytest.mark.parametrize("content", ["text/plain", "application/x-www-form-urlencoded", ""])
-    def test_bodies_must_be_json(self, service, spec, content) -> None:
-        body = spec.model_dump_json()
-        answer = service.http.post("/jobs", content=body, headers={"Content-Type": content})
-        assert answer.status_code == 415
-
-    def test_nothing_is_served_but_the_interface(self, service) -> None:
-        for path in ("/", "/docs", "/openapi.json", "/v1", "/v1/../health", "/v1/jobs/..%2f.."):
-            assert service.http.get(service.url + path).status_code == 404
-
-    def test_no_token_no_service(self, settings) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "backend"),
-                       "MMEARTH_HOME": str(settings.home), "MMEARTH_TOKEN": ""}  # fmt: skip
-        run = subprocess.run(
-            [sys.executable, "-m", "mmearth", "serve"],
-            env=environment, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
-        assert run.returncode == 1 and "token" in run.stderr
-
-    def test_token_is_not_in_the_arguments_or_the_log(self, service, settings) -> None:
-        import psutil
-
-        assert TOKEN not in " ".join(psutil.Process(service.process.pid).cmdline())
-        service.get("/info")
-        assert TOKEN not in (settings.logs_folder / "service.log").read_text()
-
-
 class TestRoutes:
-    def test_info_and_models(self, service, settings) -> None:
-        info = service.get("/info")
-        assert (info["version"], info["api"]) == (__version__, API_VERSION)
-        assert info["home"] == str(settings.home)
-        assert "tiny" in [model["id"] for model in service.get("/models")["models"]]
-        assert service.get("/models/tiny")["products"][1]["id"] == "treemask"
-
-    @pytest.mark.parametrize("path", ["/jobs/nothing", "/jobs/nothing/results", "/models/nothing"])
-    def test_unknown_things(self, service, path) -> None:
-        answer = service.http.get(path)
-        assert answer.status_code in (404, 422)
-        assert set(answer.json()["error"]) == {"code", "message", "advice"}
-
-    def test_plan(self, service, spec) -> None:
-        plan = service.post("/plan", spec.model_dump(mode="json"))
-        assert plan["tiles"] == 12 and plan["errors"] == []
-
-    @pytest.mark.parametrize(
-        "change", [{"model": 7}, {"inputs": "x"}, {"surprise": 1}, {"minimum_area_ha": -1}]
-    )
-    def test_requests_that_do_not_fit_are_told(self, service, spec, change) -> None:
-        answer = service.http.post("/jobs", json={**spec.model_dump(mode="json"), **change})
-        assert answer.status_code == 422
-        assert next(iter(change)) in answer.json()["error"]["message"]
-
-    @pytest.mark.parametrize(
-        ("kind", "words"),
-        [({}, "does not say the kind of job"), ({"kind": "paint"}, "no job of kind 'paint'")],
-    )
-    def test_kinds_of_jobs_are_named(self, service, spec, kind, words) -> None:
-        body = {**spec.model_dump(mode="json", exclude={"kind"}), **kind}
-        for path in ("/plan", "/jobs"):
-            answer = service.http.post(path, json=body)
-            assert answer.status_code == 422
-            message = answer.json()["error"]["message"]
-            assert words in message and "discriminator" not in message
-            assert all(known in message for known in KINDS)
-
-    @pytest.mark.parametrize(
-        ("method", "path", "body", "status", "words"),
-        [
-            ("GET", "/nowhere", None, 404, "has no GET /v1/nowhere"),
-            ("PUT", "/health", "{}", 405, "has no PUT /v1/health"),
-            ("POST", "/plan", "{", 422, "no valid JSON"),
-            (
-                "POST",
-                "/plan",
-                '{"kind": "segment", "inputs": [], "model": "m", "minimum_area_ha": NaN}',
-                422,
-                "finite",
-            ),
-        ],
-    )
-    def test_whatever_fails_is_told_alike(self, service, method, path, body, status, words) -> None:
-        json_type = {"Content-Type": "application/json"}
-        answer = service.http.request(method, path, content=body, headers=json_type)
-        assert answer.status_code == status
-        error = answer.json()["error"]
-        assert set(error) == {"code", "message", "advice"} and words in error["message"]
-        assert ("versions" in error["advice"]) is (words != "no valid JSON")
-
     def test_what_nobody_foresaw_is_told_too(self, settings, monkeypatch) -> None:
         def broken(*_: object) -> None:
             raise ZeroDivisionError
@@ -526,10 +390,6 @@ class TestDeaths:
             service.wait_for(first, "succeeded")
             other.wait_for(second, "succeeded")
             assert {job["id"] for job in other.get("/jobs")["jobs"]} == {first, second}
-
-
-def committed_openapi() -> dict:
-    return json.loads((ROOT / "backend" / "openapi.json").read_text("utf-8"))
 
 
 def test_port_is_free_again(settings) -> None:

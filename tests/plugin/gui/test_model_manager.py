@@ -50,6 +50,20 @@ def files_opened():
 
 
 @pytest.fixture
+def home(kept_home):
+    """Starting a backend takes longer than most of these tests."""
+    return kept_home
+
+
+@pytest.fixture
+def own_backend(kept_home):
+    """A backend that nothing was told before, and that is not kept."""
+    shared.forget_backend()
+    yield
+    shared.forget_backend()
+
+
+@pytest.fixture
 def open_window(iface, home):
     """Return a function that opens the window; it is closed at the end."""
     windows = []
@@ -88,7 +102,7 @@ def published_file(tmp_path):
 
 
 @pytest.fixture
-def server(published_file, tmp_path, monkeypatch):
+def server(own_backend, published_file, tmp_path, monkeypatch):
     """A publisher's server on this machine, in the list of what is published."""
     place = ROOT / "tests" / "backend" / "downloads.py"
     spec = importlib.util.spec_from_file_location("downloads", place)
@@ -132,9 +146,8 @@ def card(window):
 
 
 class TestWithoutBackend:
-    def test_what_is_installed_is_listed_all_the_same(self, open_window, monkeypatch):
+    def test_what_is_installed_is_listed_all_the_same(self, own_backend, open_window, monkeypatch):
         monkeypatch.delenv("MMEARTH_PYTHON")
-        shared.forget_backend()
         window = open_window()
         assert "not installed" in window.backendLabel.text()
         assert window.backendButton.text() == "Install backend"

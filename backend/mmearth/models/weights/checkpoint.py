@@ -92,18 +92,23 @@ def _reason(error: Exception) -> str:
     return (telling or lines or [type(error).__name__])[0].rstrip(".")
 
 
+def convert_here(source: Path, encoder: str, in_channels: int, target: Path) -> None:
+    """Do what ``convert`` does; to be called in a child process only."""
+    network = build_encoder(encoder, in_channels=in_channels)
+    state = encoder_state(read_checkpoint(source), network)
+    with explained(target):
+        try:
+            save_file({key: value.contiguous() for key, value in state.items()}, target)
+        except SafetensorError as error:  # also of the file system
+            raise OSError(str(error)) from error
+
+
 def main(arguments: list[str]) -> int:
     """Convert, in the child process."""
     source, encoder, in_channels, target = arguments
 
     def work() -> str:
-        network = build_encoder(encoder, in_channels=int(in_channels))
-        state = encoder_state(read_checkpoint(Path(source)), network)
-        with explained(Path(target)):
-            try:
-                save_file({key: value.contiguous() for key, value in state.items()}, target)
-            except SafetensorError as error:  # also of the file system
-                raise OSError(str(error)) from error
+        convert_here(Path(source), encoder, int(in_channels), Path(target))
         return ""
 
     return answer(work)

@@ -39,9 +39,8 @@ INSTALLED = f"{MMEARTH}-l1c"
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch):
-    """The converter's process finds the backend, and no proxy is in the way."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "backend"))
+def no_proxy(monkeypatch):
+    """No proxy is in the way."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 

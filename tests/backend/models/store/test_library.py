@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 
 import pytest
-from scenes import ROOT
 
 from mmearth.errors import ModelError, OutputError
 from mmearth.models.card import read_card
@@ -149,8 +147,7 @@ def test_a_killed_run_is_undone(settings, put) -> None:
         "    (settings.own_models / 'mine').rename(folder / 'replaced' / 'mine')\n"
         "    os._exit(9)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "backend")}
-    done = subprocess.run([sys.executable, "-c", program, settings.home], env=environment)
+    done = subprocess.run([sys.executable, "-c", program, settings.home])
     assert done.returncode == 9 and installed_models([settings.own_models]) == []
     with staging(settings):
         find_model("mine", settings.model_folders).check_weights()

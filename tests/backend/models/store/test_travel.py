@@ -26,15 +26,22 @@ IMAGE = np.random.default_rng(0).uniform(0, 0.5, (1, 10, 64, 64)).astype(np.floa
 MASK = np.ones((1, 64, 64), bool)
 
 
-@pytest.fixture
-def here(tiny_model, tmp_path) -> Settings:
+@pytest.fixture(scope="module")
+def first(tiny_model, tmp_path_factory) -> Settings:
     """A machine on which the tiny model is installed, as safetensors and as ONNX."""
+    folder = tmp_path_factory.mktemp("first")
     settings = Settings(
-        home=tmp_path / "here", models=tiny_model.folder.parent, device="cpu", threads=1
+        home=folder / "home", models=tiny_model.folder.parent, device="cpu", threads=1
     )
-    file = give(settings, "tiny", tmp_path / "tiny.onnx")
+    file = give(settings, "tiny", folder / "tiny.onnx")
     take(settings, file, id="tiny-onnx", title="Tiny, as ONNX")
     return settings
+
+
+@pytest.fixture
+def here(first, tmp_path) -> Settings:
+    """A copy of the first machine."""
+    return first.model_copy(update={"home": shutil.copytree(first.home, tmp_path / "here")})
 
 
 @pytest.fixture

@@ -6,8 +6,10 @@ export MMEARTH_HOME ?= $(CURDIR)/build/home
 # Older makes do not export to $(shell), hence the home is named.
 BACKEND_PYTHON = $(shell python3 tools/install_backend.py --home '$(MMEARTH_HOME)' --python)
 
-# Folders of the plugin's tests; the two that take longest come first.
-PLUGIN_TESTS = gui processing $(filter-out gui processing,$(sort $(shell \
+# One process of tests more than there are cores: some always wait for a child of theirs.
+WORKERS = $(shell expr $$(nproc) + 1)
+# Folders of the plugin's tests; those that take longest come first.
+PLUGIN_TESTS = gui link processing $(filter-out gui link processing,$(sort $(shell \
 	cd tests/plugin && find . -name 'test_*.py' | cut -d/ -f2)))
 
 .PHONY: demo test setup dev check package locks model benchmark clean
@@ -16,12 +18,11 @@ demo: setup
 	@echo "== Mapping the sample scene in QGIS"
 	python3 tools/run_in_qgis.py tools/demo.py build/demo
 
-# One process more than cores: some always wait for a child of theirs.
 test: setup dev check
 	@echo "== Tests of the backend"
-	"$(BACKEND_PYTHON)" -m pytest tests/backend tests/qt6 --numprocesses $$(($$(nproc) + 1))
-	@echo "== Tests of the plugin in QGIS, two folders at a time"
-	$(MAKE) --jobs=2 --keep-going --output-sync=target $(PLUGIN_TESTS:%=in-qgis-%)
+	"$(BACKEND_PYTHON)" -m pytest tests/backend tests/qt6 --numprocesses $(WORKERS)
+	@echo "== Tests of the plugin in QGIS, several folders at a time"
+	$(MAKE) --jobs=$(WORKERS) --keep-going --output-sync=target $(PLUGIN_TESTS:%=in-qgis-%)
 	python3 tools/run_in_qgis.py tests/run_pytest.py tests/lifecycle
 	@echo "== End-to-end tests"
 	"$(BACKEND_PYTHON)" -m pytest tests/e2e

@@ -7,7 +7,7 @@ export MMEARTH_HOME ?= $(CURDIR)/build/home
 BACKEND_PYTHON = $(shell python3 tools/install_backend.py --home '$(MMEARTH_HOME)' --python)
 
 # One process of tests more than there are cores: some always wait for a child of theirs.
-WORKERS = $(shell expr $$(nproc) + 1)
+WORKERS ?= $(shell expr $$(env --unset=OMP_NUM_THREADS nproc) + 1)
 # Folders of the plugin's tests; those that take longest come first.
 PLUGIN_TESTS = gui link processing $(filter-out gui link processing,$(sort $(shell \
 	cd tests/plugin && find . -name 'test_*.py' | cut -d/ -f2)))
@@ -27,7 +27,7 @@ test: setup dev check
 	@echo "== End-to-end tests"
 	"$(BACKEND_PYTHON)" -m pytest tests/e2e
 
-# Most of their time goes by waiting for a backend of their own.
+# Most of their time goes by waiting for backends.
 in-qgis-%:
 	python3 tools/run_in_qgis.py tests/run_pytest.py tests/plugin/$*
 

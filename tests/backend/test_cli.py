@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -33,13 +34,11 @@ def mmearth(settings, monkeypatch, capfd):
     """
     monkeypatch.setenv("MMEARTH_HOME", str(settings.home))
     monkeypatch.setenv("MMEARTH_THREADS", "1")
+    monkeypatch.setattr(sys, "stdin", io.StringIO())  # nobody is there to answer
 
     def run(*arguments: object) -> tuple[int, str, str]:
         capfd.readouterr()
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as end:  # argparse's way to refuse
-            code = end.code
+        code = main([str(argument) for argument in arguments])
         return code, *capfd.readouterr()
 
     def start(*arguments: object, **options: object) -> subprocess.Popen:
@@ -193,7 +192,7 @@ def test_interrupt_leaves_nothing(mmearth, make_raster, tmp_path, settings) -> N
 def test_models(mmearth) -> None:
     code, out, _ = mmearth("models")
     assert code == 0 and "tiny" in out and "treemask" in out
-    code, out, _ = mmearth("models", "--json")
+    code, out, _ = mmearth.process("models", "--json")
     assert "tiny" in [model["id"] for model in json.loads(out)]
 
 
@@ -311,7 +310,7 @@ def test_models_of_another_folder(mmearth, tiny_model, tmp_path, monkeypatch) ->
 
 
 def test_doctor(mmearth, settings) -> None:
-    code, out, _ = mmearth("doctor")
+    code, out, _ = mmearth.process("doctor")
     assert code == 0 and "FAIL" not in out
     (settings.home / "models" / "broken").mkdir()
     weights = settings.home / "models" / "tiny" / "model.safetensors"

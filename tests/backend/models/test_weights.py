@@ -17,7 +17,7 @@ from torch.nn.functional import layer_norm
 from mmearth.errors import ModelError
 from mmearth.models.card import NetworkConfig
 from mmearth.models.registry import build_encoder, build_network
-from mmearth.models.weights.checkpoint import convert, convert_here
+from mmearth.models.weights.checkpoint import convert, convert_in_process
 from mmearth.models.weights.layouts import encoder_state
 
 
@@ -207,7 +207,7 @@ def test_a_file_is_converted_in_another_process(tmp_path) -> None:
 )
 def test_a_wrong_encoder_is_refused(tmp_path, encoder, bands, words) -> None:
     with pytest.raises(ModelError, match=words):
-        convert_here(mmearth_file(tmp_path), encoder, bands, tmp_path / "model.safetensors")
+        convert_in_process(mmearth_file(tmp_path), encoder, bands, tmp_path / "model.safetensors")
     assert not (tmp_path / "model.safetensors").exists()
 
 
@@ -220,7 +220,7 @@ def test_a_wrong_encoder_is_refused(tmp_path, encoder, bands, words) -> None:
 )
 def test_a_key_too_few_or_too_many_is_named(tmp_path, change, words) -> None:
     with pytest.raises(ModelError, match=words):
-        convert_here(
+        convert_in_process(
             mmearth_file(tmp_path, change), "mmearth-atto-p8", 12, tmp_path / "m.safetensors"
         )
 
@@ -251,7 +251,7 @@ def test_a_file_that_runs_code_is_refused_and_harmless(tmp_path) -> None:
 def test_a_damaged_file_is_refused(tmp_path, name, content) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ModelError, match=f"{name} (cannot be read|was refused)"):
-        convert_here(tmp_path / name, "resnet18", 13, tmp_path / "out.safetensors")
+        convert_in_process(tmp_path / name, "resnet18", 13, tmp_path / "out.safetensors")
 
 
 def test_a_file_without_weights_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""What the service answers, and to whom: a real process, which these tests share."""
+"""What the service answers, and to whom: a real process, shared by these tests."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def settings(tiny_model, tmp_path_factory) -> Settings:
 
 @pytest.fixture(scope="module")
 def service(settings):
-    """None of these tests leaves a job behind."""
     with Service(settings.home) as running:
         yield running
+        assert running.get("/jobs")["jobs"] == []  # what was refused was not begun
 
 
 @pytest.fixture
@@ -63,13 +63,14 @@ class TestAccess:
 
     @pytest.mark.parametrize("header", [None, "Bearer wrong", f"Basic {TOKEN}", "Bearer", TOKEN])
     def test_token_is_required_on_every_route(self, service, header) -> None:
-        for path, methods in committed_openapi()["paths"].items():
-            for method in methods:
-                headers = {"Authorization": header} if header else {}
-                url = service.url + path.format(job_id="x", model_id="x")
-                answer = httpx.request(method, url, headers=headers, json={}, trust_env=False)
-                assert answer.status_code == 401, (method, path)
-                assert answer.json()["error"]["code"] == "access"
+        headers = {"Authorization": header} if header else {}
+        with httpx.Client(headers=headers, timeout=20, trust_env=False) as stranger:
+            for path, methods in committed_openapi()["paths"].items():
+                for method in methods:
+                    url = service.url + path.format(job_id="x", model_id="x")
+                    answer = stranger.request(method, url, json={})
+                    assert answer.status_code == 401, (method, path)
+                    assert answer.json()["error"]["code"] == "access"
 
     @pytest.mark.parametrize("host", ["evil.example:{port}", "127.0.0.1", "127.0.0.1:1", ""])
     def test_other_hosts_are_refused(self, service, host) -> None:

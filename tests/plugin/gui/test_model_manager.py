@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import re
+import shutil
 import subprocess
 import threading
 import zipfile
@@ -57,10 +58,12 @@ def home(kept_home):
 
 @pytest.fixture
 def own_backend(kept_home):
-    """A backend that nothing was told before, and that is not kept."""
+    """A backend that knows nothing of other tests, and that none of them knows."""
     shared.forget_backend()
     yield
     shared.forget_backend()
+    for name in ("downloads", "jobs", "work"):
+        shutil.rmtree(kept_home / name, ignore_errors=True)
 
 
 @pytest.fixture

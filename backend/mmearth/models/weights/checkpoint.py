@@ -58,7 +58,7 @@ def convert(source: Path, encoder: str, in_channels: int, target: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a file's weights; to be called in a child process only.
+    """Read a file's weights, in this process; not for files that are not trusted.
 
     Raises:
         WeightsError: if the file is damaged, or holds more than data.
@@ -92,8 +92,8 @@ def _reason(error: Exception) -> str:
     return (telling or lines or [type(error).__name__])[0].rstrip(".")
 
 
-def convert_here(source: Path, encoder: str, in_channels: int, target: Path) -> None:
-    """Do what ``convert`` does; to be called in a child process only."""
+def convert_in_process(source: Path, encoder: str, in_channels: int, target: Path) -> None:
+    """Do what the child of ``convert`` does, here: only for files that are trusted."""
     network = build_encoder(encoder, in_channels=in_channels)
     state = encoder_state(read_checkpoint(source), network)
     with explained(target):
@@ -108,7 +108,7 @@ def main(arguments: list[str]) -> int:
     source, encoder, in_channels, target = arguments
 
     def work() -> str:
-        convert_here(Path(source), encoder, int(in_channels), Path(target))
+        convert_in_process(Path(source), encoder, int(in_channels), Path(target))
         return ""
 
     return answer(work)
